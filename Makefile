@@ -1,0 +1,70 @@
+# What a person and CI run. `make` lists the targets.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test lint types docs bench bench-quick clean
+
+# The first Python on the path that is new enough; `make PYTHON=/path/to/python` overrides it.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+
+# Every plugins/ffoadapt-* is installed, typed and tested; plugins/_template is not.
+PLUGIN_MANIFESTS := $(wildcard plugins/ffoadapt-*/pyproject.toml)
+PLUGINS := $(PLUGIN_MANIFESTS:/pyproject.toml=)
+PLUGIN_PACKAGES := $(patsubst %/__init__.py,%,$(wildcard plugins/ffoadapt-*/src/*/__init__.py))
+
+# Also for the isolated environments that pip builds packages in, whichever name it reads.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP)  ## create .venv and install everything (once)
+
+$(STAMP): pyproject.toml constraints.txt requirements-dev.txt $(PLUGIN_MANIFESTS)
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; try make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "==> creating $(VENV) with $(PYTHON)"; \
+		$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
+	@echo "==> installing ffoadapt, $(words $(PLUGINS)) plugins and the tools (minutes the first time)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
+		-r requirements-dev.txt -e '.[cli,threads]' $(addprefix -e ./,$(PLUGINS))
+	@touch $@
+
+demo: $(STAMP)  ## run the portfolio example
+	@echo "==> python examples/portfolio.py"
+	@$(BIN)/python examples/portfolio.py
+
+test: lint types docs  ## lint, types, docs and all tests
+	@echo "==> pytest"
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff: rules and format
+	@echo "==> ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## mypy, strict, on the core and the plugins
+	@echo "==> mypy"
+	@$(BIN)/mypy ffoadapt $(PLUGIN_PACKAGES)
+
+docs: $(STAMP)  ## build the documentation into site/; a warning fails it
+	@echo "==> mkdocs"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: $(STAMP)  ## all benchmarks
+	@echo "==> python benchmarks/run.py"
+	@$(BIN)/python benchmarks/run.py
+
+bench-quick: $(STAMP)  ## the benchmarks in small
+	@echo "==> python benchmarks/run.py --quick"
+	@$(BIN)/python benchmarks/run.py --quick
+
+clean:  ## remove what the tools left behind (the environment stays: rm -rf .venv)
+	@echo "==> removing build output and caches"
+	@rm -rf build dist site plugins/*/build plugins/*/dist
+	@rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage
+	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

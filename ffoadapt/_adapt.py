@@ -1,0 +1,130 @@
+"""A function as a solver: three lines, no class, no registration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from ._exceptions import OptionError
+from ._interfaces import POLYHEDRAL, Session, Solver, SolverSpec
+from ._registry import registry
+from ._solution import Solution, Status
+
+__all__ = ["box_solver", "conic_solver", "register_solver", "split_solver"]
+
+Function = Callable[..., Any]
+
+
+class _FunctionSolver(Solver):
+    """A `Solver` around a function; `function` stays callable through it."""
+
+    def __init__(self, function: Function, cones: Collection[str], matrices: str) -> None:
+        self.function = function
+        self.name = getattr(function, "__name__", "solver")
+        self.__doc__ = function.__doc__
+        # On the instance: every decorated function has its own declarations.
+        self.cones = frozenset(cones)  # type: ignore[misc]
+        self.matrices = (matrices,)  # type: ignore[misc]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"the solver function {self.name!r} cannot be pickled; register it in every process "
+            "with ffoadapt.register_solver and pass its name"
+        )
+
+
+class _BoxFunction(_FunctionSolver):
+    form = "box"
+
+    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
+        p = program
+        x, y, *status = self.function(p.P, p.q, p.A, p.l, p.u, dict(options))
+        return _solution(x, y, None, status)
+
+
+class _SplitFunction(_FunctionSolver):
+    form = "split"
+
+    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
+        p = program
+        x, z, y, *status = self.function(p.P, p.q, p.G, p.h, p.A, p.b, dict(options))
+        return _solution(x, None if z is None else (z, y), None, status)
+
+
+class _ConicFunction(_FunctionSolver):
+    form = "cone"
+
+    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
+        p = program
+        x, s, z, *status = self.function(p.P, p.q, p.A, p.b, p.cones, dict(options))
+        return _solution(x, z, s, status)
+
+
+def _solution(x: Any, dual: Any, slack: Any, status: list[Any]) -> Solution:
+    given = status[0] if status else Status.OPTIMAL
+    if not isinstance(given, Status):
+        raise TypeError(f"the status is {given!r}; expected an ffoadapt.Status")
+    return Solution(x, dual, slack, given)
+
+
+def _decorator(
+    kind: type[_FunctionSolver], function: Function | None, cones: Collection[str], matrices: str
+) -> Any:
+    if matrices not in ("dense", "sparse"):
+        raise OptionError(f"matrices={matrices!r}; expected 'dense' or 'sparse'")
+    if function is None:
+        return lambda wrapped: kind(wrapped, cones, matrices)
+    return kind(function, cones, matrices)
+
+
+def box_solver(function: Function | None = None, *, matrices: str = "dense") -> Any:
+    """Turn ``(P, q, A, l, u, options) -> x, y`` into a solver (y > 0 at u, y < 0 at l).
+
+    Matrices come as ndarrays, or CSC with ``matrices="sparse"``. A `Status` may follow as a third
+    value. The result goes wherever a solver does: ``solver=mine``.
+    """
+    return _decorator(_BoxFunction, function, POLYHEDRAL, matrices)
+
+
+def split_solver(function: Function | None = None, *, matrices: str = "dense") -> Any:
+    """Turn ``(P, q, G, h, A, b, options) -> x, z_ineq, y_eq`` into a solver (Gx <= h, Ax = b)."""
+    return _decorator(_SplitFunction, function, POLYHEDRAL, matrices)
+
+
+def conic_solver(
+    function: Function | None = None,
+    *,
+    cones: Collection[str] = POLYHEDRAL,
+    matrices: str = "dense",
+) -> Any:
+    """Turn ``(P, q, A, b, cones, options) -> x, s, z`` into a solver (Ax + s = b, s in K).
+
+    ``cones`` are the kinds it supports, of ``"zero"``, ``"nonnegative"``, ``"second_order"``,
+    ``"psd"``, ``"exponential"``, ``"power"``.
+    """
+    return _decorator(_ConicFunction, function, cones, matrices)
+
+
+def register_solver(name: str, solver: Solver | type[Solver]) -> None:
+    """Make a solver known by a name in this process; a second call replaces the first.
+
+    Raises
+    ------
+    DuplicatePluginError
+        Where an installed plugin has that name.
+    """
+    found = solver() if isinstance(solver, type) and issubclass(solver, Solver) else solver
+    if not isinstance(found, Solver):
+        raise OptionError(
+            f"register_solver({name!r}, ...) got a {type(found).__name__}; expected an "
+            "ffoadapt.Solver, or a function decorated with ffoadapt.box_solver, split_solver or "
+            "conic_solver"
+        )
+    registry.add(
+        SolverSpec(
+            name, load=found, cones=frozenset(found.cones), matrices=frozenset(found.matrices)
+        )
+    )

@@ -1,0 +1,196 @@
+"""A parametric program given by sparse matrices: what a modeler with affine maps has to fill in.
+
+With theta = (all parameters, each raveled in C order, then 1), every number of the canonical
+program is a linear function of theta, and every output one of (x, s, z).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._program import ProgramBatch, Structure
+
+__all__ = ["AffineOutput", "AffineProgram"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class AffineOutput:
+    """One output: ``matrix @ point + offset``, reshaped in C order.
+
+    Attributes
+    ----------
+    name, shape
+        As the user sees it.
+    source
+        ``"x"``, ``"s"`` or ``"z"``: what ``matrix`` (sparse, (size, n or m)) multiplies.
+    offset
+        (size,) or 0.0.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    source: str
+    matrix: Any
+    offset: Floats | float = 0.0
+
+
+@dataclass(eq=False)
+class AffineProgram:
+    """A `ParametricProgram` whose maps are sparse matrices, built once per layer.
+
+    Attributes
+    ----------
+    structure
+        Sizes, cones and patterns; dense where its patterns are None.
+    parameters
+        Names and shapes in the order of the layer's arguments.
+    maps
+        For each of ``"P"``, ``"q"``, ``"A"``, ``"b"`` a scipy.sparse CSR matrix with a column per
+        entry of theta; its rows are the entries on the pattern (sparse) or all entries in C order
+        (dense P and A, each (n*n) and (m*n)). P is mapped whole, not one triangle.
+    results
+        The outputs.
+    constant
+        (theta.size,) row vector: the constant term of the objective as a function of theta.
+    sense
+        1.0, or -1.0 where the user maximizes.
+    """
+
+    structure: Structure
+    parameters: Sequence[tuple[str, tuple[int, ...]]]
+    maps: Mapping[str, Any]
+    results: Sequence[AffineOutput]
+    constant: Any = None
+    sense: float = 1.0
+
+    unbounded: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.outputs = [(out.name, out.shape) for out in self.results]
+        sizes = [int(np.prod(shape)) for _, shape in self.parameters]
+        self._ends = np.cumsum([0, *sizes])
+        # A map with no column for any parameter is a constant: computed once.
+        self._varying = {name: bool(matrix[:, :-1].nnz) for name, matrix in self.maps.items()}
+        self._transposed = {
+            name: self.maps[name][:, :-1].T.tocsr() for name, on in self._varying.items() if on
+        }
+        self._constant = {
+            name: np.asarray(self.maps[name][:, [-1]].todense(), dtype=np.float64).reshape(1, -1)
+            for name, on in self._varying.items()
+            if not on
+        }
+
+    def _theta(self, values: Sequence[Floats], last: float) -> Floats:
+        """(B or 1, theta.size), with B the largest leading axis."""
+        size = max((v.shape[0] for v in values), default=1)
+        theta = np.empty((size, int(self._ends[-1]) + 1))
+        theta[:, -1] = last
+        for value, start, end in zip(values, self._ends, self._ends[1:], strict=False):
+            theta[:, start:end] = value.reshape(value.shape[0], -1)
+        return theta
+
+    def _shaped(self, name: str, values: Floats) -> Floats:
+        if self.structure.dense and name in ("P", "A"):
+            rows = self.structure.n if name == "P" else self.structure.m
+            return values.reshape(*values.shape[:-1], rows, self.structure.n)
+        return values
+
+    def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
+        theta = self._theta(values, 1.0)
+        data = {}
+        for name, matrix in self.maps.items():
+            fixed = self._constant.get(name)
+            flat = fixed if fixed is not None else np.ascontiguousarray((matrix @ theta.T).T)
+            data[name] = self._shaped(name, flat)
+        return ProgramBatch(self.structure, size, **data)
+
+    def program_vjp(
+        self, gradient: Mapping[str, Floats], needed: Sequence[bool]
+    ) -> list[Floats | None]:
+        total: Any = 0.0
+        for name, matrix in self._transposed.items():
+            grad = gradient[name]
+            flat = grad.reshape(*grad.shape[:-2], -1) if self._matrix(name) else grad
+            lead = flat.shape[:-1]
+            out = (matrix @ flat.reshape(-1, flat.shape[-1]).T).T
+            total = total + out.reshape(*lead, -1)
+        results: list[Floats | None] = []
+        for (_, shape), start, end, on in zip(
+            self.parameters, self._ends, self._ends[1:], needed, strict=False
+        ):
+            if not on:
+                results.append(None)
+            elif isinstance(total, float):  # no datum depends on any parameter
+                results.append(np.zeros((1, *shape)))
+            else:
+                part = total[..., start:end]
+                results.append(part.reshape(*part.shape[:-1], *shape))
+        return results
+
+    def _matrix(self, name: str) -> bool:
+        return self.structure.dense and name in ("P", "A")
+
+    def program_jvp(
+        self,
+        tangents: Sequence[Floats | None],
+        batch: ProgramBatch | None = None,
+        z: Floats | None = None,
+    ) -> Mapping[str, Floats]:
+        filled = [
+            np.zeros((1, *shape)) if tangent is None else tangent
+            for tangent, (_, shape) in zip(tangents, self.parameters, strict=True)
+        ]
+        theta = self._theta(filled, 0.0)
+        return {
+            name: self._shaped(name, np.ascontiguousarray((self.maps[name] @ theta.T).T))
+            for name in self._transposed
+        }
+
+    def retrieve(
+        self, x: Floats, s: Floats, z: Floats, batch: ProgramBatch | None = None
+    ) -> list[Floats]:
+        return self._outputs({"x": x, "s": s, "z": z}, with_offset=True)
+
+    def retrieve_jvp(
+        self, dx: Floats, ds: Floats, dz: Floats, batch: ProgramBatch | None = None
+    ) -> list[Floats]:
+        return self._outputs({"x": dx, "s": ds, "z": dz}, with_offset=False)
+
+    def _outputs(self, points: Mapping[str, Floats], with_offset: bool) -> list[Floats]:
+        results = []
+        for out in self.results:
+            flat = (out.matrix @ points[out.source].T).T
+            if with_offset:
+                flat = flat + out.offset
+            results.append(np.ascontiguousarray(flat).reshape(flat.shape[0], *out.shape))
+        return results
+
+    def retrieve_vjp(
+        self, cotangents: Sequence[Floats | None], batch: ProgramBatch | None = None
+    ) -> tuple[Floats | None, Floats | None, Floats | None]:
+        totals: dict[str, Any] = {"x": None, "s": None, "z": None}
+        for out, cotangent in zip(self.results, cotangents, strict=True):
+            if cotangent is None:
+                continue
+            lead = cotangent.shape[: cotangent.ndim - len(out.shape)]
+            flat = cotangent.reshape(-1, out.matrix.shape[0])
+            back = (out.matrix.T @ flat.T).T.reshape(*lead, -1)
+            previous = totals[out.source]
+            totals[out.source] = back if previous is None else previous + back
+        return totals["x"], totals["s"], totals["z"]
+
+    def check(self, values: Sequence[Floats]) -> None:
+        """Nothing to check: the modeler has proved convexity for all parameter values."""
+
+    def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
+        if self.constant is None:
+            return self.sense * canonical
+        offset = np.asarray(self.constant @ self._theta(values, 1.0).T).reshape(-1)
+        return self.sense * (canonical + offset)

@@ -1,0 +1,58 @@
+"""One BLAS thread around our own linear algebra.
+
+Small and mid-size factorizations are many times slower with several OpenBLAS threads than with one,
+and batches already use the cores. Uses threadpoolctl where it is installed (``ffoadapt[threads]``);
+without it, set OPENBLAS_NUM_THREADS=1 in the environment.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from types import TracebackType
+from typing import Any
+
+__all__ = ["one_thread"]
+
+_lock = threading.Lock()
+_state: dict[str, Any] = {"libraries": None, "depth": 0, "before": []}
+
+
+def _libraries() -> list[Any]:
+    if _state["libraries"] is None:
+        if importlib.util.find_spec("threadpoolctl") is None:
+            _state["libraries"] = []
+        else:
+            import threadpoolctl
+
+            controllers = threadpoolctl.ThreadpoolController().select(user_api="blas")
+            _state["libraries"] = controllers.lib_controllers
+    found: list[Any] = _state["libraries"]
+    return found
+
+
+class one_thread:  # noqa: N801 - reads as the statement it is
+    """``with one_thread():`` bounds BLAS for the whole process until the last such block ends."""
+
+    def __enter__(self) -> None:
+        with _lock:
+            if _state["depth"] == 0:
+                libraries = _libraries()
+                _state["before"] = [library.num_threads for library in libraries]
+                for library, threads in zip(libraries, _state["before"], strict=True):
+                    if threads != 1:
+                        library.set_num_threads(1)
+            _state["depth"] += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with _lock:
+            _state["depth"] -= 1
+            if _state["depth"] == 0:
+                for library, threads in zip(_libraries(), _state["before"], strict=True):
+                    if threads != 1:
+                        library.set_num_threads(threads)

@@ -1,0 +1,82 @@
+"""``solver="auto"``: the fastest installed solver for a program, from measured solve times.
+
+Every solver's record carries the times that benchmarks/ measured for it on programs of a few sizes;
+they are interpolated (log-log) to the size at hand. No solver is named here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ._exceptions import UnsupportedProblemError
+from ._interfaces import SolverSpec
+from ._program import Structure
+from ._registry import registry
+
+__all__ = ["SolverChoice", "choose", "ranking"]
+
+
+@dataclass(frozen=True)
+class SolverChoice:
+    """A solver's name, and why it was chosen."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def kind_of(structure: Structure) -> str:
+    """The column of the table of measured times: ``"dense"``, ``"sparse"`` or ``"cone"``."""
+    if not structure.polyhedral:
+        return "cone"
+    return "dense" if structure.dense else "sparse"
+
+
+def ranking(structure: Structure) -> list[SolverChoice]:
+    """All installed solvers that can, the fastest first; unmeasured ones come last, by name."""
+    kind = kind_of(structure)
+    able = [
+        (predicted(spec.speed, kind, structure.n), name, spec)
+        for name, spec in registry.ready("solver").items()
+        if structure.kinds <= spec.cones
+    ]
+    able.sort(key=lambda item: (item[0], item[1]))
+    return [SolverChoice(name, _reason(time, kind, structure, spec)) for time, name, spec in able]
+
+
+def choose(structure: Structure) -> SolverChoice:
+    """The fastest installed solver for programs of this structure."""
+    found = ranking(structure)
+    if not found:
+        have = {n: sorted(s.cones) for n, s in registry.ready("solver").items()}
+        raise UnsupportedProblemError(
+            f"no installed solver supports the cones {sorted(structure.kinds)}; installed: "
+            f"{have or 'none'}. Install one, e.g. pip install ffoadapt-clarabel"
+        )
+    return found[0]
+
+
+def predicted(speed: Mapping[tuple[str, int], float], kind: str, n: int) -> float:
+    """Seconds for one solve, by linear interpolation of log time in log n; inf if unmeasured."""
+    table = sorted((size, time) for (k, size), time in speed.items() if k == kind)
+    if not table:
+        return math.inf
+    if len(table) == 1:
+        return table[0][1]
+    k = next((j for j in range(1, len(table) - 1) if n <= table[j][0]), len(table) - 1)
+    (n0, t0), (n1, t1) = table[k - 1], table[k]
+    slope = math.log(t1 / t0) / math.log(n1 / n0)
+    if n < n0:
+        return t0
+    return t0 * math.exp(slope * math.log(max(n, 1) / n0))
+
+
+def _reason(time: float, kind: str, structure: Structure, spec: SolverSpec) -> str:
+    what = f"{kind} program with {structure.n} variables and {structure.m} rows"
+    if math.isinf(time):
+        return f"it supports the cones; its speed on a {what} was not measured"
+    return f"expected {time * 1e3:.3g} ms for a {what}, by the times measured in benchmarks/"

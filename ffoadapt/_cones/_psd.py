@@ -1,0 +1,129 @@
+"""The cone of positive semidefinite matrices, in scaled-triangle (svec) coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffoadapt._cones._base import CURVATURE_CAP, Cone, Floats, GhostRows, checked_size
+from ffoadapt._exceptions import ShapeError
+
+__all__ = ["PSDCone", "smat", "svec"]
+
+Indices = NDArray[np.intp]
+
+
+@lru_cache(maxsize=64)
+def _triangle(n: int) -> tuple[Indices, Indices, Floats]:
+    """Return row, column and factor (1 on the diagonal, sqrt 2 off it) of each svec entry."""
+    column, row = np.triu_indices(n)  # upper by rows = lower by columns
+    factor = np.where(row == column, 1.0, np.sqrt(2.0))
+    for array in (row, column, factor):
+        array.setflags(write=False)
+    return row, column, factor
+
+
+def svec(matrix: Floats) -> Floats:
+    """Stack the lower triangles of (..., n, n) by columns, off-diagonals times sqrt 2.
+
+    The upper triangle is not read. For symmetric matrices svec(X)'svec(Y) = trace(XY).
+    Returns (..., n(n+1)/2).
+    """
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise ShapeError(f"svec: expected square matrices (..., n, n), got shape {matrix.shape}.")
+    row, column, factor = _triangle(matrix.shape[-1])
+    vector: Floats = matrix[..., row, column] * factor
+    return vector
+
+
+def smat(vector: Floats, n: int) -> Floats:
+    """Return the symmetric matrices (..., n, n) whose ``svec`` is ``vector`` (..., n(n+1)/2)."""
+    row, column, factor = _triangle(n)
+    if vector.ndim < 1 or vector.shape[-1] != len(row):
+        raise ShapeError(
+            f"smat: expected vectors (..., {len(row)}) for n = {n}, got shape {vector.shape}."
+        )
+    entries = vector / factor
+    matrix = np.empty((*vector.shape[:-1], n, n))
+    matrix[..., row, column] = entries
+    matrix[..., column, row] = entries
+    return matrix
+
+
+@dataclass(frozen=True)
+class PSDCone(Cone):
+    """{svec(S): S an n x n positive semidefinite matrix}, its own dual.
+
+    Parameters
+    ----------
+    n
+        The order of the matrices, an integer >= 1; the cone takes n(n+1)/2 rows.
+    """
+
+    n: int
+
+    kind: ClassVar[str] = "psd"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n", checked_size("PSDCone", "n", self.n, 1))
+
+    @property
+    def dim(self) -> int:
+        """The number of rows, n(n+1)/2."""
+        return self.n * (self.n + 1) // 2
+
+    def violation(self, s: Floats) -> Floats:
+        """Return the Frobenius norm of the negative part, (N,)."""
+        norm: Floats = np.linalg.norm(np.minimum(np.linalg.eigvalsh(smat(s, self.n)), 0.0), axis=1)
+        return norm
+
+    def dual_violation(self, z: Floats) -> Floats:
+        """Return the Frobenius norm of the negative part, (N,)."""
+        return self.violation(z)
+
+    def linearize(self, s: Floats, z: Floats) -> GhostRows:
+        """Classify S - Z = sum_i l_i u_i u_i' by the signs of its eigenvalues.
+
+        In the orthonormal basis B_ij = svec(sym(u_i u_j')), i <= j: an equality row for each pair
+        with both l <= 0, curvature -l_i/l_j (at most CURVATURE_CAP) for l_i <= 0 < l_j, nothing
+        for both l > 0. Where no l > 0, the unit rows stand for the whole basis. Rows that no
+        block uses are left out. The margin is the smallest |l|.
+        """
+        n, blocks = self.n, len(s)
+        values, vectors = np.linalg.eigh(smat(s - z, n))  # ascending
+        second, first, _ = _triangle(n)  # pairs first <= second, so l_first <= l_second
+        apex = values[:, -1] <= 0
+        equal = (values[:, second] <= 0) & ~apex[:, None]
+        mixed = (values[:, first] <= 0) & (values[:, second] > 0)
+        rows_g, rows_r = np.flatnonzero(equal.any(axis=0)), np.flatnonzero(mixed.any(axis=0))
+
+        rows = GhostRows.empty(blocks, self.dim, 0, 0)
+        rows.active[:] = apex[:, None]
+        below, above = values[:, first[rows_r]], values[:, second[rows_r]]
+        mixed = mixed[:, rows_r]
+        above = np.where(mixed, above, 1.0)
+        ratio = np.where(mixed, np.minimum(-below, CURVATURE_CAP * above), 0.0) / above
+        return GhostRows(
+            active=rows.active,
+            G=_basis(vectors, first[rows_g], second[rows_g]),
+            has=equal[:, rows_g],
+            weight=rows.weight,
+            R=_basis(vectors, first[rows_r], second[rows_r]) * np.sqrt(ratio)[:, :, None],
+            sigma=mixed.astype(np.float64),
+            margin=np.abs(values).min(axis=1),
+        )
+
+
+def _basis(vectors: Floats, i: Indices, j: Indices) -> Floats:
+    """Return the orthonormal svec(sym(u_i u_j')) of eigenvector columns, (N, len(i), dim)."""
+    row, column, factor = _triangle(vectors.shape[-1])
+    u = vectors.transpose(0, 2, 1)
+    left, right = u[:, i], u[:, j]
+    basis: Floats = left[:, :, row] * right[:, :, column]
+    basis += left[:, :, column] * right[:, :, row]
+    basis *= np.where(i == j, 0.5, np.sqrt(0.5))[:, None] * factor
+    return basis

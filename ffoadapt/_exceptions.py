@@ -1,0 +1,95 @@
+"""Every error that ffoadapt raises on purpose.
+
+    FFOAdaptError
+    ├── ProblemError (ValueError)            the data do not state a problem we can solve
+    │   ├── ShapeError                       a shape is not the one the problem needs
+    │   ├── UnsupportedProblemError          no way to hand this problem to that solver or modeler
+    │   └── ParameterError                   missing, extra or mixed arguments of a layer call
+    ├── OptionError (ValueError)             an unknown or ill-typed option
+    ├── PluginError (RuntimeError)           a plugin cannot be used
+    │   ├── UnknownPluginError (ValueError)  no plugin of that kind and name
+    │   ├── MissingDependencyError (ImportError)  the plugin is there, its package is not
+    │   └── DuplicatePluginError             two distributions register one name
+    ├── SolveError (RuntimeError)            a solver did not return a solution; names the elements
+    └── DifferentiationError (RuntimeError)  a derivative was asked for that does not exist here
+
+Those a user would catch as a built-in exception are that exception too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "DifferentiationError",
+    "DuplicatePluginError",
+    "FFOAdaptError",
+    "MissingDependencyError",
+    "OptionError",
+    "ParameterError",
+    "PluginError",
+    "ProblemError",
+    "ShapeError",
+    "SolveError",
+    "UnknownPluginError",
+    "UnsupportedProblemError",
+]
+
+
+class FFOAdaptError(Exception):
+    """The root of the tree: catch this to catch everything ffoadapt raises on purpose."""
+
+
+class ProblemError(FFOAdaptError, ValueError):
+    """The data do not state a problem that can be solved."""
+
+
+class ShapeError(ProblemError):
+    """An array has not the shape that the problem needs."""
+
+
+class UnsupportedProblemError(ProblemError):
+    """The chosen solver or modeler cannot take this problem."""
+
+
+class ParameterError(ProblemError):
+    """The arguments of a layer call are missing, surplus, or from several frameworks."""
+
+
+class OptionError(FFOAdaptError, ValueError):
+    """An option is unknown to the solver, or its value has the wrong type."""
+
+
+class PluginError(FFOAdaptError, RuntimeError):
+    """A plugin cannot be used."""
+
+
+class UnknownPluginError(PluginError, ValueError):
+    """There is no plugin of that kind under that name."""
+
+
+class MissingDependencyError(PluginError, ImportError):
+    """A plugin is installed, but a package it needs is not."""
+
+
+class DuplicatePluginError(PluginError):
+    """Two distributions registered the same name."""
+
+
+class SolveError(FFOAdaptError, RuntimeError):
+    """A solver did not return a solution.
+
+    Attributes
+    ----------
+    statuses
+        ``{flat batch index: Status}`` of the elements that failed.
+    """
+
+    def __init__(self, message: str, statuses: Mapping[int, Any] | None = None) -> None:
+        super().__init__(message)
+        self.statuses = dict(statuses or {})
+
+
+class DifferentiationError(FFOAdaptError, RuntimeError):
+    """A derivative was asked for that does not exist here (second order, integer input, ...)."""

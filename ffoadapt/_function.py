@@ -1,0 +1,269 @@
+"""A parametric program and a solver, as one batched differentiable function in NumPy.
+
+This is where modeler, solver, executor and oracle meet; frameworks wrap it (`Differentiable`).
+An instance keeps nothing of a call, so that threads, graphs kept alive and vmap do not meet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _blas
+from ._checks import check_finite, split_batch
+from ._choose import choose
+from ._exceptions import OptionError, ShapeError
+from ._interfaces import Executor, ParametricProgram, Solver
+from ._oracle.gradient import Oracle
+from ._program import ProgramBatch, Structure
+from ._registry import registry
+from ._solution import Points, Status
+from ._solving import SolveJob, find_solver, raise_failures, translate_options
+
+__all__ = ["Settings", "SolveFunction", "State"]
+
+Floats = NDArray[np.float64]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to solve. See `ffoadapt.Layer` for what each means."""
+
+    solver: str | Solver | type[Solver] = "auto"
+    options: Mapping[str, Any] | None = None
+    executor: str | Executor = "auto"
+    on_failure: Literal["raise", "nan"] = "raise"
+    warm_start: bool = False
+
+    def __post_init__(self) -> None:
+        if self.on_failure not in ("raise", "nan"):
+            raise OptionError(f"on_failure={self.on_failure!r}; expected 'raise' or 'nan'")
+
+
+@dataclass(eq=False)
+class State:
+    """What one forward call keeps for its derivatives."""
+
+    batch_shape: Shape
+    leads: list[Shape]
+    batch: ProgramBatch
+    points: Points
+    name: str
+
+    @cached_property
+    def oracle(self) -> Oracle:
+        return Oracle(self.batch, self.points)
+
+    @property
+    def single(self) -> bool:
+        """Whether no argument had a batch axis."""
+        return self.batch_shape == ()
+
+
+class SolveFunction:
+    """Parameters -> outputs of the solved program; see `ffoadapt.Differentiable` for the laws."""
+
+    def __init__(self, model: ParametricProgram, settings: Settings) -> None:
+        self.model, self.settings = model, settings
+        self.names = [name for name, _ in model.parameters]
+        self.shapes = [shape for _, shape in model.parameters]
+        self.ndims = [len(shape) for shape in self.shapes]
+        self._jobs: dict[Any, SolveJob] = {}
+
+    def with_settings(self, settings: Settings) -> SolveFunction:
+        """The same program solved otherwise."""
+        return SolveFunction(self.model, settings)
+
+    # -- the differentiable function
+
+    def forward(self, values: Sequence[Floats]) -> tuple[list[Floats], State]:
+        leads = split_batch(self.names, self.shapes, values)
+        for name, core, value in zip(self.names, self.ndims, values, strict=True):
+            check_finite(name, value, core, name in self.model.unbounded)
+        batch_shape, flat = self._flatten(values, leads)
+        self.model.check(flat)
+        batch = self.model.program(flat, math.prod(batch_shape))
+        job = self._job(batch.structure)
+        with _blas.one_thread():
+            points = self._executor(job, batch).run(job, batch)
+        if self.settings.on_failure == "raise":
+            raise_failures(points, job.name, single=batch_shape == ())
+        state = State(batch_shape, leads, batch, points, job.name)
+        return self._outputs(state), state
+
+    def vjp(
+        self, state: State, cotangents: Sequence[Floats | None], needed: Sequence[bool]
+    ) -> list[Floats | None]:
+        ndim, size = len(state.batch_shape), state.batch.size
+        lead: Shape = ()
+        flat: list[Floats | None] = []
+        for cotangent, (_, shape) in zip(cotangents, self.model.outputs, strict=True):
+            if cotangent is not None:
+                lead = cotangent.shape[: cotangent.ndim - ndim - len(shape)]
+                cotangent = cotangent.reshape(*lead, size, *shape)
+            flat.append(cotangent)
+        with _blas.one_thread():
+            adjoint = state.oracle.vjp(*self.model.retrieve_vjp(flat, state.batch))
+            gradients = self.model.program_vjp(adjoint, needed)
+        return [
+            None if g is None else _unbroadcast(g, state, own, shape, len(lead))
+            for g, own, shape in zip(gradients, state.leads, self.shapes, strict=True)
+        ]
+
+    def jvp(self, state: State, tangents: Sequence[Floats | None]) -> list[Floats]:
+        size = state.batch.size
+        flat: list[Floats | None] = []
+        for tangent, lead, shape in zip(tangents, state.leads, self.shapes, strict=True):
+            flat.append(
+                None if tangent is None else _flat(tangent, lead, shape, state.batch_shape, size)
+            )
+        with _blas.one_thread():
+            moved = self.model.program_jvp(flat, state.batch, state.points.z)
+            outputs = self.model.retrieve_jvp(*state.oracle.jvp(moved), state.batch)
+        return self._reshape(outputs, state.batch_shape)
+
+    # -- for frameworks that trace
+
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        batch = self._batch_shape(shapes)
+        return [(*batch, *shape) for _, shape in self.model.outputs]
+
+    def state_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        batch = self._batch_shape(shapes)
+        return [(*batch, size) for size in self._state_sizes]
+
+    @property
+    def _state_sizes(self) -> tuple[int, ...]:
+        structure: Structure | None = getattr(self.model, "structure", None)
+        if structure is None:  # found anew at every call: a box program, kept as x and y
+            return tuple(shape[0] for _, shape in self.model.outputs)
+        return structure.n, structure.m, structure.m
+
+    def pack(self, state: State) -> list[Floats]:
+        points = state.points
+        kept = [points.x, points.s, points.z]
+        if getattr(self.model, "structure", None) is None:
+            kept = self.model.retrieve(points.x, points.s, points.z, state.batch)
+        return [v.reshape(*state.batch_shape, v.shape[-1]) for v in kept]
+
+    def unpack(self, values: Sequence[Floats], arrays: Sequence[Floats]) -> State:
+        leads = split_batch(self.names, self.shapes, values)
+        batch_shape, flat = self._flatten(values, leads)
+        # The kept arrays have all batch axes; those of the values may be 1 or absent.
+        batch_shape = np.broadcast_shapes(batch_shape, arrays[0].shape[:-1])
+        size = math.prod(batch_shape)
+        flat = [
+            _flat(value, lead, shape, batch_shape, size)
+            for value, lead, shape in zip(values, leads, self.shapes, strict=True)
+        ]
+        batch = self.model.program(flat, size)
+        kept = [
+            np.broadcast_to(a, (*batch_shape, a.shape[-1])).reshape(size, a.shape[-1])
+            for a in arrays
+        ]
+        if batch.structure.box is not None:
+            x, z = kept[0], batch.structure.box.dual(kept[1])
+            s = batch.b - batch.multiply("A", x)
+        else:
+            x, s, z = kept
+        solved = np.isfinite(x).all(axis=-1) & np.isfinite(z).all(axis=-1)
+        status = [Status.OPTIMAL if ok else Status.ERROR for ok in solved]
+        points = Points(x, s, z, status, [{}] * size)
+        return State(batch_shape, leads, batch, points, "")
+
+    # -- pieces
+
+    def _batch_shape(self, shapes: Sequence[Shape]) -> Shape:
+        leads = [s[: len(s) - ndim] for s, ndim in zip(shapes, self.ndims, strict=True)]
+        try:
+            return np.broadcast_shapes(*leads)
+        except ValueError as error:
+            pairs = [
+                f"{n}: {lead}" for n, lead in zip(self.names, leads, strict=True) if lead != ()
+            ]
+            raise ShapeError(
+                f"the batch axes of the parameters do not fit together: {', '.join(pairs)}; "
+                "expected equal batch sizes, or 1, or none"
+            ) from error
+
+    def _flatten(
+        self, values: Sequence[Floats], leads: Sequence[Shape]
+    ) -> tuple[Shape, list[Floats]]:
+        """The common batch shape, and the values as (B or 1, *core)."""
+        batch_shape = self._batch_shape([v.shape for v in values])
+        size = math.prod(batch_shape)
+        flat = [
+            _flat(value, lead, shape, batch_shape, size)
+            for value, lead, shape in zip(values, leads, self.shapes, strict=True)
+        ]
+        return batch_shape, flat
+
+    def _outputs(self, state: State) -> list[Floats]:
+        points = state.points
+        outputs = self.model.retrieve(points.x, points.s, points.z, state.batch)
+        return self._reshape(outputs, state.batch_shape)
+
+    def _reshape(self, outputs: Sequence[Floats], batch_shape: Shape) -> list[Floats]:
+        return [
+            out.reshape(*batch_shape, *shape)
+            for out, (_, shape) in zip(outputs, self.model.outputs, strict=True)
+        ]
+
+    def _job(self, structure: Structure) -> SolveJob:
+        """The solves for programs of a structure; made once for each kind of structure."""
+        key = (structure.kinds, structure.dense, structure.n, structure.m)
+        job = self._jobs.get(key)
+        if job is None:
+            settings = self.settings
+            wanted = settings.solver
+            if wanted == "auto":
+                wanted = choose(structure).name
+            solver, name = find_solver(wanted, structure)
+            options = translate_options(solver, name, settings.options or {})
+            job = self._jobs[key] = SolveJob(solver, name, options, settings.warm_start)
+        return job
+
+    def _executor(self, job: SolveJob, batch: ProgramBatch) -> Executor:
+        wanted = self.settings.executor
+        if isinstance(wanted, Executor):
+            return wanted
+        if wanted == "auto":
+            wanted = "threads" if job.parallel and batch.size > 1 else "serial"
+        executor: Executor = registry.get("executor", wanted)
+        return executor
+
+
+def _flat(value: Floats, lead: Shape, core: Shape, batch_shape: Shape, size: int) -> Floats:
+    """(B, *core), or (1, *core) where the value does not vary over the batch."""
+    if math.prod(lead) == 1:
+        return value.reshape(1, *core)
+    if lead != batch_shape:
+        value = np.broadcast_to(value, (*batch_shape, *core))
+    return value.reshape(size, *core)
+
+
+def _unbroadcast(grad: Floats, state: State, own: Shape, core: Shape, extra: int) -> Floats:
+    """A gradient (*lead, B or 1, *core) in the shape (*lead, *own, *core) of its argument."""
+    lead = grad.shape[:extra]
+    if grad.shape[extra] != state.batch.size or math.prod(own) == 1:
+        if grad.shape[extra] != 1:
+            grad = grad.sum(axis=extra, keepdims=True)
+        return grad.reshape(*lead, *own, *core)
+    grad = grad.reshape(*lead, *state.batch_shape, *core)
+    missing = len(state.batch_shape) - len(own)
+    summed = [extra + k for k in range(missing)]
+    summed += [
+        extra + missing + k
+        for k, (mine, full) in enumerate(zip(own, state.batch_shape[missing:], strict=True))
+        if mine == 1 and full != 1
+    ]
+    if summed:
+        grad = grad.sum(axis=tuple(summed))
+    return grad.reshape(*lead, *own, *core)

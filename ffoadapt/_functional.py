@@ -1,0 +1,282 @@
+"""`qp`, `box_qp` and `cone_program`: solve from matrices, in the framework of the arguments."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from ._cones import Cone
+from ._exceptions import ShapeError
+from ._frameworks import find_framework
+from ._function import Settings, SolveFunction
+from ._interfaces import Executor, Framework, Solver
+from ._problem import check_cones
+from ._program import Pattern
+from ._raw import BoxModel, ConeModel, RawModel, SplitModel
+
+__all__ = ["BoxSolution", "ConeSolution", "QPSolution", "box_qp", "cone_program", "qp"]
+
+
+class QPSolution(NamedTuple):
+    """x (*batch, n); z_ineq (*batch, rows of G) >= 0; y_eq (*batch, rows of A)."""
+
+    x: Any
+    z_ineq: Any
+    y_eq: Any
+
+
+class BoxSolution(NamedTuple):
+    """x (*batch, n); y (*batch, m), positive where u holds and negative where l holds."""
+
+    x: Any
+    y: Any
+
+
+class ConeSolution(NamedTuple):
+    """x (*batch, n); slack s and dual z (*batch, m)."""
+
+    x: Any
+    s: Any
+    z: Any
+
+
+def qp(
+    P: Any,
+    q: Any,
+    G: Any = None,
+    h: Any = None,
+    A: Any = None,
+    b: Any = None,
+    *,
+    solver: str | Solver | type[Solver] = "auto",
+    solver_options: Mapping[str, Any] | None = None,
+    executor: str | Executor = "auto",
+    on_failure: Literal["raise", "nan"] = "raise",
+    warm_start: bool = False,
+) -> QPSolution:
+    """minimize 1/2 x'Px + q'x subject to Gx <= h, Ax = b, differentiable in all six.
+
+    Parameters
+    ----------
+    P, q, G, h, A, b
+        (n, n), (n,), (k, n), (k,), (p, n), (p,): arrays of one framework, each with batch axes in
+        front or not. P is symmetric positive semidefinite; None means zero, or no such rows. h may
+        hold inf. P, G and A may be the framework's sparse matrices (the gradient is on their
+        pattern) or scipy.sparse constants.
+    solver, solver_options, executor, on_failure, warm_start
+        As in `ffoadapt.Layer`.
+
+    Returns
+    -------
+    QPSolution
+        ``x``, ``z_ineq``, ``y_eq`` with Px + q + G'z_ineq + A'y_eq = 0. The gradient of P is that
+        of symmetric changes.
+
+    Raises
+    ------
+    ProblemError, SolveError
+    """
+    settings = Settings(solver, solver_options, executor, on_failure, warm_start)
+    n = _size("q", q)
+    k, p = _rows("G", G, "h", h), _rows("A", A, "b", b)
+    data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
+    shapes = {"P": (n, n), "G": (k, n), "A": (p, n)}
+    sizes = {"q": n, "h": k, "b": p}
+    outputs = _call("split", data, shapes, sizes, (k, p), settings)
+    return QPSolution(*outputs)
+
+
+def box_qp(
+    P: Any,
+    q: Any,
+    A: Any,
+    l: Any,
+    u: Any,
+    *,
+    solver: str | Solver | type[Solver] = "auto",
+    solver_options: Mapping[str, Any] | None = None,
+    executor: str | Executor = "auto",
+    on_failure: Literal["raise", "nan"] = "raise",
+    warm_start: bool = False,
+) -> BoxSolution:
+    """minimize 1/2 x'Px + q'x subject to l <= Ax <= u, differentiable in all five.
+
+    Parameters are as in `qp`; A is (m, n), l and u are (m,) and may hold -inf and inf; l = u makes
+    an equality, whose gradient goes to the bound that its multiplier pushes at.
+
+    Returns
+    -------
+    BoxSolution
+        ``x`` and ``y`` with Px + q + A'y = 0, y > 0 where u holds and y < 0 where l holds.
+    """
+    settings = Settings(solver, solver_options, executor, on_failure, warm_start)
+    n = _size("q", q)
+    m = _size("l", l)
+    data = {"P": P, "q": q, "A": A, "l": l, "u": u}
+    shapes = {"P": (n, n), "A": (m, n)}
+    outputs = _call("box", data, shapes, {"q": n, "l": m, "u": m}, (m,), settings)
+    return BoxSolution(*outputs)
+
+
+def cone_program(
+    P: Any,
+    q: Any,
+    A: Any,
+    b: Any,
+    cones: Sequence[Cone],
+    *,
+    solver: str | Solver | type[Solver] = "auto",
+    solver_options: Mapping[str, Any] | None = None,
+    executor: str | Executor = "auto",
+    on_failure: Literal["raise", "nan"] = "raise",
+    warm_start: bool = False,
+) -> ConeSolution:
+    """minimize 1/2 x'Px + q'x subject to Ax + s = b, s in K, differentiable in P, q, A, b.
+
+    Parameters are as in `qp`; ``cones`` are the cones of K in the order of the rows.
+
+    Returns
+    -------
+    ConeSolution
+        ``x``, ``s``, ``z`` with Px + q + A'z = 0, s in K, z in the dual cone, s'z = 0.
+    """
+    settings = Settings(solver, solver_options, executor, on_failure, warm_start)
+    n = _size("q", q)
+    cones = check_cones(cones)
+    m = sum(cone.dim for cone in cones)
+    if _size("b", b) != m:
+        raise ShapeError(
+            f"the cones have {m} rows in all ({', '.join(map(repr, cones))}) but b has "
+            f"{_size('b', b)}; make them equal"
+        )
+    data = {"P": P, "q": q, "A": A, "b": b}
+    shapes = {"P": (n, n), "A": (m, n)}
+    outputs = _call("cone", data, shapes, {"q": n, "b": m}, (cones, m), settings)
+    return ConeSolution(*outputs)
+
+
+_MODELS: dict[str, type[RawModel]] = {"split": SplitModel, "box": BoxModel, "cone": ConeModel}
+
+_cache: OrderedDict[Any, SolveFunction] = OrderedDict()
+_cache_lock = threading.Lock()
+_CACHED = 64
+
+
+def _call(
+    form: str,
+    data: dict[str, Any],
+    shapes: Mapping[str, tuple[int, int]],
+    sizes: Mapping[str, int],
+    rest: tuple[Any, ...],
+    settings: Settings,
+) -> list[Any]:
+    given = {k: v for k, v in data.items() if v is not None and not sparse.issparse(v)}
+    framework = find_framework(given)
+    parts = {name: _sparse_parts(framework, name, data[name], shapes[name]) for name in shapes}
+    patterns: dict[str, Pattern] = {}
+    if any(part is not None for part in parts.values()):
+        for name, shape in shapes.items():
+            patterns[name], data[name] = _on_pattern(data[name], parts[name], shape)
+    for name, value in data.items():
+        if value is None:
+            data[name] = np.zeros(shapes[name] if name in shapes else sizes[name])
+    function = _function(form, data, patterns, rest, settings)
+    return framework.apply(function, list(data.values()))
+
+
+def _function(
+    form: str,
+    data: Mapping[str, Any],
+    patterns: Mapping[str, Pattern],
+    rest: tuple[Any, ...],
+    settings: Settings,
+) -> SolveFunction:
+    """The function of a structure and settings; the latest are kept, with their sessions."""
+    n = int(data["q"].shape[-1]) if hasattr(data["q"], "shape") else len(data["q"])
+    options = settings.options
+    try:
+        key = (
+            form,
+            n,
+            rest,
+            tuple((name, p.key) for name, p in patterns.items()),
+            settings.solver if isinstance(settings.solver, str) else id(settings.solver),
+            None if options is None else tuple(sorted(options.items())),
+            settings.executor,
+            settings.on_failure,
+            settings.warm_start,
+        )
+        hash(key)
+    except TypeError:  # an option that has no hash
+        return SolveFunction(_MODELS[form](n, patterns, *rest), settings)
+    with _cache_lock:
+        found = _cache.get(key)
+        if found is None:
+            model = _MODELS[form](n, patterns, *rest)
+            # The entry holds the solver object, so that its id is not given to another one.
+            found = _cache[key] = SolveFunction(model, settings)
+            if len(_cache) > _CACHED:
+                _cache.popitem(last=False)
+        else:
+            _cache.move_to_end(key)
+    return found
+
+
+def _sparse_parts(
+    framework: Framework, name: str, value: Any, shape: tuple[int, int]
+) -> tuple[Any, Any, Any] | None:
+    if value is None:
+        return None
+    if sparse.issparse(value):
+        coo = sparse.coo_matrix(value)
+        coo.sum_duplicates()
+        parts: tuple[Any, Any, Any] | None = (coo.row, coo.col, coo.data)
+    else:
+        parts = framework.sparse_parts(value)
+    if parts is not None and tuple(value.shape) != shape:
+        raise ShapeError(f"the sparse {name} has shape {tuple(value.shape)}; expected {shape}")
+    return parts
+
+
+def _on_pattern(
+    value: Any, parts: tuple[Any, Any, Any] | None, shape: tuple[int, int]
+) -> tuple[Pattern, Any]:
+    """The pattern and the values, in its order, as an array of the framework."""
+    if parts is not None:
+        rows, columns, values = parts
+        order = np.arange(1.0, len(rows) + 1.0)
+        pattern, numbered = Pattern.of(sparse.coo_matrix((order, (rows, columns)), shape=shape))
+        if pattern.nnz != len(rows):
+            raise ShapeError(
+                "a sparse matrix has duplicate entries; sum them first (coalesce() in torch, "
+                "sum_duplicates() in JAX)"
+            )
+        return pattern, values[numbered.astype(np.int64) - 1]
+    if value is None:
+        return Pattern.of(sparse.csc_matrix(shape))
+    if not hasattr(value, "shape"):
+        value = np.asarray(value, dtype=np.float64)
+    if tuple(value.shape[-2:]) != shape:
+        raise ShapeError(f"a matrix has shape {tuple(value.shape)}; expected {shape}")
+    lead = tuple(value.shape[:-2])
+    return Pattern.full(shape), value.swapaxes(-1, -2).reshape(*lead, shape[0] * shape[1])
+
+
+def _size(name: str, value: Any) -> int:
+    """Length of the last axis of a vector argument."""
+    shape = value.shape if hasattr(value, "shape") else np.shape(value)
+    if len(shape) == 0:
+        raise ShapeError(f"{name} is a single number; expected a vector, or a batch of vectors")
+    return int(shape[-1])
+
+
+def _rows(matrix_name: str, matrix: Any, name: str, value: Any) -> int:
+    if (matrix is None) != (value is None):
+        missing, other = (name, matrix_name) if value is None else (matrix_name, name)
+        raise ShapeError(f"{other} is given without {missing}; give both or neither")
+    return 0 if value is None else _size(name, value)

@@ -1,0 +1,88 @@
+"""What is installed, which solver would be chosen, and how far to trust a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._choose import SolverChoice, choose
+from ._exceptions import ProblemError
+from ._layer import Layer, LayerResult
+from ._oracle.report import GradientReport
+from ._problem import ConeProgram, Result, solve
+from ._registry import PluginInfo, registry
+
+__all__ = [
+    "choose_solver",
+    "executors",
+    "frameworks",
+    "gradient_report",
+    "modelers",
+    "plugins",
+    "solvers",
+]
+
+
+def solvers() -> list[str]:
+    """Names of the solvers that are ready to use."""
+    return sorted(registry.ready("solver"))
+
+
+def frameworks() -> list[str]:
+    """Names of the frameworks that are ready to use."""
+    return sorted(registry.ready("framework"))
+
+
+def modelers() -> list[str]:
+    """Names of the modelers that are ready to use."""
+    return sorted(registry.ready("modeler"))
+
+
+def executors() -> list[str]:
+    """Names of the executors that are ready to use."""
+    return sorted(registry.ready("executor"))
+
+
+def plugins() -> list[PluginInfo]:
+    """Every plugin found, the unusable ones with the reason and what to do."""
+    return registry.listing()
+
+
+def choose_solver(program: ConeProgram | Layer) -> SolverChoice:
+    """Which installed solver ``solver="auto"`` takes for a program, and why."""
+    if isinstance(program, Layer):
+        return choose(program.program.structure)
+    if isinstance(program, ConeProgram):
+        return choose(program.structure)
+    raise ProblemError(
+        f"choose_solver takes an ffoadapt.ConeProgram or Layer, got {type(program).__name__}"
+    )
+
+
+def gradient_report(
+    target: ConeProgram | Layer | Result | LayerResult,
+    *values: Any,
+    solver: Any = None,
+    solver_options: Mapping[str, Any] | None = None,
+) -> GradientReport | list[GradientReport]:
+    """Why to trust a gradient, or not.
+
+    Parameters
+    ----------
+    target
+        A program, a layer (with its parameter ``values``), or the result of solving either.
+    solver, solver_options
+        How to solve a program; a layer has its own solver.
+    """
+    if isinstance(target, Layer):
+        if solver is not None:
+            raise ProblemError("a layer has its own solver; build another layer to compare")
+        return target.solve(*values, solver_options=solver_options).report()
+    if isinstance(target, ConeProgram):
+        return solve(target, solver or "auto", solver_options=solver_options).report()
+    if isinstance(target, Result | LayerResult):
+        return target.report()
+    raise ProblemError(
+        "gradient_report takes a ConeProgram, a Layer with its parameter values, or a result, got "
+        f"{type(target).__name__}"
+    )

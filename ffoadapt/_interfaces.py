@@ -1,0 +1,333 @@
+"""The four kinds of plugin: what each must provide, and the record it registers itself with.
+
+A record (`SolverSpec`, ...) is light: a name and where to import the rest from. The object that it
+points to is imported at first use, so a hundred installed plugins cost nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._program import BoxForm, ConeForm, ProgramBatch, SplitForm
+from ._solution import Points, Solution
+
+__all__ = [
+    "POLYHEDRAL",
+    "Differentiable",
+    "Executor",
+    "ExecutorSpec",
+    "Framework",
+    "FrameworkSpec",
+    "Job",
+    "Modeler",
+    "ModelerSpec",
+    "ParametricProgram",
+    "Session",
+    "Solver",
+    "SolverSpec",
+    "Spec",
+]
+
+Floats = NDArray[np.float64]
+
+POLYHEDRAL = frozenset({"zero", "nonnegative"})
+"""The cones that every solver of quadratic programs has."""
+
+
+# ---------------------------------------------------------------------------------- solvers
+
+
+class Session(dict[str, Any]):
+    """What a solver keeps from one call to the next: symbolic factorizations, workspaces.
+
+    Empty at the first call; whatever the solver puts in comes back at the next call of the same
+    layer, in the same thread, with the same structure (sizes, patterns, cones) and the same
+    options. A solve with a filled session must give what a fresh one gives.
+
+    Attributes
+    ----------
+    warm_start
+        The previous `Solution` in the same view where the user asked for warm starts, else None.
+    """
+
+    __slots__ = ("warm_start",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warm_start: Solution | None = None
+
+
+class Solver(ABC):
+    """Solves one program at a time; knows nothing of batches, frameworks or gradients.
+
+    One instance serves all threads: per-call state belongs in the session. Class attributes say
+    what it takes; `solve` is the one method to write.
+
+    Laws: a `Solution` with an optimal status satisfies Px + q + (constraints)'dual = 0, primal and
+    dual feasibility and complementarity to the tolerance; inputs are not modified; equal inputs
+    give equal outputs.
+    """
+
+    form: ClassVar[Literal["box", "split", "cone"]] = "cone"
+    """The view it is given: a `BoxForm`, `SplitForm` or `ConeForm`."""
+
+    cones: ClassVar[Collection[str]] = POLYHEDRAL
+    """The kinds of cone that it supports."""
+
+    matrices: ClassVar[Collection[str]] = ("sparse",)
+    """``"dense"`` (ndarray), ``"sparse"`` (CSC with 32-bit indices), or both; given as it takes."""
+
+    common_options: ClassVar[Mapping[str, str | Sequence[str]]] = {}
+    """Its own names for ``tolerance``, ``max_iterations``, ``time_limit`` (s) and ``verbose``."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Options, in its own names, that hold unless the user says otherwise."""
+
+    releases_gil: ClassVar[bool] = False
+    """Whether threads solve in parallel."""
+
+    def known_options(self) -> Collection[str] | None:
+        """All option names of its own, to catch misspellings; None passes everything through."""
+        return None
+
+    @abstractmethod
+    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
+        """Solve one program.
+
+        Parameters
+        ----------
+        program
+            A `BoxForm`, `SplitForm` or `ConeForm`, as `form` asks for. Do not modify its arrays.
+        options
+            In the solver's own names, `defaults` included.
+        session
+            See `Session`; a solver without state ignores it.
+        """
+
+
+# ------------------------------------------------------------------------------- frameworks
+
+
+class Differentiable(Protocol):
+    """A batched function with derivatives, in NumPy: what a framework wraps.
+
+    ``values`` are float64 arrays of shape (*batch, *core), broadcast over the batch axes; argument
+    k has ``ndims[k]`` core axes. A *state* is what `forward` keeps for the derivatives.
+    """
+
+    ndims: Sequence[int]
+
+    def forward(self, values: Sequence[Floats]) -> tuple[list[Floats], Any]:
+        """Outputs (*batch, *core) and the state."""
+
+    def vjp(
+        self, state: Any, cotangents: Sequence[Floats | None], needed: Sequence[bool]
+    ) -> list[Floats | None]:
+        """Cotangents on the arguments, each shaped like its argument; None where not needed.
+
+        The cotangents may carry further axes before the batch axes; the result carries them too.
+        """
+
+    def jvp(self, state: Any, tangents: Sequence[Floats | None]) -> list[Floats]:
+        """Tangents on the outputs from tangents shaped like the arguments."""
+
+    def output_shapes(self, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shapes of the outputs for argument shapes, for frameworks that trace."""
+
+    def state_shapes(self, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shapes of the arrays that `pack` gives."""
+
+    def pack(self, state: Any) -> list[Floats]:
+        """The state as float64 arrays (*batch, ...), for frameworks that trace."""
+
+    def unpack(self, values: Sequence[Floats], arrays: Sequence[Floats]) -> Any:
+        """The state again, from the arguments and `pack`'s arrays."""
+
+
+class Framework(ABC):
+    """The arrays of one framework, to and from NumPy."""
+
+    @abstractmethod
+    def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
+        """``function`` of the framework's arrays, as a differentiable function of the framework.
+
+        Outputs have the dtype (the result type of the inputs) and device of the inputs.
+        """
+
+    @abstractmethod
+    def to_numpy(self, array: Any) -> Any:
+        """The array's numbers as a NumPy array of any dtype, without gradient."""
+
+    def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
+        """(rows, columns, values) of the framework's sparse matrix type; None for other arrays.
+
+        rows and columns are NumPy integer arrays, values a 1-d array of the framework through
+        which gradients flow.
+        """
+        return None
+
+
+# --------------------------------------------------------------------------------- modelers
+
+
+class ParametricProgram(Protocol):
+    """A family of programs, and the affine maps between a user's arrays and the canonical data.
+
+    Arrays of user shape are float64 with one leading axis: (B or 1, *shape).
+    """
+
+    parameters: Sequence[tuple[str, tuple[int, ...]]]
+    """Names and shapes of the user's parameters."""
+
+    outputs: Sequence[tuple[str, tuple[int, ...]]]
+    """Names and shapes of what the user gets."""
+
+    unbounded: frozenset[str]
+    """Names of the parameters that may hold infinities (bounds)."""
+
+    def check(self, values: Sequence[Floats]) -> None:
+        """Raise `ProblemError` where the values state no convex program."""
+
+    def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
+        """The programs for these parameter values; ``size`` is B."""
+
+    def program_vjp(
+        self, gradient: Mapping[str, Floats], needed: Sequence[bool]
+    ) -> list[Floats | None]:
+        """Cotangents on the parameters from those on P, q, A, b (an `Adjoint`).
+
+        Each has leading axis B, or 1 with the sum over the batch; axes before it are kept.
+        """
+
+    def program_jvp(
+        self, tangents: Sequence[Floats | None], batch: ProgramBatch, z: Floats
+    ) -> Mapping[str, Floats]:
+        """Tangents of P, q, A, b of ``batch`` with duals z (B, m); a missing name is zero."""
+
+    def retrieve(self, x: Floats, s: Floats, z: Floats, batch: ProgramBatch) -> list[Floats]:
+        """The outputs (B, *shape) at points x (B, n), s, z (B, m); linear up to a constant."""
+
+    def retrieve_vjp(
+        self, cotangents: Sequence[Floats | None], batch: ProgramBatch
+    ) -> tuple[Floats | None, Floats | None, Floats | None]:
+        """Cotangents on x, s and z."""
+
+    def retrieve_jvp(self, dx: Floats, ds: Floats, dz: Floats, batch: ProgramBatch) -> list[Floats]:
+        """Tangents on the outputs."""
+
+    def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
+        """The user's objective (B,) from the canonical one."""
+
+
+class Modeler(ABC):
+    """Turns a user's problem object into a `ParametricProgram`."""
+
+    @abstractmethod
+    def parametrize(
+        self, problem: Any, parameters: Sequence[Any], outputs: Sequence[Any]
+    ) -> ParametricProgram:
+        """The family of programs; all work that does not depend on numbers is done here."""
+
+
+# -------------------------------------------------------------------------------- executors
+
+
+class Job(Protocol):
+    """The solves of a layer: picklable, callable from any thread or process."""
+
+    def solve(self, batch: ProgramBatch) -> Points:
+        """Solve all elements one after the other in the calling thread."""
+
+    @property
+    def parallel(self) -> bool:
+        """Whether threads make it faster (the solver releases the GIL)."""
+
+
+class Executor(ABC):
+    """Runs the solves of a batch: splits it, calls ``job.solve`` on the parts, joins the points.
+
+    Law: the result equals ``job.solve(batch)``, element by element.
+    """
+
+    @abstractmethod
+    def run(self, job: Job, batch: ProgramBatch) -> Points:
+        """Solve all elements; ``batch.take(slice)`` and `Points.join` do the splitting."""
+
+
+# ---------------------------------------------------------------------------------- records
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a plugin says of itself at registration.
+
+    Attributes
+    ----------
+    name
+        The name that users give.
+    load
+        ``"package.module:attribute"``, imported at first use: a class or an object of the kind.
+    requires
+        Modules that must be importable for it to work, e.g. ``("osqp",)``.
+    """
+
+    name: str
+    load: str | Any
+    requires: tuple[str, ...] = ()
+
+    kind: ClassVar[str] = "plugin"
+
+
+@dataclass(frozen=True)
+class SolverSpec(Spec):
+    """Registers a solver.
+
+    ``cones`` and ``matrices`` repeat what its class declares, so that choosing a solver imports
+    none; a difference is reported when the class is loaded. ``speed`` is its measured solve time:
+    ``{("dense" or "sparse", n): seconds}`` (benchmarks/), from which ``solver="auto"`` chooses.
+    """
+
+    cones: frozenset[str] = POLYHEDRAL
+    matrices: frozenset[str] = frozenset({"sparse"})
+    speed: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+    kind: ClassVar[str] = "solver"
+
+
+@dataclass(frozen=True)
+class FrameworkSpec(Spec):
+    """Registers a framework, found from the types of the arguments of a call.
+
+    ``modules`` are the root packages of its array types (``("torch",)``); ``mixes_with`` are
+    frameworks whose arrays it takes as constants (jax takes NumPy's, torch does not).
+    """
+
+    modules: tuple[str, ...] = ()
+    mixes_with: tuple[str, ...] = ()
+
+    kind: ClassVar[str] = "framework"
+
+
+@dataclass(frozen=True)
+class ModelerSpec(Spec):
+    """Registers a modeler, found from the type of the problem object (``modules`` as above)."""
+
+    modules: tuple[str, ...] = ()
+
+    kind: ClassVar[str] = "modeler"
+
+
+@dataclass(frozen=True)
+class ExecutorSpec(Spec):
+    """Registers an executor."""
+
+    kind: ClassVar[str] = "executor"
+
+
+Form = ConeForm | BoxForm | SplitForm

@@ -1,0 +1,191 @@
+"""`Layer`: a modeler's problem as a differentiable function of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from ._exceptions import DifferentiationError, ParameterError, UnsupportedProblemError
+from ._frameworks import find_framework
+from ._function import Settings, SolveFunction, State
+from ._interfaces import Executor, Modeler, ParametricProgram, Solver
+from ._oracle.report import GradientReport
+from ._registry import registry
+from ._solution import Status
+
+__all__ = ["Layer", "LayerResult"]
+
+
+class Layer:
+    """Parameters in, optimal variables out, differentiable, in the framework of the arguments.
+
+    Parameters
+    ----------
+    problem
+        A problem of an installed modeler, e.g. a DPP-compliant ``cvxpy.Problem``; or an
+        `ffoadapt.ParametricProgram`.
+    parameters
+        Its parameters, in the order of the call.
+    variables
+        What the call returns: variables, or dual variables of constraints
+        (``constraint.dual_variables[i]``).
+    solver
+        A name from `ffoadapt.solvers`, a `Solver` object, or ``"auto"`` for the fastest installed.
+    solver_options
+        ``tolerance``, ``max_iterations``, ``time_limit`` (seconds) and ``verbose`` mean the same for
+        every solver; other names are the solver's own. An unknown one raises `OptionError`.
+    executor
+        ``"auto"``, ``"serial"``, ``"threads"``, or another installed one: runs a batch's solves.
+    on_failure
+        ``"raise"`` a `SolveError` that names every failed batch element, or ``"nan"``: NaN for the
+        failed elements alone, and zero gradient through them.
+    warm_start
+        Start each solve from the thread's previous solution, where the solver can.
+
+    Notes
+    -----
+    A leading axis on any parameter is a batch; parameters without one are shared by it. dtype and
+    device of the arguments come back. The layer keeps nothing of a call.
+    """
+
+    def __init__(
+        self,
+        problem: Any,
+        parameters: Sequence[Any] = (),
+        variables: Sequence[Any] = (),
+        *,
+        solver: str | Solver | type[Solver] = "auto",
+        solver_options: Mapping[str, Any] | None = None,
+        executor: str | Executor = "auto",
+        on_failure: Literal["raise", "nan"] = "raise",
+        warm_start: bool = False,
+    ) -> None:
+        settings = Settings(solver, solver_options, executor, on_failure, warm_start)
+        self.program = _parametrize(problem, parameters, variables)
+        self._function = SolveFunction(self.program, settings)
+        structure = getattr(self.program, "structure", None)
+        if structure is not None:  # an unknown solver or option is an error of the constructor
+            self._function._job(structure)
+
+    def __call__(self, *values: Any, solver_options: Mapping[str, Any] | None = None) -> Any:
+        """The variables, in a tuple, at these parameter values."""
+        function = self._with(solver_options)
+        framework = find_framework(self._named(values))
+        return tuple(framework.apply(function, values))
+
+    def solve(self, *values: Any, solver_options: Mapping[str, Any] | None = None) -> LayerResult:
+        """Solve in NumPy, and keep what explains and differentiates the solution.
+
+        ``values`` may come from any framework; no gradient flows through this call.
+        """
+        function = self._with(solver_options)
+        framework = find_framework(self._named(values))
+        arrays = [np.asarray(framework.to_numpy(v), dtype=np.float64) for v in values]
+        outputs, state = function.forward(arrays)
+        return LayerResult(function, arrays, outputs, state)
+
+    def _with(self, options: Mapping[str, Any] | None) -> SolveFunction:
+        if not options:
+            return self._function
+        settings = self._function.settings
+        merged = {**(settings.options or {}), **options}
+        return self._function.with_settings(replace(settings, options=merged))
+
+    def _named(self, values: Sequence[Any]) -> dict[str, Any]:
+        names = self._function.names
+        if len(values) != len(names):
+            raise ParameterError(
+                f"the layer takes {len(names)} parameters ({', '.join(names) or 'none'}), got "
+                f"{len(values)}"
+            )
+        return dict(zip(names, values, strict=True))
+
+
+class LayerResult:
+    """A solved layer, in NumPy.
+
+    Attributes
+    ----------
+    variables
+        The outputs, each (*batch, *shape).
+    objective
+        (*batch,) the user's objective (a float without batch axes).
+    status, info
+        A `Status` and a dict; with batch axes, lists of them in the order of the flat batch.
+    """
+
+    def __init__(
+        self, function: SolveFunction, values: list[Any], outputs: list[Any], state: State
+    ) -> None:
+        self._function, self._state = function, state
+        self.variables = tuple(outputs)
+        batch, points = state.batch, state.points
+        quadratic = 0.5 * np.sum(points.x * batch.multiply("P", points.x), axis=-1)
+        canonical = quadratic + np.sum(batch.q * points.x, axis=-1)
+        _, flat = function._flatten(values, state.leads)
+        objective = function.model.objective(flat, canonical).reshape(state.batch_shape)
+        self.objective: Any = float(objective) if state.single else objective
+        info = [{"solver": state.name, **i} for i in points.info]
+        self.status: Status | list[Status] = points.status[0] if state.single else points.status
+        self.info: Any = info[0] if state.single else info
+
+    def report(self) -> GradientReport | list[GradientReport]:
+        """Why to trust the gradient, or not; one report, or one a batch element."""
+        oracle = self._state.oracle
+        reports = [oracle.report(i) for i in range(self._state.batch.size)]
+        return reports[0] if self._state.single else reports
+
+    def vjp(self, *cotangents: Any) -> tuple[Any, ...]:
+        """Cotangents on the parameters from one a variable (None for zero).
+
+        Each is shaped like its variable, or with one more axis in front for several at once.
+        """
+        outputs = self._function.model.outputs
+        if len(cotangents) != len(outputs):
+            raise DifferentiationError(
+                f"vjp takes one cotangent a variable, {len(outputs)}, got {len(cotangents)}"
+            )
+        arrays = [None if c is None else np.asarray(c, dtype=np.float64) for c in cotangents]
+        for (name, _), array, value in zip(outputs, arrays, self.variables, strict=True):
+            if array is not None and array.shape[array.ndim - value.ndim :] != value.shape:
+                raise DifferentiationError(
+                    f"the cotangent on {name} has shape {array.shape}, expected {value.shape}"
+                )
+        needed = [True] * len(self._function.names)
+        return tuple(self._function.vjp(self._state, arrays, needed))
+
+    def jvp(self, *tangents: Any) -> tuple[Any, ...]:
+        """Tangents on the variables from one a parameter (None for zero)."""
+        names = self._function.names
+        if len(tangents) != len(names):
+            raise DifferentiationError(
+                f"jvp takes one tangent a parameter, {len(names)}, got {len(tangents)}"
+            )
+        arrays = [None if t is None else np.asarray(t, dtype=np.float64) for t in tangents]
+        for name, array, lead, shape in zip(
+            names, arrays, self._state.leads, self._function.shapes, strict=True
+        ):
+            if array is not None and array.shape != (*lead, *shape):
+                raise DifferentiationError(
+                    f"the tangent of {name} has shape {array.shape}, expected {(*lead, *shape)}"
+                )
+        return tuple(self._function.jvp(self._state, arrays))
+
+
+def _parametrize(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Any:
+    spec = registry.by_module("modeler", type(problem))
+    if spec is not None:
+        modeler: Modeler = registry.get("modeler", spec.name)
+        return modeler.parametrize(problem, parameters, variables)
+    if all(hasattr(problem, name) for name in ("program", "program_vjp", "retrieve")):
+        program: ParametricProgram = problem
+        return program
+    modelers = ", ".join(registry.ready("modeler")) or "none"
+    raise UnsupportedProblemError(
+        f"no installed modeler knows {type(problem).__module__}.{type(problem).__qualname__}; "
+        f"installed modelers: {modelers}. For matrices use ffoadapt.qp or ffoadapt.cone_program; "
+        "for cvxpy problems: pip install ffoadapt-cvxpy"
+    )

@@ -1,0 +1,33 @@
+"""The NumPy framework: arrays in, arrays out. Derivatives are asked for on results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from ._interfaces import Differentiable, Framework
+
+__all__ = ["NumpyFramework"]
+
+
+class NumpyFramework(Framework):
+    """Plain evaluation in the dtype of the inputs."""
+
+    def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
+        values = [np.asarray(array, dtype=np.float64) for array in arrays]
+        outputs, _ = function.forward(values)
+        floating = [a.dtype for a in map(np.asarray, arrays) if a.dtype.kind == "f" and a.ndim]
+        dtype = np.result_type(*floating) if floating else np.dtype(np.float64)
+        return [output.astype(dtype, copy=False) for output in outputs]
+
+    def to_numpy(self, array: Any) -> Any:
+        return np.asarray(array)
+
+    def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
+        if not sparse.issparse(array):
+            return None
+        coo = sparse.coo_matrix(array)
+        return coo.row, coo.col, coo.data

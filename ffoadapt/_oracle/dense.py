@@ -1,0 +1,207 @@
+"""The ghost KKT system of one element by dense LAPACK.
+
+With H = P + A'WA and C = GA, solve
+
+    [ H  C' ] [ w  ]   [ v_x + A'W v_z ]
+    [ C  0  ] [ mu ] = [ G v_z         ],      zeta = G' mu + W (A w - v_z).
+
+By Cholesky of H and of the Schur complement C H^-1 C'. Where H is singular (linear programs),
+H + C' D C has the same w for any D > 0 and is positive definite whenever the system has one
+solution. Cholesky's pivots, relative to the diagonal, say in scale-free terms whether that is so;
+where it is not, the Moore-Penrose solution comes from a spectral decomposition: the minimum-norm
+multiplier of dependent rows, the least-squares w where it is not unique.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import blas, eigh, lapack
+
+from .rows import ElementRows
+
+__all__ = ["DenseFactor", "GhostSolve"]
+
+Floats = NDArray[np.float64]
+
+RANK = 1e-10
+"""A Cholesky pivot below this fraction of its diagonal entry counts as a lost rank."""
+
+SPECTRAL = 1e-11
+"""An eigenvalue of the equilibrated system below this fraction of the largest counts as zero."""
+
+
+@dataclass(slots=True, eq=False)
+class GhostSolve:
+    """Solutions for K right-hand sides: w (n, K), zeta (m, K), relative residual (K,)."""
+
+    w: Floats
+    zeta: Floats
+    residual: Floats
+
+
+class DenseFactor:
+    """A factorization that serves any number of right-hand sides.
+
+    Attributes
+    ----------
+    active
+        Number of equality rows of the ghost problem.
+    dependent, free
+        Rank deficiency: dependent active rows, and directions in which x is not determined.
+    """
+
+    def __init__(self, P: Floats, A: Floats, rows: ElementRows, cholesky: Floats | None) -> None:
+        self.rows, self.A = rows, A
+        self.C = C = _constraint_rows(A, rows)
+        self.H = H = _hessian(P, A, rows)
+        self.active = C.shape[0]
+        self.dependent = self.free = 0
+        self._penalty: Floats | None = None
+        self._spectral: _Spectral | None = None
+        L = cholesky if H is P else factor(H)
+        if L is None and self.active:
+            self._penalty = _penalties(H, C)
+            L = factor(H + (C.T * self._penalty) @ C)
+        schur = None
+        if L is not None:
+            self.L = L
+            if self.active:
+                self.Y = blas.dtrsm(1.0, L, C.T, lower=1)
+                schur = factor(blas.dsyrk(1.0, self.Y, trans=1, lower=1), lower_only=True)
+                self.S = schur
+        if L is None or (self.active and schur is None):
+            self._spectral = _Spectral(H, C)
+            self.dependent, self.free = self._spectral.deficiency
+
+    def solve(self, v_x: Floats, v_z: Floats) -> GhostSolve:
+        """w and zeta for cotangents v_x (n, K) and v_z (m, K)."""
+        rows, A = self.rows, self.A
+        curved = bool(rows.ghost.blocks)
+        top = v_x + A.T @ rows.W(v_z) if curved else v_x
+        bottom = rows.G(v_z)
+        w, mu = self._apply(top, bottom)
+        residual = self._residual(top, bottom, w, mu)
+        if self._spectral is None and (residual[2] > 1e-14).any():
+            dw, dmu = self._apply(residual[0], residual[1])
+            again = self._residual(top, bottom, w + dw, mu + dmu)
+            better = again[2] < residual[2]
+            w, mu = np.where(better, w + dw, w), np.where(better, mu + dmu, mu)
+            residual = (again[0], again[1], np.where(better, again[2], residual[2]))
+        zeta = rows.G_transpose(mu, A.shape[0])
+        if curved:
+            zeta += rows.W(A @ w - v_z)
+        return GhostSolve(w, zeta, residual[2])
+
+    def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
+        if self._spectral is not None:
+            return self._spectral.solve(top, bottom)
+        if not self.active:
+            return lapack.dpotrs(self.L, top, lower=1)[0], bottom
+        if self._penalty is not None:
+            top = top + self.C.T @ (self._penalty[:, None] * bottom)
+        t = blas.dtrsm(1.0, self.L, top, lower=1)
+        mu = lapack.dpotrs(self.S, self.Y.T @ t - bottom, lower=1)[0]
+        w = blas.dtrsm(1.0, self.L, t - self.Y @ mu, lower=1, trans_a=1)
+        return w, mu
+
+    def _residual(
+        self, top: Floats, bottom: Floats, w: Floats, mu: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Both blocks of the residual, and its size relative to the right-hand side."""
+        r = top - self.H @ w - self.C.T @ mu
+        g = bottom - self.C @ w
+        size = np.maximum(_relative(r, top), _relative(g, bottom, np.abs(self.C) @ np.abs(w)))
+        return r, g, size
+
+
+def factor(matrix: Floats, lower_only: bool = False) -> Floats | None:
+    """Lower Cholesky factor, or None where a pivot shows the matrix to be (nearly) singular."""
+    if matrix.shape[0] == 0:
+        return matrix
+    symmetric = matrix if lower_only else matrix.T  # F-ordered view of a C-ordered matrix
+    diagonal = matrix.diagonal()
+    L, info = lapack.dpotrf(symmetric, lower=1, clean=1)
+    if info != 0 or not (L.diagonal() ** 2 > RANK * diagonal).all():
+        return None
+    return L
+
+
+def _hessian(P: Floats, A: Floats, rows: ElementRows) -> Floats:
+    if not rows.ghost.blocks:
+        return P
+    H: Floats = P
+    at = rows.weighted
+    if at.size:
+        weighted = A[at] * np.sqrt(rows.ghost.weight[rows.i, at])[:, None]
+        H = H + weighted.T @ weighted
+    R, sigma = rows.curvature_rows(A)
+    if sigma.size:
+        H = H + (R.T * sigma) @ R
+    return H
+
+
+def _constraint_rows(A: Floats, rows: ElementRows) -> Floats:
+    return np.ascontiguousarray(rows.G(A))
+
+
+def _penalties(H: Floats, C: Floats) -> Floats:
+    """(k,) weights that bring C'DC to the size of H."""
+    size = float(np.abs(H.diagonal()).max(initial=0.0)) or 1.0
+    norms = np.einsum("ij,ij->i", C, C)
+    return size / np.where(norms > 0.0, norms, 1.0)
+
+
+def _relative(residual: Floats, rhs: Floats, *terms: Floats) -> Floats:
+    size = np.linalg.norm(residual, axis=0)
+    scale = np.linalg.norm(rhs, axis=0)
+    for term in terms:
+        scale = np.maximum(scale, np.linalg.norm(term, axis=0))
+    return np.divide(size, scale, out=np.zeros_like(size), where=scale > 0.0)
+
+
+class _Spectral:
+    """The Moore-Penrose inverse of the ghost KKT matrix, with rank decided after equilibration."""
+
+    def __init__(self, H: Floats, C: Floats) -> None:
+        n, k = H.shape[0], C.shape[0]
+        K = np.zeros((n + k, n + k))
+        K[:n, :n] = H
+        K[n:, :n] = C
+        K[:n, n:] = C.T
+        scale = equilibrate(K)
+        values, vectors = eigh(K * scale * scale[:, None])
+        zero = np.abs(values) <= SPECTRAL * np.abs(values).max(initial=0.0)
+        self.n = n
+        self._scale = scale[:, None]
+        self._values = values[~zero, None]
+        self._vectors = vectors[:, ~zero]
+        self._null: Any = np.zeros((n + k, 0))
+        if zero.any():
+            self._null = np.linalg.qr(vectors[:, zero] * scale[:, None])[0]
+        in_rows = float(np.sum(self._null[n:] ** 2))
+        self.deficiency = (round(in_rows), int(zero.sum()) - round(in_rows))
+
+    def solve(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
+        v = np.concatenate((top, bottom))
+        v = v - self._null @ (self._null.T @ v)
+        y = self._vectors @ ((self._vectors.T @ (self._scale * v)) / self._values)
+        w = self._scale * y
+        w = w - self._null @ (self._null.T @ w)
+        return w[: self.n], w[self.n :]
+
+
+def equilibrate(K: Floats, rounds: int = 12) -> Floats:
+    """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1."""
+    magnitude: Any = np.abs(K)
+    scale = np.ones(K.shape[0])
+    for _ in range(rounds):
+        largest = (magnitude * scale).max(axis=1, initial=0.0) * scale
+        largest[largest == 0.0] = 1.0
+        if np.abs(largest - 1.0).max(initial=0.0) < 0.1:
+            break
+        scale /= np.sqrt(largest)
+    return scale

@@ -1,0 +1,215 @@
+"""Derivatives of solutions: cotangents to gradients (vjp), tangents to tangents (jvp).
+
+At solutions (x, z) of a batch, with w and zeta from the ghost problem (design: section 3),
+
+    vjp:  q_bar = -w    b_bar = zeta    A_bar = -(z w' + zeta x')    P_bar = -1/2 (w x' + x w')
+    jvp:  (dx, dz) = the ghost solution for v_x = -(dP x + dq + dA'z),  v_z = db - dA x
+
+and a cotangent on s = b - Ax folds in first: v_x -= A'v_s, zeta += v_s. A_bar and P_bar are formed
+only when asked for, on the pattern where there is one, and once where the batch shares the datum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._program import Pattern, ProgramBatch
+from .._solution import Points
+from .active_set import GhostBatch, linearize
+from .dense import DenseFactor, factor
+from .report import GradientReport, make_report
+from .rows import ElementRows
+from .sparse import SparseFactor
+
+__all__ = ["Adjoint", "Oracle"]
+
+Floats = NDArray[np.float64]
+
+
+class Adjoint(Mapping[str, Floats]):
+    """The gradient of a batch as vectors; matrices are formed when asked for by name.
+
+    ``adjoint["P"]``, ``["q"]``, ``["A"]``, ``["b"]`` have the shape of that datum in the batch:
+    the leading axis is B, or 1 with the sum over the batch where the batch shares the datum.
+    Axes before the batch axis are further cotangents.
+    """
+
+    def __init__(self, batch: ProgramBatch, points: Points, w: Floats, zeta: Floats) -> None:
+        self.batch = batch
+        self.x, self.z = points.x, points.z
+        self.w, self.zeta = w, zeta
+
+    def __getitem__(self, name: str) -> Floats:
+        batch, structure = self.batch, self.batch.structure
+        if name == "q":
+            return reduce_batch(-self.w, batch.q.shape[0])
+        if name == "b":
+            return reduce_batch(self.zeta, batch.b.shape[0])
+        if name == "A":
+            return self.matrix(structure.A, batch.A.shape[0], self.z, self.zeta)
+        if name == "P":
+            return outer(structure.P, batch.P.shape[0], -0.5, self.w, self.x, self.x, self.w)
+        raise KeyError(name)
+
+    def matrix(self, pattern: Pattern | None, lead: int, z: Floats, zeta: Floats) -> Floats:
+        """-(z w' + zeta x'): the gradient of any stacking of rows with multipliers z."""
+        return outer(pattern, lead, -1.0, z, self.w, zeta, self.x)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(("P", "q", "A", "b"))
+
+    def __len__(self) -> int:
+        return 4
+
+
+class Oracle:
+    """Derivatives at the points of a batch. Factorizes at first use, once; safe to share.
+
+    Elements whose status is not solved get zero gradient: their points are NaN and nothing flows.
+    """
+
+    def __init__(self, batch: ProgramBatch, points: Points) -> None:
+        self.batch = batch
+        self.solved = np.array([status.solved for status in points.status])
+        if not self.solved.all():
+            keep = self.solved[:, None]
+            points = Points(
+                *(np.where(keep, v, 0.0) for v in (points.x, points.s, points.z)),
+                points.status,
+                points.info,
+            )
+        self.points = points
+        self._factors: dict[int, DenseFactor | SparseFactor] = {}
+        self._residuals = np.zeros(batch.size)
+        self._solves = 0
+
+    @cached_property
+    def ghost(self) -> GhostBatch:
+        """The active sets and curvatures."""
+        return linearize(self.batch, self.points.x, self.points.s, self.points.z)
+
+    def vjp(self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None) -> Adjoint:
+        """Cotangents on x (..., B, n), s and z (..., B, m) to the gradient; None means zero."""
+        batch = self.batch
+        lead = next((v.shape[:-2] for v in (v_x, v_s, v_z) if v is not None), ())
+        structure, size = batch.structure, batch.size
+        if v_x is None:
+            v_x = np.zeros((*lead, size, structure.n))
+        if v_z is None:
+            v_z = np.zeros((*lead, size, structure.m))
+        if v_s is not None:
+            v_x = v_x - batch.multiply("A", v_s, transpose=True)
+        w, zeta = self._solve(v_x, v_z)
+        if v_s is not None:
+            zeta = zeta + np.where(self.solved[:, None], v_s, 0.0)
+        return Adjoint(batch, self.points, w, zeta)
+
+    def jvp(self, tangents: Mapping[str, Floats]) -> tuple[Floats, Floats, Floats]:
+        """(dx, ds, dz) from tangents of P, q, A, b; each (B or 1, ...), missing names are zero."""
+        batch, points = self.batch, self.points
+        size, n, m = batch.size, batch.structure.n, batch.structure.m
+        v_x, v_z = np.zeros((size, n)), np.zeros((size, m))
+        if "q" in tangents:
+            v_x -= tangents["q"]
+        if "b" in tangents:
+            v_z += tangents["b"]
+        moved = ProgramBatch(batch.structure, size, batch.P, batch.q, batch.A, batch.b)
+        if "P" in tangents:
+            moved.P = tangents["P"]
+            v_x -= moved.multiply("P", points.x)
+        if "A" in tangents:
+            moved.A = tangents["A"]
+            v_x -= moved.multiply("A", points.z, transpose=True)
+            v_z -= moved.multiply("A", points.x)
+        dx, dz = self._solve(v_x, v_z)
+        ds = np.where(self.solved[:, None], v_z, 0.0) - batch.multiply("A", dx)
+        return dx, ds, dz
+
+    def report(self, i: int) -> GradientReport:
+        """Why to trust the gradient of element ``i``, or not."""
+        if self.solved[i] and not self._solves:
+            probe = np.ones((self.batch.size, self.batch.structure.n))
+            self._solve(probe, np.zeros_like(self.points.z))
+        return make_report(
+            self.batch,
+            self.points,
+            i,
+            margin=float(self.ghost.margin[i]),
+            residual=float(self._residuals[i]),
+            factor=self._factors.get(i),
+        )
+
+    def _solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
+        """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m)."""
+        lead = v_x.shape[:-2]
+        size, n, m = self.batch.size, self.batch.structure.n, self.batch.structure.m
+        # One column a cotangent: (B, n, K).
+        columns_x = np.moveaxis(v_x.reshape(-1, size, n), 0, -1)
+        columns_z = np.moveaxis(v_z.reshape(-1, size, m), 0, -1)
+        w, zeta = np.zeros(columns_x.shape), np.zeros(columns_z.shape)
+        for i in np.flatnonzero(self.solved):
+            found = self._factor(int(i)).solve(columns_x[i], columns_z[i])
+            w[i], zeta[i] = found.w, found.zeta
+            self._residuals[i] = found.residual.max(initial=0.0)
+        self._solves += 1
+        return (
+            np.moveaxis(w, -1, 0).reshape(*lead, size, n),
+            np.moveaxis(zeta, -1, 0).reshape(*lead, size, m),
+        )
+
+    def _factor(self, i: int) -> DenseFactor | SparseFactor:
+        found = self._factors.get(i)
+        if found is None:
+            batch, rows = self.batch, ElementRows(self.ghost, i)
+            P, A = batch.matrix("P", i), batch.matrix("A", i)
+            if batch.structure.dense:
+                shared = self._shared_cholesky if batch.P.shape[0] == 1 else factor(P)
+                found = DenseFactor(P, A, rows, shared)
+            else:
+                found = SparseFactor(P, A, rows)
+            self._factors[i] = found
+        return found
+
+    @cached_property
+    def _shared_cholesky(self) -> Floats | None:
+        return factor(self.batch.P[0])
+
+
+def reduce_batch(values: Floats, lead: int) -> Floats:
+    """Sum over the batch axis (-2) where the datum is shared by the batch (lead 1)."""
+    if lead == values.shape[-2]:
+        return values
+    return values.sum(axis=-2, keepdims=True)
+
+
+def outer(
+    pattern: Pattern | None, lead: int, sign: float, a: Floats, b: Floats, c: Floats, d: Floats
+) -> Floats:
+    """sign * (a b' + c d') for vectors (..., B, r) and (..., B, n), summed over B if lead is 1."""
+    shape = np.broadcast_shapes(a.shape[:-1], b.shape[:-1], c.shape[:-1], d.shape[:-1])
+    shared = lead == 1 and shape[-1] != 1
+    if pattern is None:
+        left = np.empty((*shape, a.shape[-1], 2))
+        left[..., 0], left[..., 1] = a, c
+        left *= sign
+        right = np.empty((*shape, 2, b.shape[-1]))
+        right[..., 0, :], right[..., 1, :] = b, d
+        if not shared:
+            return left @ right
+        left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], a.shape[-1], -1)
+        right = right.reshape(*shape[:-1], -1, b.shape[-1])
+        return (left @ right)[..., None, :, :]
+    rows, columns = pattern.indices, pattern.columns
+    values = np.zeros((*shape[:-1], 1 if shared else shape[-1], pattern.nnz))
+    for i in range(shape[-1]):
+
+        def at(v: Floats, where: NDArray[np.int32], i: int = i) -> Floats:
+            return v[..., i, :][..., where]
+
+        part = at(a, rows) * at(b, columns) + at(c, rows) * at(d, columns)
+        values[..., 0 if shared else i, :] += sign * part
+    return values

@@ -1,0 +1,152 @@
+"""How far to trust a gradient, in numbers and in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._program import ProgramBatch
+from .._solution import Points
+from .active_set import groups, scales
+
+__all__ = ["GradientReport", "Verdict", "kkt_residuals", "make_report"]
+
+Floats = NDArray[np.float64]
+
+Verdict = Literal[
+    "differentiable",
+    "weakly_active",
+    "dependent_constraints",
+    "not_unique",
+    "inaccurate_solution",
+]
+
+INACCURATE = 1e-4
+"""A relative KKT residual above this says that the point is no solution."""
+
+GHOST = 1e-6
+"""A relative residual of the ghost solve above this says that it has no solution."""
+
+_ADVICE: dict[str, str] = {
+    "differentiable": "The solution map is differentiable here and this is its derivative.",
+    "weakly_active": (
+        "Some constraint holds with (almost) zero multiplier: the solution has a kink here and the "
+        "gradient is one element of the generalized Jacobian. A tighter solver tolerance tells "
+        "whether the kink is real."
+    ),
+    "dependent_constraints": (
+        "Active constraints depend on each other, so their multipliers are not unique: the "
+        "minimum-norm ones were used. Gradients of q and P are not affected; those of constraint "
+        "data may be one-sided. Remove redundant constraints if you can."
+    ),
+    "not_unique": (
+        "The solution is not unique: the gradient is the least-squares one. Add a small quadratic "
+        "term to the objective if you need a derivative in the usual sense."
+    ),
+    "inaccurate_solution": (
+        "The solver's point does not satisfy the optimality conditions well enough to differentiate. "
+        "Tighten solver_options={'tolerance': ...} or use another solver."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GradientReport:
+    """Why to trust a gradient, or not.
+
+    Attributes
+    ----------
+    verdict
+        ``differentiable`` | ``weakly_active`` | ``dependent_constraints`` | ``not_unique`` |
+        ``inaccurate_solution``; the gravest that applies.
+    residual
+        Relative residual of the ghost solve K w = v.
+    active
+        Number of equality rows of the ghost problem (active constraints).
+    rank_deficiency
+        Dependent active rows plus directions in which the solution is not determined; for sparse
+        programs a lower bound.
+    margin
+        Smallest strict-complementarity margin max(s_i, z_i), dimensionless: 0 at a kink.
+    kkt_residual
+        Largest relative violation of the optimality conditions by the solver's point.
+    """
+
+    verdict: Verdict
+    residual: float
+    active: int
+    rank_deficiency: int
+    margin: float
+    kkt_residual: float
+
+    @property
+    def advice(self) -> str:
+        """What the verdict means and what to do about it."""
+        return _ADVICE[self.verdict]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.verdict}: {self.advice}\n"
+            f"  ghost residual {self.residual:.1e}, KKT residual {self.kkt_residual:.1e}, "
+            f"{self.active} active, rank deficiency {self.rank_deficiency}, "
+            f"complementarity margin {self.margin:.1e}"
+        )
+
+
+def kkt_residuals(batch: ProgramBatch, points: Points) -> tuple[Floats, Floats]:
+    """(B,) the largest relative KKT violation, and (B,) the relative complementarity s'z alone.
+
+    Stationarity is relative to the objective's gradient, slacks to row norm times size of x.
+    """
+    x, s, z = points.x, points.s, points.z
+    scale = scales(batch, x, z)
+    g, reach = scale.gradient, scale.primal
+    stationarity = batch.multiply("P", x) + batch.q + batch.multiply("A", z, transpose=True)
+    worst = (np.abs(stationarity) / g).max(axis=-1, initial=0.0)
+    complementary = np.zeros_like(worst)
+    if batch.structure.m == 0:
+        return worst, complementary
+    rows = np.where(scale.rows > 0.0, scale.rows, 1.0)
+    finite = np.isfinite(batch.b)
+    b = np.where(finite, batch.b, 0.0)
+    slack = np.where(finite, s, 0.0)
+    primal = np.where(finite, batch.multiply("A", x) + slack - b, 0.0) / (rows * reach)
+    worst = np.maximum(worst, np.abs(primal).max(axis=-1))
+    s_hat, z_hat = slack / (rows * reach), z * scale.rows / g
+    complementary = np.abs(s_hat * z_hat).max(axis=-1)
+    for cone, start, count in groups(batch.structure):
+        at = slice(start, start + count * cone.dim)
+        for hat, violation in ((s_hat, cone.violation), (z_hat, cone.dual_violation)):
+            outside = violation(hat[:, at].reshape(-1, cone.dim)).reshape(hat.shape[0], -1)
+            worst = np.maximum(worst, outside.max(axis=-1, initial=0.0))
+    total = np.abs(np.sum(s_hat * z_hat, axis=-1))
+    return np.maximum(worst, total), np.maximum(complementary, total)
+
+
+def make_report(
+    batch: ProgramBatch, points: Points, i: int, *, margin: float, residual: float, factor: Any
+) -> GradientReport:
+    """The report of element ``i``; ``factor`` is its factorization, None for a failed element."""
+    if factor is None:
+        nan = float("nan")
+        return GradientReport("inaccurate_solution", nan, 0, 0, nan, float("inf"))
+    one = slice(i, i + 1)
+    single = Points(points.x[one], points.s[one], points.z[one], [points.status[i]], [{}])
+    worst, gap = kkt_residuals(batch.take(one), single)
+    kkt = float(worst[0])
+    verdict: Verdict = "differentiable"
+    # An interior-point solver leaves a weakly active row at s = z = sqrt(mu).
+    if margin < max(1e-7, 10 * kkt, 3 * float(np.sqrt(gap[0]))):
+        verdict = "weakly_active"
+    if factor.dependent:
+        verdict = "dependent_constraints"
+    if factor.free or not residual <= GHOST:
+        verdict = "not_unique"
+    if not kkt <= INACCURATE:
+        verdict = "inaccurate_solution"
+    return GradientReport(
+        verdict, residual, factor.active, factor.dependent + factor.free, margin, kkt
+    )

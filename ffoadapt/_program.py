@@ -1,0 +1,395 @@
+"""The canonical program, one or a batch of them, and the two views that solvers also speak.
+
+    minimize    1/2 x'Px + q'x      subject to  Ax + s = b,  s in K        (dual z in K*)
+
+A batch shares one `Structure` (sizes, cones, sparsity patterns) and holds its numbers as stacked
+arrays whose leading axis is the batch, or 1 where all elements share them. Dense stays dense.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ._cones import Cone, NonnegativeCone, ZeroCone
+
+__all__ = ["BoxForm", "BoxRows", "ConeForm", "Pattern", "ProgramBatch", "SplitForm", "Structure"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """The sparsity pattern of a CSC matrix with sorted, unique entries; its numbers live apart."""
+
+    shape: tuple[int, int]
+    indptr: NDArray[np.int32]
+    indices: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, matrix: Any) -> tuple[Pattern, Floats]:
+        """Pattern and values of any scipy sparse matrix (duplicates summed, explicit zeros kept)."""
+        csc = sparse.csc_matrix(matrix, dtype=np.float64, copy=True)
+        csc.sum_duplicates()
+        return cls(csc.shape, csc.indptr, csc.indices), csc.data
+
+    @classmethod
+    def full(cls, shape: tuple[int, int]) -> Pattern:
+        """All entries, as for a dense matrix; values are its transpose, raveled."""
+        rows, columns = shape
+        indptr = np.arange(columns + 1, dtype=np.int32) * np.int32(rows)
+        return cls(shape, indptr, np.tile(np.arange(rows, dtype=np.int32), columns))
+
+    @cached_property
+    def nnz(self) -> int:
+        return int(self.indptr[-1])
+
+    @cached_property
+    def columns(self) -> Ints:
+        """(nnz,) the column of each entry; `indices` is its row."""
+        return np.repeat(np.arange(self.shape[1]), np.diff(self.indptr))
+
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        """Equal exactly for equal patterns."""
+        return (self.shape, self.indptr.tobytes(), self.indices.tobytes())
+
+    def matrix(self, values: Floats) -> sparse.csc_matrix:
+        """The CSC matrix with these (nnz,) values (not copied)."""
+        return sparse.csc_matrix((values, self.indices, self.indptr), shape=self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class BoxRows:
+    """Which row of ``l <= Ax <= u`` each canonical row came from, and with which sign.
+
+    Canonical rows are, in this order, the equalities (l = u), the finite upper bounds, and the
+    finite lower bounds with sign -1.
+    """
+
+    equal: Ints
+    upper: Ints
+    lower: Ints
+    rows: int
+
+    def dual(self, y: Floats) -> Floats:
+        """Canonical z (..., m) of a box dual y (..., rows)."""
+        parts = (y[..., self.equal], y[..., self.upper], -y[..., self.lower])
+        z = np.concatenate(parts, axis=-1)
+        k = self.equal.size
+        np.maximum(z[..., k:], 0.0, out=z[..., k:])
+        return z
+
+    def fold(self, z: Floats) -> Floats:
+        """y (..., rows) of canonical z (..., m): y = z_equal + z_upper - z_lower."""
+        y = np.zeros((*z.shape[:-1], self.rows))
+        j, k = self.equal.size, self.equal.size + self.upper.size
+        y[..., self.equal] = z[..., :j]
+        y[..., self.upper] += z[..., j:k]
+        y[..., self.lower] -= z[..., k:]
+        return y
+
+    def unfold(self, y: Floats) -> Floats:
+        """The transpose of `fold`: (..., m) from (..., rows)."""
+        return np.concatenate(
+            (y[..., self.equal], y[..., self.upper], -y[..., self.lower]), axis=-1
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """What is fixed for a layer: sizes, cones, patterns (None means dense)."""
+
+    n: int
+    m: int
+    cones: tuple[Cone, ...]
+    P: Pattern | None = None
+    A: Pattern | None = None
+    box: BoxRows | None = None
+
+    @property
+    def dense(self) -> bool:
+        return self.A is None
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of cones in the program."""
+        return frozenset(cone.kind for cone in self.cones if cone.dim)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """The first row of each cone."""
+        return tuple(np.cumsum([0, *(cone.dim for cone in self.cones)])[:-1].tolist())
+
+    @cached_property
+    def polyhedral(self) -> bool:
+        return all(cone.polyhedral for cone in self.cones)
+
+    @cached_property
+    def equality(self) -> NDArray[np.bool_]:
+        """(m,) the rows in zero cones."""
+        mask = np.zeros(self.m, dtype=bool)
+        for start, cone in zip(self.offsets, self.cones, strict=True):
+            mask[start : start + cone.dim] = isinstance(cone, ZeroCone)
+        return mask
+
+    @cached_property
+    def split(self) -> tuple[slice | Ints, slice | Ints]:
+        """(equality rows, inequality rows), as slices where they are contiguous."""
+        return _compact(np.flatnonzero(self.equality)), _compact(np.flatnonzero(~self.equality))
+
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for structures between which a solver's session can be shared."""
+        P, A, box = self.P, self.A, self.box
+        return (
+            self.n,
+            self.m,
+            self.cones,
+            P and P.key,
+            A and A.key,
+            box and (box.rows, *(rows.tobytes() for rows in (box.equal, box.upper, box.lower))),
+        )
+
+
+def _compact(rows: Ints) -> slice | Ints:
+    if rows.size == 0:
+        return slice(0, 0)
+    if rows[-1] - rows[0] + 1 == rows.size:
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
+@dataclass(slots=True, eq=False)
+class ConeForm:
+    """One canonical program as a solver sees it: ndarrays or CSC matrices, P whole."""
+
+    P: Any
+    q: Floats
+    A: Any
+    b: Floats
+    cones: tuple[Cone, ...]
+
+    name: ClassVar[str] = "cone"
+
+
+@dataclass(slots=True, eq=False)
+class BoxForm:
+    """One program as l <= Ax <= u; infinite bounds are -inf and inf; l = u is an equality."""
+
+    P: Any
+    q: Floats
+    A: Any
+    l: Floats
+    u: Floats
+
+    name: ClassVar[str] = "box"
+
+
+@dataclass(slots=True, eq=False)
+class SplitForm:
+    """One program as Gx <= h, Ax = b; infinite entries of h are inf."""
+
+    P: Any
+    q: Floats
+    G: Any
+    h: Floats
+    A: Any
+    b: Floats
+
+    name: ClassVar[str] = "split"
+
+
+@dataclass(eq=False)
+class ProgramBatch:
+    """The numbers of B programs of one structure.
+
+    Attributes
+    ----------
+    P, A
+        Dense: (B or 1, n, n) and (B or 1, m, n). Sparse: the (B or 1, nnz) values on the pattern.
+    q, b
+        (B or 1, n) and (B or 1, m).
+    box
+        For programs stated as l <= Ax <= u: the pattern or None, A, l, u as stated, each with a
+        leading axis like the others.
+    """
+
+    structure: Structure
+    size: int
+    P: Floats
+    q: Floats
+    A: Floats
+    b: Floats
+    box: tuple[Pattern | None, Floats, Floats, Floats] | None = None
+
+    def matrix(self, name: str, i: int) -> Any:
+        """P or A of element i as an ndarray or a CSC matrix (numbers not copied)."""
+        values: Floats = getattr(self, name)
+        pattern: Pattern | None = getattr(self.structure, name)
+        value = values[i if values.shape[0] > 1 else 0]
+        return value if pattern is None else pattern.matrix(value)
+
+    def _vector(self, values: Floats, i: int) -> Floats:
+        return values[i if values.shape[0] > 1 else 0]
+
+    def cone_form(self, i: int) -> ConeForm:
+        """Element i as a canonical program with finite b.
+
+        A nonnegative row with b = inf becomes 0'x + s = 1: it constrains nothing, its multiplier is
+        0, and pattern and sizes stay what they are.
+        """
+        A, b = self.matrix("A", i), self._vector(self.b, i)
+        infinite = np.isposinf(b)
+        if infinite.any():
+            b = np.where(infinite, 1.0, b)
+            A = A.copy()
+            if sparse.issparse(A):
+                A.data[infinite[A.indices]] = 0.0
+            else:
+                A[infinite] = 0.0
+        return ConeForm(self.matrix("P", i), self._vector(self.q, i), A, b, self.structure.cones)
+
+    def box_form(self, i: int) -> BoxForm:
+        """Element i as l <= Ax <= u (polyhedral cones only)."""
+        P, q = self.matrix("P", i), self._vector(self.q, i)
+        if self.box is not None:
+            pattern, A, lower, upper = self.box
+            a = A[i if A.shape[0] > 1 else 0]
+            return BoxForm(
+                P,
+                q,
+                a if pattern is None else pattern.matrix(a),
+                self._vector(lower, i),
+                self._vector(upper, i),
+            )
+        u = self._vector(self.b, i)
+        return BoxForm(P, q, self.matrix("A", i), np.where(self.structure.equality, u, -np.inf), u)
+
+    def split_form(self, i: int) -> SplitForm:
+        """Element i as Gx <= h, Ax = b (polyhedral cones only)."""
+        eq, ineq = self.structure.split
+        A, b = self.matrix("A", i), self._vector(self.b, i)
+        rows = A if isinstance(A, np.ndarray) else A.tocsr()
+        G, E = rows[ineq], rows[eq]
+        if not isinstance(A, np.ndarray):
+            G, E = G.tocsc(), E.tocsc()
+        return SplitForm(self.matrix("P", i), self._vector(self.q, i), G, b[ineq], E, b[eq])
+
+    def as_dense(self) -> ProgramBatch:
+        """The same programs with ndarrays."""
+        structure = self.structure
+        if structure.dense:
+            return self
+        box = None
+        if self.box is not None:
+            box = (None, _filled(self.box[0], self.box[1]), *self.box[2:])
+        return ProgramBatch(
+            Structure(structure.n, structure.m, structure.cones, box=structure.box),
+            self.size,
+            _filled(structure.P, self.P),
+            self.q,
+            _filled(structure.A, self.A),
+            self.b,
+            box=box,
+        )
+
+    def as_sparse(self) -> ProgramBatch:
+        """The same programs on the union over the batch of the nonzeros of each matrix."""
+        structure = self.structure
+        if not structure.dense:
+            return self
+        P_pattern, P = _sparsified(self.P)
+        A_pattern, A = _sparsified(self.A)
+        box = self.box and (*_sparsified(self.box[1]), *self.box[2:])
+        return ProgramBatch(
+            Structure(
+                structure.n, structure.m, structure.cones, P_pattern, A_pattern, structure.box
+            ),
+            self.size,
+            P,
+            self.q,
+            A,
+            self.b,
+            box=box,
+        )
+
+    def view(self, form: str, i: int) -> ConeForm | BoxForm | SplitForm:
+        """Element i in the named view."""
+        if form == "box":
+            return self.box_form(i)
+        return self.split_form(i) if form == "split" else self.cone_form(i)
+
+    def dual(self, form: str, dual: Any) -> Floats:
+        """Canonical z (m,) of the dual that a solver of that view returned."""
+        structure = self.structure
+        if form == "box":
+            if structure.box is not None:
+                return structure.box.dual(np.asarray(dual, dtype=np.float64))
+            z = np.array(dual, dtype=np.float64)
+            return np.where(structure.equality, z, np.maximum(z, 0.0))
+        if form == "split":
+            z = np.empty(structure.m)
+            eq, ineq = structure.split
+            z[ineq], z[eq] = dual
+            return z
+        return np.asarray(dual, dtype=np.float64)
+
+    def take(self, elements: slice | Ints) -> ProgramBatch:
+        """The batch of these elements; shared data stay shared."""
+        size = len(range(self.size)[elements] if isinstance(elements, slice) else elements)
+
+        def pick(values: Floats) -> Floats:
+            return values if values.shape[0] == 1 else values[elements]
+
+        box = self.box and (self.box[0], *(pick(v) for v in self.box[1:]))
+        data = (pick(v) for v in (self.P, self.q, self.A, self.b))
+        return ProgramBatch(self.structure, size, *data, box=box)  # type: ignore[arg-type]
+
+    def multiply(self, name: str, vectors: Floats, transpose: bool = False) -> Floats:
+        """P or A (or the transpose) of each element times the (B, n or m) rows of ``vectors``.
+
+        Leading axes before the batch axis are allowed where the matrices are dense.
+        """
+        values: Floats = getattr(self, name)
+        pattern: Pattern | None = getattr(self.structure, name)
+        if pattern is None:
+            if values.shape[0] == 1:
+                return vectors @ (values[0] if transpose else values[0].T)
+            matrix = values.swapaxes(-1, -2) if transpose else values
+            return (matrix @ vectors[..., None])[..., 0]
+        if values.shape[0] == 1:
+            matrix = pattern.matrix(values[0])
+            flat = vectors.reshape(-1, vectors.shape[-1])
+            out = (matrix.T if transpose else matrix) @ flat.T
+            return np.ascontiguousarray(out.T).reshape(*vectors.shape[:-1], -1)
+        rows = pattern.shape[1 if transpose else 0]
+        out = np.empty((*vectors.shape[:-1], rows))
+        for i in range(values.shape[0]):
+            matrix = pattern.matrix(values[i])
+            out[..., i, :] = ((matrix.T if transpose else matrix) @ vectors[..., i, :].T).T
+        return out
+
+
+def _filled(pattern: Pattern | None, values: Floats) -> Floats:
+    assert pattern is not None
+    dense = np.zeros((values.shape[0], *pattern.shape))
+    dense[:, pattern.indices, pattern.columns] = values
+    return dense
+
+
+def _sparsified(dense: Floats) -> tuple[Pattern, Floats]:
+    union = sparse.csc_matrix((dense != 0.0).any(axis=0))
+    pattern = Pattern(union.shape, union.indptr, union.indices)
+    return pattern, dense[:, pattern.indices, pattern.columns]
+
+
+def polyhedral_cones(equalities: int, inequalities: int) -> tuple[Cone, ...]:
+    """Zero cone first, nonnegative cone after it."""
+    return (ZeroCone(equalities), NonnegativeCone(inequalities))

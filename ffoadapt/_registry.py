@@ -1,0 +1,251 @@
+"""Names to plugins: plain dicts filled once, objects imported at first use, and the error texts."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import threading
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from . import _builtin
+from ._exceptions import (
+    DuplicatePluginError,
+    MissingDependencyError,
+    PluginError,
+    UnknownPluginError,
+)
+from ._interfaces import (
+    Executor,
+    Framework,
+    FrameworkSpec,
+    Modeler,
+    ModelerSpec,
+    Solver,
+    SolverSpec,
+    Spec,
+)
+from ._plugins import Failure, Source, discover
+
+__all__ = ["PluginInfo", "Registry", "registry"]
+
+_KINDS: dict[str, type[Any]] = {
+    "solver": Solver,
+    "framework": Framework,
+    "modeler": Modeler,
+    "executor": Executor,
+}
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One line of the plugin listing.
+
+    ``state`` is ``"ready"``, ``"missing"`` (a dependency), ``"failed"``, ``"duplicate"`` or
+    ``"disabled"``; ``detail`` says why and what to do.
+    """
+
+    name: str
+    kind: str
+    distribution: str
+    version: str
+    state: str
+    detail: str = ""
+    spec: Spec | None = None
+
+
+class _Entry:
+    __slots__ = ("object", "rival", "source", "spec")
+
+    def __init__(self, spec: Spec, source: Source) -> None:
+        self.spec = spec
+        self.source = source
+        self.object: Any = None
+        self.rival: Source | None = None
+
+
+class Registry:
+    """All plugins by kind and name; filled from the entry points at first use."""
+
+    def __init__(self, builtin: ModuleType | Any = _builtin) -> None:
+        self._builtin = builtin
+        self._lock = threading.RLock()
+        self._entries: dict[str, dict[str, _Entry]] = {kind: {} for kind in _KINDS}
+        self._failures: list[Failure] = []
+        self._ready = False
+
+    # -- filling
+
+    def _fill(self) -> None:
+        if self._ready:
+            return
+        with self._lock:
+            if not self._ready:
+                self._failures = discover(self._accept, self._builtin)
+                self._ready = True
+
+    def _accept(self, source: Source, specs: list[Spec]) -> None:
+        names = [(spec.kind, spec.name) for spec in specs]
+        for kind, name in names:
+            if kind not in _KINDS or not isinstance(name, str) or not name:
+                raise PluginError(f"a record has kind {kind!r} and name {name!r}")
+            if names.count((kind, name)) > 1:
+                raise DuplicatePluginError(
+                    f"{source.distribution} registers the {kind} {name!r} twice"
+                )
+        for spec in specs:
+            entries = self._entries[spec.kind]
+            if spec.name in entries:
+                entries[spec.name].rival = source
+            else:
+                entries[spec.name] = _Entry(spec, source)
+
+    def add(self, spec: Spec) -> None:
+        """Register a record at run time (`ffoadapt.register_solver`); replaces an earlier such."""
+        self._fill()
+        with self._lock:
+            entries = self._entries[spec.kind]
+            known = entries.get(spec.name)
+            if known is not None and known.source.plugin != "run time":
+                raise DuplicatePluginError(
+                    f"the {spec.kind} name {spec.name!r} is taken by {known.source.distribution} "
+                    f"{known.source.version}; choose another name"
+                )
+            entries[spec.name] = _Entry(spec, Source("run time", "(this process)", "-"))
+
+    # -- looking up
+
+    def get(self, kind: str, name: str) -> Any:
+        """The plugin object of that kind and name, imported now if it was not before."""
+        self._fill()
+        entry = self._entries[kind].get(name)
+        if entry is not None and entry.object is not None and entry.rival is None:
+            return entry.object
+        if entry is None:
+            raise UnknownPluginError(self._unknown(kind, name))
+        if entry.rival is not None:
+            raise DuplicatePluginError(
+                f"the {kind} name {name!r} is registered by both {entry.source.distribution} "
+                f"{entry.source.version} and {entry.rival.distribution} {entry.rival.version}; "
+                "uninstall one, or set FFOADAPT_DISABLE_PLUGINS to the distribution to leave out"
+            )
+        with self._lock:
+            if entry.object is None:
+                entry.object = self._load(entry)
+        return entry.object
+
+    def specs(self, kind: str) -> dict[str, Any]:
+        """The records of a kind by name, without the ambiguous ones."""
+        self._fill()
+        return {n: e.spec for n, e in self._entries[kind].items() if e.rival is None}
+
+    def missing(self, spec: Spec) -> list[str]:
+        """The modules that the record requires and that are not installed."""
+        return [m for m in spec.requires if importlib.util.find_spec(m) is None]
+
+    def ready(self, kind: str) -> dict[str, Any]:
+        """The records of a kind whose requirements are installed."""
+        return {n: s for n, s in self.specs(kind).items() if not self.missing(s)}
+
+    def by_module(self, kind: str, cls: type) -> FrameworkSpec | ModelerSpec | None:
+        """The record whose ``modules`` hold the root package of a class or one of its bases."""
+        roots = [base.__module__.partition(".")[0] for base in cls.__mro__]
+        for spec in self.specs(kind).values():
+            if any(root in spec.modules for root in roots):
+                return spec  # type: ignore[no-any-return]
+        return None
+
+    def listing(self) -> list[PluginInfo]:
+        """Every plugin, the unusable ones with the reason."""
+        self._fill()
+        rows = []
+        for kind, entries in self._entries.items():
+            for name, entry in entries.items():
+                state, detail = "ready", ""
+                if entry.rival is not None:
+                    state = "duplicate"
+                    detail = f"also registered by {entry.rival.distribution}"
+                elif missing := self.missing(entry.spec):
+                    state, detail = "missing", f"pip install {' '.join(missing)}"
+                source = entry.source
+                rows.append(
+                    PluginInfo(
+                        name, kind, source.distribution, source.version, state, detail, entry.spec
+                    )
+                )
+        for failure in self._failures:
+            source = failure.source
+            rows.append(
+                PluginInfo(
+                    source.plugin,
+                    "plugin",
+                    source.distribution,
+                    source.version,
+                    "disabled" if failure.disabled else "failed",
+                    failure.reason,
+                )
+            )
+        return rows
+
+    # -- helpers
+
+    def _load(self, entry: _Entry) -> Any:
+        spec = entry.spec
+        missing = self.missing(spec)
+        if missing:
+            raise MissingDependencyError(
+                f"the {spec.kind} {spec.name!r} (from {entry.source.distribution}) needs "
+                f"{', '.join(missing)}, which is not installed: pip install {' '.join(missing)}"
+            )
+        loaded = spec.load
+        if isinstance(loaded, str):
+            module, _, attribute = loaded.partition(":")
+            try:
+                loaded = importlib.import_module(module)
+                for part in attribute.split("."):
+                    loaded = getattr(loaded, part)
+            except Exception as error:
+                raise PluginError(
+                    f"the {spec.kind} {spec.name!r} (from {entry.source.distribution}) could not "
+                    f"be imported from {spec.load!r}: {type(error).__name__}: {error}"
+                ) from error
+        plugin = loaded() if isinstance(loaded, type) else loaded
+        wanted = _KINDS[spec.kind]
+        if not isinstance(plugin, wanted):
+            raise PluginError(
+                f"the {spec.kind} {spec.name!r} (from {entry.source.distribution}) is a "
+                f"{type(plugin).__name__}; expected a subclass of ffoadapt.{wanted.__name__}"
+            )
+        if isinstance(spec, SolverSpec):
+            _agree(spec, plugin, entry.source)
+        return plugin
+
+    def _unknown(self, kind: str, name: str) -> str:
+        known = sorted(self._entries[kind])
+        text = f"no {kind} is named {name!r}; installed: {', '.join(known) or 'none'}"
+        close = difflib.get_close_matches(str(name), known, n=1)
+        if close:
+            text += f". Did you mean {close[0]!r}?"
+        for failure in self._failures:
+            if name in (failure.source.plugin, failure.source.distribution):
+                verb = "was" if failure.disabled else "failed to load:"
+                text += f". The plugin {name!r} of {failure.source.distribution} {verb} "
+                text += failure.reason
+                return text
+        return text + f". If a plugin provides it: pip install ffoadapt-{name}"
+
+
+def _agree(spec: SolverSpec, solver: Solver, source: Source) -> None:
+    for what in ("cones", "matrices"):
+        declared, actual = frozenset(getattr(spec, what)), frozenset(getattr(solver, what))
+        if declared != actual:
+            raise PluginError(
+                f"the SolverSpec of {spec.name!r} ({source.distribution}) says {what}="
+                f"{sorted(declared)}, its class says {sorted(actual)}: make them equal"
+            )
+
+
+registry = Registry()
+"""The registry of this process."""

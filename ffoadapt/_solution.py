@@ -1,0 +1,87 @@
+"""What a solver adapter hands back for one program: a status, a primal, a dual, a slack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Points", "Solution", "Status"]
+
+Floats = NDArray[np.float64]
+
+
+class Status(Enum):
+    """How a solve ended. Adapters translate their vendor's statuses into these."""
+
+    OPTIMAL = "optimal"
+    OPTIMAL_INACCURATE = "optimal_inaccurate"
+    PRIMAL_INFEASIBLE = "primal_infeasible"
+    DUAL_INFEASIBLE = "dual_infeasible"
+    ITERATION_LIMIT = "iteration_limit"
+    TIME_LIMIT = "time_limit"
+    ERROR = "error"
+
+    @property
+    def solved(self) -> bool:
+        """Whether a primal and a dual solution come with this status."""
+        return self in _SOLVED
+
+
+_SOLVED = (Status.OPTIMAL, Status.OPTIMAL_INACCURATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The answer of a solver to one program, in the conventions of the view that it was given.
+
+    Attributes
+    ----------
+    x
+        (n,) primal; ignored unless ``status.solved``.
+    dual
+        For a `ConeProgram`, z of shape (m,) in the dual cone with Px + q + A'z = 0. For a
+        `BoxForm`, y of shape (m,), y > 0 where u holds and y < 0 where l holds. For a `SplitForm`,
+        the pair (z_ineq >= 0, y_eq). In all three Px + q + (constraints)'dual = 0.
+    slack
+        (m,) s in the cone, if the solver has one of its own; None means b - Ax.
+    status
+        A `Status`.
+    info
+        Whatever else is worth keeping: iterations, the vendor's own status, a message.
+    """
+
+    x: Floats | None = None
+    dual: Any = None
+    slack: Floats | None = None
+    status: Status = Status.OPTIMAL
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Points:
+    """The solutions of a batch in canonical form; NaN where ``status`` is not solved.
+
+    ``x`` is (B, n), ``s`` and ``z`` are (B, m); ``status`` and ``info`` have B entries.
+    """
+
+    x: Floats
+    s: Floats
+    z: Floats
+    status: list[Status]
+    info: list[Mapping[str, Any]]
+
+    @classmethod
+    def join(cls, parts: Sequence[Points]) -> Points:
+        """One batch after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "s", "z")),
+            [status for part in parts for status in part.status],
+            [info for part in parts for info in part.info],
+        )

@@ -1,0 +1,235 @@
+"""torch: tensors to and from NumPy, and a `Differentiable` as an autograd function.
+
+Three autograd functions: `_Solve`, and `_Gradient` and `_Tangent`, its vjp and jvp, which are
+functions of their own so that torch.func can batch them: jacrev is a vmap over cotangents, and one
+factorization serves them all. The state of a call lives in a `_Call` that travels with the graph;
+the parameters travel along so that a vmap rule can see whether the solve itself was batched.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError
+
+__all__ = ["TorchFramework"]
+
+
+class TorchFramework(Framework):
+    """Tensors of any floating dtype and device; numbers are computed in float64 on the CPU."""
+
+    def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
+        tensors = [a for a in arrays if isinstance(a, torch.Tensor)]
+        if not tensors:
+            raise ParameterError("a torch call needs at least one tensor among its arguments")
+        dtype = _common_dtype(tensors)
+        device = next((t.device for t in tensors if t.ndim), tensors[0].device)
+        given = [
+            a if isinstance(a, torch.Tensor) else torch.as_tensor(a, dtype=dtype, device=device)
+            for a in arrays
+        ]
+        return list(_Solve.apply(_Call(function, dtype, device), *given))
+
+    def to_numpy(self, array: Any) -> Any:
+        return _to_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
+
+    def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
+        if not isinstance(array, torch.Tensor) or array.layout == torch.strided:
+            return None
+        coo = (array if array.layout == torch.sparse_coo else array.to_sparse_coo()).coalesce()
+        rows, columns = coo.indices().cpu().numpy()
+        return rows, columns, coo.values()
+
+
+class _Call:
+    """One call: the function, where its outputs go, and its state once there is one."""
+
+    __slots__ = ("device", "dtype", "function", "state")
+
+    def __init__(self, function: Differentiable, dtype: torch.dtype, device: torch.device) -> None:
+        self.function, self.dtype, self.device = function, dtype, device
+        self.state: Any = None
+
+    def tensor(self, array: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
+        found = torch.from_numpy(np.ascontiguousarray(array))
+        return found.to(device=self.device, dtype=dtype or self.dtype)
+
+
+class _Solve(torch.autograd.Function):
+    """(call, *parameters) -> outputs."""
+
+    @staticmethod
+    def forward(call: _Call, *tensors: Any) -> Any:
+        outputs, call.state = call.function.forward([_to_numpy(t) for t in tensors])
+        return tuple(call.tensor(output) for output in outputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.call, *tensors = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        needed = ctx.needs_input_grad[1:]
+        tensors = ctx.saved_tensors
+        if all(c is None for c in cotangents):
+            return (None,) * (1 + len(tensors))
+        found = _Gradient.apply(ctx.call, needed, len(tensors), *tensors, *cotangents)
+        return None, *(g if on else None for g, on in zip(found, needed, strict=True))
+
+    @staticmethod
+    def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
+        return _Tangent.apply(ctx.call, len(tangents), *ctx.saved_tensors, *tangents)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, call: _Call, *tensors: Any) -> Any:
+        batched, _, _ = _batch_parameters(call, in_dims[1:], tensors, info.batch_size)
+        outputs = _Solve.apply(call, *batched)
+        return outputs, (0,) * len(outputs)
+
+
+class _Gradient(torch.autograd.Function):
+    """(call, which, count, *parameters, *cotangents) -> a gradient for each parameter."""
+
+    @staticmethod
+    def forward(call: _Call, needed: Any, count: int, *rest: Any) -> Any:
+        arrays = [None if c is None else _to_numpy(c) for c in rest[count:]]
+        found = call.function.vjp(call.state, arrays, needed)
+        return tuple(
+            t.new_zeros(()) if g is None else call.tensor(g, t.dtype).to(t.device)
+            for g, t in zip(found, rest[:count], strict=True)
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise DifferentiationError(
+            "second derivatives of a solution are not available: detach the gradient, or take "
+            "finite differences of it"
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, call: _Call, needed: Any, count: int, *rest: Any) -> Any:
+        size, dims = info.batch_size, in_dims[3:]
+        tensors, cotangents = rest[:count], rest[count:]
+        if all(dim is None for dim in dims[:count]):  # several cotangents for one solve
+            first = [
+                None if c is None else _front(c, dim, size)
+                for c, dim in zip(cotangents, dims[count:], strict=True)
+            ]
+            found = _Gradient.apply(call, needed, count, *tensors, *first)
+            return found, tuple(0 if on else None for on in needed)
+        batched, shapes, axes = _batch_parameters(call, dims[:count], tensors, size)
+        placed, lead = [], 0
+        for c, dim, core in zip(
+            cotangents, dims[count:], _output_ndims(call, batched), strict=True
+        ):
+            if c is not None:
+                c = _front(c, dim, size)
+                lead = c.ndim - 1 - core - axes
+                c = c.movedim(0, lead)  # further cotangents stay in front of the batch
+            placed.append(c)
+        found = _Gradient.apply(call, needed, count, *batched, *placed)
+        gradients = tuple(
+            g.reshape(*g.shape[: lead + 1], *shape) if on else g
+            for g, shape, on in zip(found, shapes, needed, strict=True)
+        )
+        return gradients, tuple(lead if on else None for on in needed)
+
+
+class _Tangent(torch.autograd.Function):
+    """(call, count, *parameters, *tangents) -> a tangent for each output."""
+
+    @staticmethod
+    def forward(call: _Call, count: int, *rest: Any) -> Any:
+        arrays = [None if t is None else _to_numpy(t) for t in rest[count:]]
+        return tuple(call.tensor(t) for t in call.function.jvp(call.state, arrays))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    backward = _Gradient.backward
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, call: _Call, count: int, *rest: Any) -> Any:
+        size, dims = info.batch_size, in_dims[2:]
+        tensors, tangents = rest[:count], rest[count:]
+        if all(dim is None for dim in dims[:count]):  # several tangents for one solve
+            each = [
+                _Tangent.apply(
+                    call,
+                    count,
+                    *tensors,
+                    *(
+                        t if t is None or dim is None else t.select(dim, k)
+                        for t, dim in zip(tangents, dims[count:], strict=True)
+                    ),
+                )
+                for k in range(size)
+            ]
+            stacked = tuple(torch.stack(column) for column in zip(*each, strict=True))
+            return stacked, (0,) * len(stacked)
+        batched, _, _ = _batch_parameters(call, dims[:count], tensors, size)
+        moved = [
+            None if t is None else _front(t, dim, size).reshape(b.shape)
+            for t, dim, b in zip(tangents, dims[count:], batched, strict=True)
+        ]
+        found = _Tangent.apply(call, count, *batched, *moved)
+        return found, (0,) * len(found)
+
+
+def _batch_parameters(
+    call: _Call, dims: Any, tensors: Any, size: int
+) -> tuple[list[Any], list[Any], int]:
+    """Parameters with the vmapped axis first and all batch axes aligned.
+
+    Returns them, their shapes without the vmapped axis, and how many batch axes they had. A
+    parameter without the axis is expanded to it, so that it gets a gradient for each element.
+    """
+    first = [_front(t, dim, size) for t, dim in zip(tensors, dims, strict=True)]
+    shapes = [t.shape[1:] for t in first]
+    cores = call.function.ndims
+    axes = max(len(shape) - core for shape, core in zip(shapes, cores, strict=True))
+    aligned = [
+        t.reshape(size, *(1,) * (axes - len(shape) + core), *shape)
+        for t, shape, core in zip(first, shapes, cores, strict=True)
+    ]
+    return aligned, shapes, axes
+
+
+def _output_ndims(call: _Call, batched: Sequence[Any]) -> list[int]:
+    """Core axes of each output."""
+    cores = [t.shape[t.ndim - k :] for t, k in zip(batched, call.function.ndims, strict=True)]
+    return [len(shape) for shape in call.function.output_shapes(cores)]
+
+
+def _front(tensor: Any, dim: int | None, size: int) -> Any:
+    """The tensor with its vmapped axis first, expanded to it if it has none."""
+    return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+def _common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
+    for t in tensors:
+        if t.is_complex():
+            raise ParameterError("an argument is complex; expected real numbers")
+    floating = [t for t in tensors if t.is_floating_point()]
+    dtype = floating[0].dtype if floating else torch.get_default_dtype()
+    for t in floating[1:]:
+        dtype = torch.promote_types(dtype, t.dtype)
+    return dtype
+
+
+def _to_numpy(tensor: torch.Tensor) -> Any:
+    if tensor.layout != torch.strided:
+        raise ParameterError(
+            "an argument is a sparse tensor; only the matrices P, G and A of qp, box_qp and "
+            "cone_program may be sparse. Convert it with .to_dense()"
+        )
+    return tensor.detach().to(device="cpu", dtype=torch.float64).numpy()
