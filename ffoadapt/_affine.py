@@ -109,7 +109,7 @@ class AffineProgram:
             fixed = self._constant.get(name)
             flat = fixed if fixed is not None else np.ascontiguousarray((matrix @ theta.T).T)
             data[name] = self._shaped(name, flat)
-        return ProgramBatch(self.structure, size, **data)
+        return ProgramBatch(self.structure, size, data["P"], data["q"], data["A"], data["b"])
 
     def program_vjp(
         self, gradient: Mapping[str, Floats], needed: Sequence[bool]

@@ -173,8 +173,10 @@ class SolveFunction:
             s = batch.b - batch.multiply("A", x)
         else:
             x, s, z = kept
-        solved = np.isfinite(x).all(axis=-1) & np.isfinite(z).all(axis=-1)
-        status = [Status.OPTIMAL if ok else Status.ERROR for ok in solved]
+        status = [
+            Status.OPTIMAL if np.isfinite(x[i]).all() and np.isfinite(z[i]).all() else Status.ERROR
+            for i in range(size)
+        ]
         points = Points(x, s, z, status, [{}] * size)
         return State(batch_shape, leads, batch, points, "")
 

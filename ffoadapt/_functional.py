@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,10 +14,10 @@ from ._cones import Cone
 from ._exceptions import ShapeError
 from ._frameworks import find_framework
 from ._function import Settings, SolveFunction
-from ._interfaces import Executor, Framework, Solver
+from ._interfaces import Executor, Framework, ParametricProgram, Solver
 from ._problem import check_cones
 from ._program import Pattern
-from ._raw import BoxModel, ConeModel, RawModel, SplitModel
+from ._raw import BoxModel, ConeModel, SplitModel
 
 __all__ = ["BoxSolution", "ConeSolution", "QPSolution", "box_qp", "cone_program", "qp"]
 
@@ -160,7 +160,11 @@ def cone_program(
     return ConeSolution(*outputs)
 
 
-_MODELS: dict[str, type[RawModel]] = {"split": SplitModel, "box": BoxModel, "cone": ConeModel}
+_MODELS: dict[str, Callable[..., ParametricProgram]] = {
+    "split": SplitModel,
+    "box": BoxModel,
+    "cone": ConeModel,
+}
 
 _cache: OrderedDict[Any, SolveFunction] = OrderedDict()
 _cache_lock = threading.Lock()

@@ -121,7 +121,9 @@ class Differentiable(Protocol):
     k has ``ndims[k]`` core axes. A *state* is what `forward` keeps for the derivatives.
     """
 
-    ndims: Sequence[int]
+    @property
+    def ndims(self) -> Sequence[int]:
+        """Core axes of each argument."""
 
     def forward(self, values: Sequence[Floats]) -> tuple[list[Floats], Any]:
         """Outputs (*batch, *core) and the state."""

@@ -17,7 +17,7 @@ from ._interfaces import Executor, Solver
 from ._oracle.report import GradientReport
 from ._oracle.resolve import resolve_vjp
 from ._program import Pattern
-from ._raw import BoxModel, ConeModel, RawModel, SplitModel
+from ._raw import BoxModel, ConeModel, SplitModel
 
 __all__ = ["ConeProgram", "Result", "solve"]
 
@@ -89,8 +89,8 @@ class ConeProgram:
         self._set(model, [values["P"], q, values["A"], lower, upper])
         return self
 
-    def _set(self, model: RawModel, values: list[Floats]) -> None:
-        self.model: Any = model
+    def _set(self, model: Any, values: list[Floats]) -> None:
+        self.model = model
         self.values = values
         batch = self.model.program([value[None] for value in values], 1)
         self.structure = batch.structure

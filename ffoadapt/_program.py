@@ -18,7 +18,16 @@ from scipy import sparse
 
 from ._cones import Cone, NonnegativeCone, ZeroCone
 
-__all__ = ["BoxForm", "BoxRows", "ConeForm", "Pattern", "ProgramBatch", "SplitForm", "Structure"]
+__all__ = [
+    "BoxData",
+    "BoxForm",
+    "BoxRows",
+    "ConeForm",
+    "Pattern",
+    "ProgramBatch",
+    "SplitForm",
+    "Structure",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -206,6 +215,16 @@ class SplitForm:
     name: ClassVar[str] = "split"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxData:
+    """l <= Ax <= u as stated: A's pattern (None: dense) and numbers, each with a leading axis."""
+
+    pattern: Pattern | None
+    A: Floats
+    lower: Floats
+    upper: Floats
+
+
 @dataclass(eq=False)
 class ProgramBatch:
     """The numbers of B programs of one structure.
@@ -217,8 +236,7 @@ class ProgramBatch:
     q, b
         (B or 1, n) and (B or 1, m).
     box
-        For programs stated as l <= Ax <= u: the pattern or None, A, l, u as stated, each with a
-        leading axis like the others.
+        For programs stated as l <= Ax <= u: the data as stated.
     """
 
     structure: Structure
@@ -227,7 +245,7 @@ class ProgramBatch:
     q: Floats
     A: Floats
     b: Floats
-    box: tuple[Pattern | None, Floats, Floats, Floats] | None = None
+    box: BoxData | None = None
 
     def matrix(self, name: str, i: int) -> Any:
         """P or A of element i as an ndarray or a CSC matrix (numbers not copied)."""
@@ -260,14 +278,14 @@ class ProgramBatch:
         """Element i as l <= Ax <= u (polyhedral cones only)."""
         P, q = self.matrix("P", i), self._vector(self.q, i)
         if self.box is not None:
-            pattern, A, lower, upper = self.box
-            a = A[i if A.shape[0] > 1 else 0]
+            box = self.box
+            a = box.A[i if box.A.shape[0] > 1 else 0]
             return BoxForm(
                 P,
                 q,
-                a if pattern is None else pattern.matrix(a),
-                self._vector(lower, i),
-                self._vector(upper, i),
+                a if box.pattern is None else box.pattern.matrix(a),
+                self._vector(box.lower, i),
+                self._vector(box.upper, i),
             )
         u = self._vector(self.b, i)
         return BoxForm(P, q, self.matrix("A", i), np.where(self.structure.equality, u, -np.inf), u)
@@ -276,7 +294,7 @@ class ProgramBatch:
         """Element i as Gx <= h, Ax = b (polyhedral cones only)."""
         eq, ineq = self.structure.split
         A, b = self.matrix("A", i), self._vector(self.b, i)
-        rows = A if isinstance(A, np.ndarray) else A.tocsr()
+        rows: Any = A if isinstance(A, np.ndarray) else A.tocsr()
         G, E = rows[ineq], rows[eq]
         if not isinstance(A, np.ndarray):
             G, E = G.tocsc(), E.tocsc()
@@ -287,9 +305,9 @@ class ProgramBatch:
         structure = self.structure
         if structure.dense:
             return self
-        box = None
-        if self.box is not None:
-            box = (None, _filled(self.box[0], self.box[1]), *self.box[2:])
+        box = self.box
+        if box is not None:
+            box = BoxData(None, _filled(box.pattern, box.A), box.lower, box.upper)
         return ProgramBatch(
             Structure(structure.n, structure.m, structure.cones, box=structure.box),
             self.size,
@@ -307,7 +325,9 @@ class ProgramBatch:
             return self
         P_pattern, P = _sparsified(self.P)
         A_pattern, A = _sparsified(self.A)
-        box = self.box and (*_sparsified(self.box[1]), *self.box[2:])
+        box = self.box
+        if box is not None:
+            box = BoxData(*_sparsified(box.A), box.lower, box.upper)
         return ProgramBatch(
             Structure(
                 structure.n, structure.m, structure.cones, P_pattern, A_pattern, structure.box
@@ -348,9 +368,11 @@ class ProgramBatch:
         def pick(values: Floats) -> Floats:
             return values if values.shape[0] == 1 else values[elements]
 
-        box = self.box and (self.box[0], *(pick(v) for v in self.box[1:]))
-        data = (pick(v) for v in (self.P, self.q, self.A, self.b))
-        return ProgramBatch(self.structure, size, *data, box=box)  # type: ignore[arg-type]
+        box = self.box
+        if box is not None:
+            box = BoxData(box.pattern, pick(box.A), pick(box.lower), pick(box.upper))
+        P, q, A, b = (pick(v) for v in (self.P, self.q, self.A, self.b))
+        return ProgramBatch(self.structure, size, P, q, A, b, box=box)
 
     def multiply(self, name: str, vectors: Floats, transpose: bool = False) -> Floats:
         """P or A (or the transpose) of each element times the (B, n or m) rows of ``vectors``.

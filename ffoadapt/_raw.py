@@ -18,7 +18,7 @@ from scipy import sparse
 from ._checks import check_convex
 from ._cones import Cone
 from ._oracle.gradient import Adjoint, outer, reduce_batch
-from ._program import BoxRows, Pattern, ProgramBatch, Structure, polyhedral_cones
+from ._program import BoxData, BoxRows, Pattern, ProgramBatch, Structure, polyhedral_cones
 
 __all__ = ["BoxModel", "ConeModel", "RawModel", "SplitModel"]
 
@@ -72,7 +72,8 @@ class ConeModel(RawModel):
         return [("x", (self.n,)), ("s", (self.m,)), ("z", (self.m,))]
 
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
-        return ProgramBatch(self.structure, size, *values)
+        P, q, A, b = values
+        return ProgramBatch(self.structure, size, P, q, A, b)
 
     def program_vjp(
         self, gradient: Mapping[str, Floats], needed: Sequence[bool]
@@ -243,7 +244,9 @@ class BoxModel(RawModel):
             canonical = A[:, entry] * sign
         cones = polyhedral_cones(rows.equal.size, rows.upper.size + rows.lower.size)
         structure = Structure(self.n, b.shape[-1], cones, self.patterns.get("P"), stacked, box=rows)
-        return ProgramBatch(structure, size, P, q, canonical, b, box=(pattern, A, lower, upper))
+        return ProgramBatch(
+            structure, size, P, q, canonical, b, box=BoxData(pattern, A, lower, upper)
+        )
 
     def program_vjp(self, gradient: Any, needed: Sequence[bool]) -> list[Floats | None]:
         adjoint: Adjoint = gradient
@@ -258,12 +261,12 @@ class BoxModel(RawModel):
                 results.append(adjoint[name])
             elif name == "A":
                 y, eta = rows.fold(adjoint.z), rows.fold(adjoint.zeta)
-                lead = box[1].shape[0]
-                results.append(outer(box[0], lead, -1.0, y, adjoint.w, eta, adjoint.x))
+                lead = box.A.shape[0]
+                results.append(outer(box.pattern, lead, -1.0, y, adjoint.w, eta, adjoint.x))
             else:
                 at_upper = name == "u"
                 grad = _bound_gradient(rows, adjoint.z, adjoint.zeta, at_upper)
-                results.append(reduce_batch(grad, box[3 if at_upper else 2].shape[0]))
+                results.append(reduce_batch(grad, (box.upper if at_upper else box.lower).shape[0]))
         return results
 
     def program_jvp(

@@ -154,7 +154,7 @@ class Registry:
         roots = [base.__module__.partition(".")[0] for base in cls.__mro__]
         for spec in self.specs(kind).values():
             if any(root in spec.modules for root in roots):
-                return spec  # type: ignore[no-any-return]
+                return spec
         return None
 
     def listing(self) -> list[PluginInfo]:

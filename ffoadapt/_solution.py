@@ -80,8 +80,11 @@ class Points:
         """One batch after the other."""
         if len(parts) == 1:
             return parts[0]
+        x, s, z = (np.concatenate([getattr(p, name) for p in parts]) for name in ("x", "s", "z"))
         return cls(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "s", "z")),
+            x,
+            s,
+            z,
             [status for part in parts for status in part.status],
             [info for part in parts for info in part.info],
         )

@@ -142,7 +142,7 @@ class SolveJob:
 def _contradiction(batch: ProgramBatch, i: int) -> str:
     """Why element ``i`` has no solution whatever the solver says, or an empty string."""
     if batch.box is not None:
-        lower, upper = (v[i if v.shape[0] > 1 else 0] for v in batch.box[2:])
+        lower, upper = (v[min(i, v.shape[0] - 1)] for v in (batch.box.lower, batch.box.upper))
         bad = np.flatnonzero((lower > upper) | np.isposinf(lower) | np.isneginf(upper))
         if bad.size:
             k = int(bad[0])

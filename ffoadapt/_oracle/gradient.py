@@ -77,11 +77,8 @@ class Oracle:
         self.solved = np.array([status.solved for status in points.status])
         if not self.solved.all():
             keep = self.solved[:, None]
-            points = Points(
-                *(np.where(keep, v, 0.0) for v in (points.x, points.s, points.z)),
-                points.status,
-                points.info,
-            )
+            x, s, z = (np.where(keep, v, 0.0) for v in (points.x, points.s, points.z))
+            points = Points(x, s, z, points.status, points.info)
         self.points = points
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
         self._residuals = np.zeros(batch.size)
@@ -206,10 +203,7 @@ def outer(
     rows, columns = pattern.indices, pattern.columns
     values = np.zeros((*shape[:-1], 1 if shared else shape[-1], pattern.nnz))
     for i in range(shape[-1]):
-
-        def at(v: Floats, where: NDArray[np.int32], i: int = i) -> Floats:
-            return v[..., i, :][..., where]
-
-        part = at(a, rows) * at(b, columns) + at(c, rows) * at(d, columns)
+        a_i, b_i, c_i, d_i = (v[..., i, :] for v in (a, b, c, d))
+        part = a_i[..., rows] * b_i[..., columns] + c_i[..., rows] * d_i[..., columns]
         values[..., 0 if shared else i, :] += sign * part
     return values

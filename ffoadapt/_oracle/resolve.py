@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import ProgramBatch
+from .._program import BoxData, ProgramBatch
 from .._solution import Points
 from .gradient import Adjoint
 
@@ -54,12 +54,12 @@ def resolve_vjp(
             rows = structure.box
             assert rows is not None
             j, k = rows.equal.size, rows.equal.size + rows.upper.size
-            lower = np.broadcast_to(box[2], (size, rows.rows)).copy()
-            upper = np.broadcast_to(box[3], (size, rows.rows)).copy()
+            lower = np.broadcast_to(box.lower, (size, rows.rows)).copy()
+            upper = np.broadcast_to(box.upper, (size, rows.rows)).copy()
             lower[:, rows.equal] = upper[:, rows.equal] = b[:, :j]
             upper[:, rows.upper] = b[:, j:k]
             lower[:, rows.lower] = -b[:, k:]
-            box = (box[0], box[1], lower, upper)
+            box = BoxData(box.pattern, box.A, lower, upper)
         return solve(replace(batch, q=batch.q - sign * step * v_x, b=b, box=box))
 
     ahead = moved(1.0)

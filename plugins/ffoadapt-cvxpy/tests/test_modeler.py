@@ -483,6 +483,10 @@ class TestCases:
             else:
                 parameter.value = value
         tight = {"tol_gap_abs": 1e-9, "tol_gap_rel": 1e-9, "tol_feas": 1e-9}
+        shrinking = ("symmetric", "PSD", "NSD", "diag", "sparsity")
+        if VERSION < (1, 9) and any(v.attributes[a] for v in case.outputs for a in shrinking):
+            # There cvxpy loses the squares of such variables, and is less accurate without P.
+            tight["use_quad_obj"], case.tolerance = False, 1e-4
         with warnings.catch_warnings():  # cvxpy: deprecated NonPos, sparse values as arrays
             warnings.simplefilter("ignore")
             case.problem.solve(solver=cp.CLARABEL, **tight)
@@ -597,9 +601,9 @@ def test_scs_reads_the_canonical_data_as_they_are():
     ).solve()
     x, s, z, objective = solve_clarabel(form)
     assert answer["info"]["pobj"] == pytest.approx(objective, abs=1e-7)
-    np.testing.assert_allclose(answer["x"], x, atol=1e-6)
-    np.testing.assert_allclose(answer["s"], s, atol=1e-6)
-    np.testing.assert_allclose(answer["y"], z, atol=1e-6)
+    np.testing.assert_allclose(answer["x"], x, atol=1e-5)
+    np.testing.assert_allclose(answer["s"], s, atol=1e-5)
+    np.testing.assert_allclose(answer["y"], z, atol=1e-5)
 
 
 def test_gradient_of_attributed_parameters():
