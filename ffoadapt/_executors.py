@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,4 +45,4 @@ def split(size: int, parts: int) -> list[slice]:
     """Contiguous slices that cover range(size) evenly."""
     parts = min(parts, size)
     ends = [size * k // parts for k in range(parts + 1)]
-    return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]

@@ -30,7 +30,7 @@ def find_framework(arguments: Mapping[str, Any]) -> Framework:
         elif not isinstance(value, int | float | list | tuple):
             raise ParameterError(
                 f"{name} is a {type(value).__module__}.{type(value).__qualname__}; expected an "
-                f"array of one of the installed frameworks: {', '.join(registry.ready('framework'))}"
+                f"array of an installed framework: {', '.join(registry.ready('framework'))}"
             )
     main = [spec for spec, _ in seen.values() if not _constant_in(spec, seen)]
     if len(main) > 1:

@@ -184,14 +184,17 @@ class ParametricProgram(Protocol):
     Arrays of user shape are float64 with one leading axis: (B or 1, *shape).
     """
 
-    parameters: Sequence[tuple[str, tuple[int, ...]]]
-    """Names and shapes of the user's parameters."""
+    @property
+    def parameters(self) -> Sequence[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of the user's parameters."""
 
-    outputs: Sequence[tuple[str, tuple[int, ...]]]
-    """Names and shapes of what the user gets."""
+    @property
+    def outputs(self) -> Sequence[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of what the user gets."""
 
-    unbounded: frozenset[str]
-    """Names of the parameters that may hold infinities (bounds)."""
+    @property
+    def unbounded(self) -> frozenset[str]:
+        """Names of the parameters that may hold infinities (bounds)."""
 
     def check(self, values: Sequence[Floats]) -> None:
         """Raise `ProblemError` where the values state no convex program."""

@@ -35,8 +35,8 @@ class Layer:
     solver
         A name from `ffoadapt.solvers`, a `Solver` object, or ``"auto"`` for the fastest installed.
     solver_options
-        ``tolerance``, ``max_iterations``, ``time_limit`` (seconds) and ``verbose`` mean the same for
-        every solver; other names are the solver's own. An unknown one raises `OptionError`.
+        ``tolerance``, ``max_iterations``, ``time_limit`` (seconds) and ``verbose`` mean the same
+        for every solver; other names are the solver's own. An unknown one raises `OptionError`.
     executor
         ``"auto"``, ``"serial"``, ``"threads"``, or another installed one: runs a batch's solves.
     on_failure

@@ -43,7 +43,7 @@ class Pattern:
 
     @classmethod
     def of(cls, matrix: Any) -> tuple[Pattern, Floats]:
-        """Pattern and values of any scipy sparse matrix (duplicates summed, explicit zeros kept)."""
+        """Pattern and values of a scipy sparse matrix; sums duplicates, keeps explicit zeros."""
         csc = sparse.csc_matrix(matrix, dtype=np.float64, copy=True)
         csc.sum_duplicates()
         return cls(csc.shape, csc.indptr, csc.indices), csc.data

@@ -35,7 +35,7 @@ def checked_size(cone: str, name: str, value: object, least: int) -> int:
             f"{cone}({name}={value!r}): {name} must be an integer >= {least}, "
             f"got {type(value).__name__} {value!r}."
         )
-    return int(value)  # type: ignore[call-overload,no-any-return]
+    return int(value)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True, slots=True)

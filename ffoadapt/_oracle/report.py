@@ -47,8 +47,8 @@ _ADVICE: dict[str, str] = {
         "term to the objective if you need a derivative in the usual sense."
     ),
     "inaccurate_solution": (
-        "The solver's point does not satisfy the optimality conditions well enough to differentiate. "
-        "Tighten solver_options={'tolerance': ...} or use another solver."
+        "The solver's point does not satisfy the optimality conditions well enough to "
+        "differentiate. Tighten solver_options={'tolerance': ...} or use another solver."
     ),
 }
 
