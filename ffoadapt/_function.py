@@ -21,6 +21,7 @@ from ._choose import choose
 from ._exceptions import OptionError, ShapeError
 from ._interfaces import Executor, ParametricProgram, Solver
 from ._oracle.gradient import Oracle
+from ._oracle.polish import polish
 from ._program import ProgramBatch, Structure
 from ._registry import registry
 from ._solution import Points, Status
@@ -41,10 +42,13 @@ class Settings:
     executor: str | Executor = "auto"
     on_failure: Literal["raise", "nan"] = "raise"
     warm_start: bool = False
+    polish: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         if self.on_failure not in ("raise", "nan"):
             raise OptionError(f"on_failure={self.on_failure!r}; expected 'raise' or 'nan'")
+        if self.polish not in ("auto", True, False):
+            raise OptionError(f"polish={self.polish!r}; expected 'auto', True or False")
 
 
 @dataclass(eq=False)
@@ -60,6 +64,10 @@ class State:
     @cached_property
     def oracle(self) -> Oracle:
         return Oracle(self.batch, self.points)
+
+    def polish(self, always: bool) -> None:
+        """Improve the points; the oracle there keeps what was factorized for it."""
+        self.points, self.oracle = polish(self.batch, self.points, always)
 
     @property
     def single(self) -> bool:
@@ -96,6 +104,9 @@ class SolveFunction:
         if self.settings.on_failure == "raise":
             raise_failures(points, job.name, single=batch_shape == ())
         state = State(batch_shape, leads, batch, points, job.name)
+        if self.settings.polish:
+            with _blas.one_thread():
+                state.polish(always=self.settings.polish is True)
         return self._outputs(state), state
 
     def vjp(

@@ -58,6 +58,7 @@ def qp(
     executor: str | Executor = "auto",
     on_failure: Literal["raise", "nan"] = "raise",
     warm_start: bool = False,
+    polish: bool | Literal["auto"] = "auto",
 ) -> QPSolution:
     """minimize 1/2 x'Px + q'x subject to Gx <= h, Ax = b, differentiable in all six.
 
@@ -68,7 +69,7 @@ def qp(
         front or not. P is symmetric positive semidefinite; None means zero, or no such rows. h may
         hold inf. P, G and A may be the framework's sparse matrices (the gradient is on their
         pattern) or scipy.sparse constants.
-    solver, solver_options, executor, on_failure, warm_start
+    solver, solver_options, executor, on_failure, warm_start, polish
         As in `ffoadapt.Layer`.
 
     Returns
@@ -81,7 +82,7 @@ def qp(
     ------
     ProblemError, SolveError
     """
-    settings = Settings(solver, solver_options, executor, on_failure, warm_start)
+    settings = Settings(solver, solver_options, executor, on_failure, warm_start, polish)
     n = _size("q", q)
     k, p = _rows("G", G, "h", h), _rows("A", A, "b", b)
     data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
@@ -103,6 +104,7 @@ def box_qp(
     executor: str | Executor = "auto",
     on_failure: Literal["raise", "nan"] = "raise",
     warm_start: bool = False,
+    polish: bool | Literal["auto"] = "auto",
 ) -> BoxSolution:
     """minimize 1/2 x'Px + q'x subject to l <= Ax <= u, differentiable in all five.
 
@@ -114,7 +116,7 @@ def box_qp(
     BoxSolution
         ``x`` and ``y`` with Px + q + A'y = 0, y > 0 where u holds and y < 0 where l holds.
     """
-    settings = Settings(solver, solver_options, executor, on_failure, warm_start)
+    settings = Settings(solver, solver_options, executor, on_failure, warm_start, polish)
     n = _size("q", q)
     m = _size("l", l)
     data = {"P": P, "q": q, "A": A, "l": l, "u": u}
@@ -135,6 +137,7 @@ def cone_program(
     executor: str | Executor = "auto",
     on_failure: Literal["raise", "nan"] = "raise",
     warm_start: bool = False,
+    polish: bool | Literal["auto"] = "auto",
 ) -> ConeSolution:
     """minimize 1/2 x'Px + q'x subject to Ax + s = b, s in K, differentiable in P, q, A, b.
 
@@ -145,7 +148,7 @@ def cone_program(
     ConeSolution
         ``x``, ``s``, ``z`` with Px + q + A'z = 0, s in K, z in the dual cone, s'z = 0.
     """
-    settings = Settings(solver, solver_options, executor, on_failure, warm_start)
+    settings = Settings(solver, solver_options, executor, on_failure, warm_start, polish)
     n = _size("q", q)
     cones = check_cones(cones)
     m = sum(cone.dim for cone in cones)
@@ -214,6 +217,7 @@ def _function(
             settings.executor,
             settings.on_failure,
             settings.warm_start,
+            settings.polish,
         )
         hash(key)
     except TypeError:  # an option that has no hash

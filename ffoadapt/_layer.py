@@ -44,6 +44,10 @@ class Layer:
         failed elements alone, and zero gradient through them.
     warm_start
         Start each solve from the thread's previous solution, where the solver can.
+    polish
+        Newton steps on the optimality conditions make the solver's point more accurate where that
+        lowers their residual: ``"auto"`` where it matters for the gradient, True for every point,
+        False for none.
 
     Notes
     -----
@@ -62,8 +66,9 @@ class Layer:
         executor: str | Executor = "auto",
         on_failure: Literal["raise", "nan"] = "raise",
         warm_start: bool = False,
+        polish: bool | Literal["auto"] = "auto",
     ) -> None:
-        settings = Settings(solver, solver_options, executor, on_failure, warm_start)
+        settings = Settings(solver, solver_options, executor, on_failure, warm_start, polish)
         self.program = _parametrize(problem, parameters, variables)
         self._function = SolveFunction(self.program, settings)
         structure = getattr(self.program, "structure", None)

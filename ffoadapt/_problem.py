@@ -255,6 +255,7 @@ def solve(
     solver_options: Mapping[str, Any] | None = None,
     on_failure: Literal["raise", "nan"] = "raise",
     executor: str | Executor = "auto",
+    polish: bool | Literal["auto"] = "auto",
 ) -> Result:
     """Solve one program; see `ConeProgram`, `Result` and `ffoadapt.Layer` for the arguments."""
     if not isinstance(program, ConeProgram):
@@ -262,7 +263,9 @@ def solve(
             f"solve takes an ffoadapt.ConeProgram, got {type(program).__name__}; for a modeler's "
             "problem use ffoadapt.Layer"
         )
-    function = SolveFunction(program.model, Settings(solver, solver_options, executor, on_failure))
+    function = SolveFunction(
+        program.model, Settings(solver, solver_options, executor, on_failure, polish=polish)
+    )
     _, state = function.forward(program.values)
     return Result(program, function, state)
 

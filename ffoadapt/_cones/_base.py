@@ -108,6 +108,10 @@ class Cone(ABC):
         """The number of rows of A that the cone takes."""
 
     @abstractmethod
+    def project(self, p: Floats) -> Floats:
+        """The nearest point s of the cone for each row of ``p`` (N, dim); s - p is in the dual."""
+
+    @abstractmethod
     def violation(self, s: Floats) -> Floats:
         """How far each of the N rows of ``s`` (N, dim) is outside the cone: (N,), 0 inside.
 

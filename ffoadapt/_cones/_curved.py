@@ -95,6 +95,21 @@ class CurvedCone(Cone):
     def _rate_ratio(self, rho: Floats) -> Floats:
         """Return rate_c/rate_d of the arc, where the two may both underflow; inf is allowed."""
 
+    def project(self, p: Floats) -> Floats:
+        """Return the nearest points of the cone, (N, 3)."""
+        unit, scale = _normalized(p, np.zeros(3))
+        with np.errstate(all="ignore"):
+            regions = self._regions(unit)
+            s = unit * ~regions.active
+            at = _curved(regions)
+            if at.size:
+                split = self._split(unit[:, at])
+                along = np.cross(split.c, split.q, axis=0)  # q = d x c, so d = c x q
+                if self.mirrored:  # mirroring c and q turns the sense of their cross product
+                    along = along * np.where(unit[2, at] < 0, -1.0, 1.0)
+                s[:, at] = split.alpha * along
+        return np.asarray((s * scale).T)
+
     def violation(self, s: Floats) -> Floats:
         """Return the distance to the cone, (N,)."""
         p, scale = _normalized(s, np.zeros(3))

@@ -35,6 +35,11 @@ class NonnegativeCone(Cone):
         """The number of rows, m."""
         return self.m
 
+    def project(self, p: Floats) -> Floats:
+        """Return the positive part, (N, m)."""
+        positive: Floats = np.maximum(p, 0.0)
+        return positive
+
     def violation(self, s: Floats) -> Floats:
         """Return the norm of the negative part, (N,)."""
         norm: Floats = np.linalg.norm(np.minimum(s, 0.0), axis=1)

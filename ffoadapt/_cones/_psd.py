@@ -76,6 +76,12 @@ class PSDCone(Cone):
         """The number of rows, n(n+1)/2."""
         return self.n * (self.n + 1) // 2
 
+    def project(self, p: Floats) -> Floats:
+        """Clip the eigenvalues at 0, (N, dim)."""
+        values, vectors = np.linalg.eigh(smat(p, self.n))
+        clipped = vectors * np.maximum(values, 0.0)[:, None, :]
+        return svec(clipped @ vectors.transpose(0, 2, 1))
+
     def violation(self, s: Floats) -> Floats:
         """Return the Frobenius norm of the negative part, (N,)."""
         norm: Floats = np.linalg.norm(np.minimum(np.linalg.eigvalsh(smat(s, self.n)), 0.0), axis=1)

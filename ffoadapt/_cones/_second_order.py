@@ -34,6 +34,17 @@ class SecondOrderCone(Cone):
         """The number of rows, m."""
         return self.m
 
+    def project(self, p: Floats) -> Floats:
+        """Clip both eigenvalues t - |v| and t + |v| at 0, (N, m)."""
+        if p.shape[1] == 0:
+            return p
+        low, high, scale, w = _eigenvalues(p)
+        norm = 0.5 * (high - low)
+        low, high = np.maximum(low, 0.0), np.maximum(high, 0.0)
+        s = w * (0.5 * (high - low) / np.where(norm > 0, norm, 1.0))[:, None]
+        s[:, 0] = 0.5 * (low + high)
+        return s * scale[:, None]
+
     def violation(self, s: Floats) -> Floats:
         """Return the distance to the cone, (N,): (|v| - t)/sqrt 2, or |s| next to the apex."""
         low, high, scale, _ = _eigenvalues(s)

@@ -35,6 +35,10 @@ class ZeroCone(Cone):
         """The number of rows, m."""
         return self.m
 
+    def project(self, p: Floats) -> Floats:
+        """Return zeros, (N, m)."""
+        return np.zeros_like(p)
+
     def violation(self, s: Floats) -> Floats:
         """Return |s|, (N,)."""
         norm: Floats = np.linalg.norm(s, axis=1)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .._cones import Cone, GhostRows, NonnegativeCone, ZeroCone
+from .._cones import Cone, GhostRows
 from .._program import ProgramBatch, Structure
 
-__all__ = ["Block", "GhostBatch", "linearize", "scales"]
+__all__ = ["Block", "GhostBatch", "Scales", "groups", "linearize", "scales"]
 
 Floats = NDArray[np.float64]
 
@@ -53,11 +53,11 @@ class GhostBatch:
     active
         (B, m) bool, unit rows of G.
     weight
-        (B, m) diagonal curvature.
+        (B, m) diagonal curvature; (B, 0) where all cones are polyhedral.
     blocks
         The rows of curved cones.
     margin
-        (B,) the smallest strict-complementarity margin, dimensionless; inf without constraints.
+        (B,) the smallest strict-complementarity margin of the curved cones, dimensionless.
     """
 
     active: NDArray[np.bool_]
@@ -68,14 +68,26 @@ class GhostBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scales:
-    """Sizes that make slacks and multipliers dimensionless; each (B or 1, ...)."""
+    """Sizes that make slacks and multipliers dimensionless.
 
-    rows: Floats
-    """(B or 1, m) norms of the rows of A, uniform over each curved block; 0 for empty rows."""
+    ``squares`` (B or 1, m) are the squared norms of the rows of A, uniform over each curved block,
+    1 for empty rows; ``primal`` (B, 1) is the size X of x, ``gradient`` (B, 1) the size g of the
+    gradient of the objective. X counts the distances of the constraints from 0 and g over the
+    curvature of the objective, and g the change of gradient over X, so that neither is 0 where the
+    solution or its gradient happens to be.
+    """
+
+    squares: Floats
     primal: Floats
-    """(B, 1) the size X of x."""
     gradient: Floats
-    """(B, 1) the size g of the gradient of the objective."""
+
+    def slack(self, s: Floats) -> Floats:
+        """Dimensionless slacks of (B, m)."""
+        return s / (np.sqrt(self.squares) * self.primal)
+
+    def dual(self, z: Floats) -> Floats:
+        """Dimensionless multipliers of (B, m)."""
+        return z * (np.sqrt(self.squares) / self.gradient)
 
 
 def groups(structure: Structure) -> list[tuple[Cone, int, int]]:
@@ -92,54 +104,57 @@ def groups(structure: Structure) -> list[tuple[Cone, int, int]]:
 def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     """The sizes at points x (B, n), z (B, m)."""
     structure = batch.structure
-    rows = _row_norms(batch)
-    for cone, start, count in groups(structure):
-        if not cone.polyhedral:
-            block = rows[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
-            block[:] = block.max(axis=-1, keepdims=True)
-    safe = np.where(rows > 0.0, rows, 1.0)
-    reach = np.where(np.isfinite(batch.b), np.abs(batch.b), 0.0) / safe
-    primal = np.maximum(_largest(x), _largest(np.where(rows > 0.0, reach, 0.0)))
-    pull = np.maximum(_largest(batch.multiply("P", x)), _largest(batch.q))
-    gradient = np.maximum(pull, _largest(z * rows))
-    return Scales(
-        rows, np.where(primal > 0.0, primal, 1.0), np.where(gradient > 0.0, gradient, 1.0)
-    )
+    squares = _row_squares(batch)
+    if not structure.polyhedral:
+        for cone, start, count in groups(structure):
+            if not cone.polyhedral:
+                block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
+                block[:] = block.max(axis=-1, keepdims=True)
+    squares[squares == 0.0] = 1.0
+    b = batch.b
+    reach = b * b / squares
+    if not np.isfinite(reach).all():
+        reach = np.where(np.isfinite(reach), reach, 0.0)
+    primal = np.maximum(_largest(x), np.sqrt(_largest(reach)))
+    gradient = np.maximum(_largest(batch.q), np.sqrt(_largest(z * z * squares)))
+    curvature = _largest(_diagonal(batch))  # the largest entry of a semidefinite matrix
+    curved = curvature > 0.0
+    length = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curved)
+    gradient = np.maximum(gradient, curvature * primal)
+    primal = np.maximum(primal, length)
+    primal[primal == 0.0] = 1.0
+    gradient[gradient == 0.0] = 1.0
+    return Scales(squares, primal, gradient)
 
 
 def linearize(batch: ProgramBatch, x: Floats, s: Floats, z: Floats) -> GhostBatch:
     """The ghost rows at approximately complementary points x (B, n), s, z (B, m)."""
     structure = batch.structure
     size, m = z.shape
-    active = np.zeros((size, m), dtype=bool)
-    weight = np.zeros((size, m))
-    margin = np.full(size, np.inf)
-    blocks: list[Block] = []
     if m == 0:
-        return GhostBatch(active, weight, (), margin)
+        return GhostBatch(np.zeros((size, 0), bool), z, (), np.full(size, np.inf))
     scale = scales(batch, x, z)
-    safe = np.where(scale.rows > 0.0, scale.rows, 1.0)
-    s_hat = s / (safe * scale.primal)
-    z_hat = z * (scale.rows / scale.gradient)
+    # z_hat > s_hat, multiplied out; never so for rows in zero cones, which always hold.
+    active = z * scale.squares * (scale.primal / scale.gradient) > s
+    active |= structure.equality
+    margin = np.full(size, np.inf)
+    if structure.polyhedral:
+        return GhostBatch(active, np.zeros((size, 0)), (), margin)
+    weight = np.zeros((size, m))
+    blocks: list[Block] = []
+    s_hat, z_hat = scale.slack(s), scale.dual(z)
     for cone, start, count in groups(structure):
+        if cone.polyhedral:
+            continue
         rows = slice(start, start + count * cone.dim)
-        if isinstance(cone, ZeroCone):
-            active[:, rows] = scale.rows[:, rows] > 0.0
-            continue
-        if isinstance(cone, NonnegativeCone):  # the common case, without a detour
-            a, b = z_hat[:, rows], s_hat[:, rows]
-            np.greater(a, b, out=active[:, rows])
-            np.minimum(margin, np.maximum(a, b).min(axis=-1), out=margin)
-            continue
         shape = (size * count, cone.dim)
         ghost = cone.linearize(s_hat[:, rows].reshape(shape), z_hat[:, rows].reshape(shape))
         # z/s = (z_hat/s_hat) g / (r^2 X), and curvature scales like z/s.
-        r = safe[:, start : start + count * cone.dim : cone.dim]
-        unit = np.broadcast_to(scale.gradient / (r**2 * scale.primal), (size, count))
+        squares = scale.squares[:, start : start + count * cone.dim : cone.dim]
+        unit = np.broadcast_to(scale.gradient / (squares * scale.primal), (size, count))
         active[:, rows] = ghost.active.reshape(size, -1)
-        weight[:, rows] = (ghost.weight.reshape(size, count, -1) * unit[..., None]).reshape(
-            size, -1
-        )
+        local = ghost.weight.reshape(size, count, -1) * unit[..., None]
+        weight[:, rows] = local.reshape(size, -1)
         np.minimum(margin, ghost.margin.reshape(size, count).min(axis=-1), out=margin)
         if ghost.G.shape[1] or ghost.R.shape[1]:
             blocks.append(_block(ghost, cone.dim, start, size, count, unit))
@@ -158,15 +173,21 @@ def _block(ghost: GhostRows, dim: int, start: int, size: int, count: int, unit: 
     )
 
 
-def _row_norms(batch: ProgramBatch) -> Floats:
-    """(B or 1, m) Euclidean norms of the rows of A."""
+def _row_squares(batch: ProgramBatch) -> Floats:
+    """(B or 1, m) squared Euclidean norms of the rows of A."""
     pattern = batch.structure.A
     if pattern is None:
-        return np.sqrt(np.einsum("bij,bij->bi", batch.A, batch.A))
-    squares = [
-        np.bincount(pattern.indices, values**2, minlength=pattern.shape[0]) for values in batch.A
-    ]
-    return np.sqrt(np.array(squares))
+        return np.einsum("bij,bij->bi", batch.A, batch.A)
+    rows = pattern.shape[0]
+    return np.array([np.bincount(pattern.indices, v * v, minlength=rows) for v in batch.A])
+
+
+def _diagonal(batch: ProgramBatch) -> Floats:
+    """(B or 1, entries) the diagonal of P."""
+    pattern = batch.structure.P
+    if pattern is None:
+        return np.einsum("bii->bi", batch.P)
+    return batch.P[:, pattern.indices == pattern.columns]
 
 
 def _largest(values: Floats) -> Floats:

@@ -30,6 +30,9 @@ Floats = NDArray[np.float64]
 RANK = 1e-10
 """A Cholesky pivot below this fraction of its diagonal entry counts as a lost rank."""
 
+REFINE = 1e-13
+"""Above this relative residual a solution is refined once."""
+
 SPECTRAL = 1e-11
 """An eigenvalue of the equilibrated system below this fraction of the largest counts as zero."""
 
@@ -80,12 +83,12 @@ class DenseFactor:
     def solve(self, v_x: Floats, v_z: Floats) -> GhostSolve:
         """w and zeta for cotangents v_x (n, K) and v_z (m, K)."""
         rows, A = self.rows, self.A
-        curved = bool(rows.ghost.blocks)
+        curved = rows.curved
         top = v_x + A.T @ rows.W(v_z) if curved else v_x
         bottom = rows.G(v_z)
         w, mu = self._apply(top, bottom)
         residual = self._residual(top, bottom, w, mu)
-        if self._spectral is None and (residual[2] > 1e-14).any():
+        if self._spectral is None and residual[2].max(initial=0.0) > REFINE:
             dw, dmu = self._apply(residual[0], residual[1])
             again = self._residual(top, bottom, w + dw, mu + dmu)
             better = again[2] < residual[2]
@@ -114,8 +117,10 @@ class DenseFactor:
         """Both blocks of the residual, and its size relative to the right-hand side."""
         r = top - self.H @ w - self.C.T @ mu
         g = bottom - self.C @ w
-        size = np.maximum(_relative(r, top), _relative(g, bottom, np.abs(self.C) @ np.abs(w)))
-        return r, g, size
+        size = _square(top) + _square(bottom)
+        error = _square(r) + _square(g)
+        relative = np.divide(error, size, out=np.zeros_like(size), where=size > 0.0)
+        return r, g, np.sqrt(relative)
 
 
 def factor(matrix: Floats, lower_only: bool = False) -> Floats | None:
@@ -131,7 +136,7 @@ def factor(matrix: Floats, lower_only: bool = False) -> Floats | None:
 
 
 def _hessian(P: Floats, A: Floats, rows: ElementRows) -> Floats:
-    if not rows.ghost.blocks:
+    if not rows.curved:
         return P
     H: Floats = P
     at = rows.weighted
@@ -155,12 +160,9 @@ def _penalties(H: Floats, C: Floats) -> Floats:
     return size / np.where(norms > 0.0, norms, 1.0)
 
 
-def _relative(residual: Floats, rhs: Floats, *terms: Floats) -> Floats:
-    size = np.linalg.norm(residual, axis=0)
-    scale = np.linalg.norm(rhs, axis=0)
-    for term in terms:
-        scale = np.maximum(scale, np.linalg.norm(term, axis=0))
-    return np.divide(size, scale, out=np.zeros_like(size), where=scale > 0.0)
+def _square(v: Floats) -> Floats:
+    """(K,) squared norms of the columns of (r, K)."""
+    return np.einsum("rk,rk->k", v, v)
 
 
 class _Spectral:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .._program import Pattern, ProgramBatch
 from .._solution import Points
 from .active_set import GhostBatch, linearize
+from .batched import BatchedFactor, suits
 from .dense import DenseFactor, factor
 from .report import GradientReport, make_report
 from .rows import ElementRows
@@ -100,7 +101,7 @@ class Oracle:
             v_z = np.zeros((*lead, size, structure.m))
         if v_s is not None:
             v_x = v_x - batch.multiply("A", v_s, transpose=True)
-        w, zeta = self._solve(v_x, v_z)
+        w, zeta = self.solve(v_x, v_z)
         if v_s is not None:
             zeta = zeta + np.where(self.solved[:, None], v_s, 0.0)
         return Adjoint(batch, self.points, w, zeta)
@@ -122,7 +123,7 @@ class Oracle:
             moved.A = tangents["A"]
             v_x -= moved.multiply("A", points.z, transpose=True)
             v_z -= moved.multiply("A", points.x)
-        dx, dz = self._solve(v_x, v_z)
+        dx, dz = self.solve(v_x, v_z)
         ds = np.where(self.solved[:, None], v_z, 0.0) - batch.multiply("A", dx)
         return dx, ds, dz
 
@@ -130,33 +131,57 @@ class Oracle:
         """Why to trust the gradient of element ``i``, or not."""
         if self.solved[i] and not self._solves:
             probe = np.ones((self.batch.size, self.batch.structure.n))
-            self._solve(probe, np.zeros_like(self.points.z))
+            self.solve(probe, np.zeros_like(self.points.z))
         return make_report(
             self.batch,
             self.points,
             i,
             margin=float(self.ghost.margin[i]),
             residual=float(self._residuals[i]),
-            factor=self._factors.get(i),
+            factor=self._factor(i) if self.solved[i] else None,
         )
 
-    def _solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
+    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
         """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m)."""
         lead = v_x.shape[:-2]
-        size, n, m = self.batch.size, self.batch.structure.n, self.batch.structure.m
         # One column a cotangent: (B, n, K).
-        columns_x = np.moveaxis(v_x.reshape(-1, size, n), 0, -1)
-        columns_z = np.moveaxis(v_z.reshape(-1, size, m), 0, -1)
-        w, zeta = np.zeros(columns_x.shape), np.zeros(columns_z.shape)
-        for i in np.flatnonzero(self.solved):
-            found = self._factor(int(i)).solve(columns_x[i], columns_z[i])
+        columns_x, columns_z = _to_columns(v_x), _to_columns(v_z)
+        batched = self._batched
+        if batched is not None:
+            w, zeta, self._residuals = batched.solve(columns_x, columns_z)
+            one_by_one = self.solved & ~batched.fine
+            w[~self.solved] = zeta[~self.solved] = 0.0
+        else:
+            w, zeta = np.zeros(columns_x.shape), np.zeros(columns_z.shape)
+            one_by_one = self.solved
+        for i in np.flatnonzero(one_by_one).tolist():
+            found = self._factor(i).solve(columns_x[i], columns_z[i])
             w[i], zeta[i] = found.w, found.zeta
             self._residuals[i] = found.residual.max(initial=0.0)
         self._solves += 1
-        return (
-            np.moveaxis(w, -1, 0).reshape(*lead, size, n),
-            np.moveaxis(zeta, -1, 0).reshape(*lead, size, m),
-        )
+        return _from_columns(w, lead), _from_columns(zeta, lead)
+
+    def adopt(self, other: Oracle, part: NDArray[np.intp]) -> None:
+        """Take over the factorizations of ``other``, at points of the elements ``part``, that hold
+        here too: those of polyhedral elements with the same active set."""
+        if not self.batch.structure.polyhedral:
+            return
+        same = (self.ghost.active[part] == other.ghost.active).all(axis=-1)
+        if same.all() and part.size == self.batch.size and "_batched" in other.__dict__:
+            self.__dict__["_batched"] = other._batched
+        for j, i in enumerate(part.tolist()):
+            if same[j] and j in other._factors:
+                self._factors[i] = other._factors[j]
+
+    @cached_property
+    def _batched(self) -> BatchedFactor | None:
+        batch = self.batch
+        structure = batch.structure
+        if not (
+            structure.dense and structure.polyhedral and suits(batch.size, structure.n, structure.m)
+        ):
+            return None
+        return BatchedFactor(batch.P, batch.A, self.ghost.active)
 
     def _factor(self, i: int) -> DenseFactor | SparseFactor:
         found = self._factors.get(i)
@@ -174,6 +199,20 @@ class Oracle:
     @cached_property
     def _shared_cholesky(self) -> Floats | None:
         return factor(self.batch.P[0])
+
+
+def _to_columns(v: Floats) -> Floats:
+    """(..., B, r) as (B, r, K)."""
+    if v.ndim == 2:
+        return v[:, :, None]
+    return np.moveaxis(v.reshape(-1, *v.shape[-2:]), 0, -1)
+
+
+def _from_columns(v: Floats, lead: tuple[int, ...]) -> Floats:
+    """(B, r, K) as (*lead, B, r)."""
+    if not lead:
+        return v[:, :, 0]
+    return np.moveaxis(v, -1, 0).reshape(*lead, *v.shape[:2])
 
 
 def reduce_batch(values: Floats, lead: int) -> Floats:

@@ -12,7 +12,7 @@ from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import groups, scales
 
-__all__ = ["GradientReport", "Verdict", "kkt_residuals", "make_report"]
+__all__ = ["GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report"]
 
 Floats = NDArray[np.float64]
 
@@ -96,50 +96,62 @@ class GradientReport:
         )
 
 
-def kkt_residuals(batch: ProgramBatch, points: Points) -> tuple[Floats, Floats]:
-    """(B,) the largest relative KKT violation, and (B,) the relative complementarity s'z alone.
+@dataclass(frozen=True, slots=True, eq=False)
+class Residuals:
+    """Of B points, relative: the largest KKT violation, the largest |s_i z_i| or |s'z|, and the
+    smallest strict-complementarity margin of single rows; each (B,)."""
 
-    Stationarity is relative to the objective's gradient, slacks to row norm times size of x.
-    """
+    kkt: Floats
+    gap: Floats
+    margin: Floats
+
+
+def kkt_residuals(batch: ProgramBatch, points: Points) -> Residuals:
+    """Stationarity relative to the objective's gradient, slacks to row norm times size of x."""
     x, s, z = points.x, points.s, points.z
     scale = scales(batch, x, z)
-    g, reach = scale.gradient, scale.primal
     stationarity = batch.multiply("P", x) + batch.q + batch.multiply("A", z, transpose=True)
-    worst = (np.abs(stationarity) / g).max(axis=-1, initial=0.0)
-    complementary = np.zeros_like(worst)
+    worst = (np.abs(stationarity) / scale.gradient).max(axis=-1, initial=0.0)
+    margin = np.full_like(worst, np.inf)
     if batch.structure.m == 0:
-        return worst, complementary
-    rows = np.where(scale.rows > 0.0, scale.rows, 1.0)
+        return Residuals(worst, np.zeros_like(worst), margin)
     finite = np.isfinite(batch.b)
-    b = np.where(finite, batch.b, 0.0)
     slack = np.where(finite, s, 0.0)
-    primal = np.where(finite, batch.multiply("A", x) + slack - b, 0.0) / (rows * reach)
-    worst = np.maximum(worst, np.abs(primal).max(axis=-1))
-    s_hat, z_hat = slack / (rows * reach), z * scale.rows / g
-    complementary = np.abs(s_hat * z_hat).max(axis=-1)
+    primal = np.where(finite, batch.multiply("A", x) + slack - batch.b, 0.0)
+    worst = np.maximum(worst, np.abs(scale.slack(primal)).max(axis=-1))
+    s_hat, z_hat = scale.slack(slack), scale.dual(z)
+    product = np.where(batch.structure.equality, 0.0, s_hat * z_hat)
+    gap = np.abs(product.sum(axis=-1))
     for cone, start, count in groups(batch.structure):
         at = slice(start, start + count * cone.dim)
+        # s_i z_i = 0 row by row in polyhedral cones; in curved ones only the sum over a block is 0.
+        gaps = product[:, at]
+        if not cone.polyhedral:
+            gaps = gaps.reshape(gaps.shape[0], count, cone.dim).sum(axis=-1)
+        gap = np.maximum(gap, np.abs(gaps).max(axis=-1, initial=0.0))
         for hat, violation in ((s_hat, cone.violation), (z_hat, cone.dual_violation)):
             outside = violation(hat[:, at].reshape(-1, cone.dim)).reshape(hat.shape[0], -1)
             worst = np.maximum(worst, outside.max(axis=-1, initial=0.0))
-    total = np.abs(np.sum(s_hat * z_hat, axis=-1))
-    return np.maximum(worst, total), np.maximum(complementary, total)
+        if cone.kind == "nonnegative":
+            larger = np.where(finite, np.maximum(s_hat, z_hat), np.inf)[:, at]
+            margin = np.minimum(margin, larger.min(axis=-1))
+    return Residuals(np.maximum(worst, gap), gap, margin)
 
 
 def make_report(
     batch: ProgramBatch, points: Points, i: int, *, margin: float, residual: float, factor: Any
 ) -> GradientReport:
-    """The report of element ``i``; ``factor`` is its factorization, None for a failed element."""
+    """The report of element ``i``: ``margin`` of its curved cones, ``factor`` at its point."""
     if factor is None:
         nan = float("nan")
         return GradientReport("inaccurate_solution", nan, 0, 0, nan, float("inf"))
     one = slice(i, i + 1)
     single = Points(points.x[one], points.s[one], points.z[one], [points.status[i]], [{}])
-    worst, gap = kkt_residuals(batch.take(one), single)
-    kkt = float(worst[0])
+    found = kkt_residuals(batch.take(one), single)
+    kkt, margin = float(found.kkt[0]), min(margin, float(found.margin[0]))
     verdict: Verdict = "differentiable"
     # An interior-point solver leaves a weakly active row at s = z = sqrt(mu).
-    if margin < max(1e-7, 10 * kkt, 3 * float(np.sqrt(gap[0]))):
+    if margin < max(1e-7, 10 * kkt, 3 * float(np.sqrt(found.gap[0]))):
         verdict = "weakly_active"
     if factor.dependent:
         verdict = "dependent_constraints"

@@ -28,6 +28,11 @@ class ElementRows:
     ghost: GhostBatch
     i: int
 
+    @property
+    def curved(self) -> bool:
+        """Whether there is any row besides the unit rows."""
+        return bool(self.ghost.blocks)
+
     @cached_property
     def unit(self) -> NDArray[np.intp]:
         """The canonical rows that are unit rows of G."""
@@ -36,8 +41,6 @@ class ElementRows:
     @cached_property
     def weighted(self) -> NDArray[np.intp]:
         """The canonical rows with diagonal curvature."""
-        if not self.ghost.blocks:
-            return np.zeros(0, dtype=np.intp)
         return np.flatnonzero(self.ghost.weight[self.i])
 
     def _parts(self) -> list[tuple[Block, Floats, NDArray[np.bool_], Floats, Floats]]:

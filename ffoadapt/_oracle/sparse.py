@@ -43,7 +43,7 @@ class SparseFactor:
         C = (G @ A).tocsr()
         self.active = C.shape[0]
         self.dependent = self.free = 0
-        R, sigma = rows.sparse_R(m) if rows.ghost.blocks else (sparse.csr_matrix((0, m)), _NONE)
+        R, sigma = rows.sparse_R(m) if rows.curved else (sparse.csr_matrix((0, m)), _NONE)
         RA = (R @ A).tocsr()
         self.G, self.R = G, R
         bottom = sparse.block_diag(

@@ -2,30 +2,19 @@
 
 cvxpy's interface to SCS speaks the canonical form of ffoadapt, cone for cone and sign for sign, so
 its reduction chain is run up to the point where parameter values would enter. What it leaves there
-are three sparse tensors, linear in (all parameters, 1), for P, (q, offset) and (A, b). The rest of
-this file reorders them (cvxpy ravels in Fortran order, ffoadapt in C order) and finds where the
-values of the user's variables and dual variables are in x and z.
+are three sparse tensors, linear in (all parameters, 1), for P, (q, offset) and (A, b). This file
+reorders them (cvxpy ravels in Fortran order, ffoadapt in C order) and finds where the values of the
+user's variables and dual variables are in x and z.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cvxpy as cp
-import cvxpy.settings
 import numpy as np
-from cvxpy.error import DCPError, DPPError, SolverError
-from cvxpy.reductions import cvx_attr2constr
-from cvxpy.reductions.solution import Solution
-from cvxpy.reductions.solvers import utilities
-from cvxpy.reductions.solvers.conic_solvers.scs_conif import SCS
-from cvxpy.utilities import scopes
-from cvxpy.version import version as cvxpy_version
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -33,13 +22,10 @@ from ffoadapt import (
     AffineOutput,
     AffineProgram,
     ExponentialCone,
-    MissingDependencyError,
     Modeler,
     NonnegativeCone,
-    ParameterError,
     Pattern,
     PowerCone,
-    ProblemError,
     PSDCone,
     SecondOrderCone,
     Structure,
@@ -47,26 +33,13 @@ from ffoadapt import (
     ZeroCone,
 )
 
+from ._canonical import Canonical, canonicalize, cvxpy_version, is_symmetric, lower, recover
+from ._checks import Dual, check_outputs, check_parameters, check_problem, short
+
 __all__ = ["CvxpyModeler"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-_DPP = "https://www.cvxpy.org/tutorial/dpp/index.html"
-_OLDEST = (1, 6)
-_VERSION = tuple(int(part) for part in re.findall(r"\d+", cvxpy_version)[:2])
-
-if _VERSION < _OLDEST:
-    raise MissingDependencyError(
-        f"ffoadapt-cvxpy needs cvxpy 1.6 or newer and found {cvxpy_version}; "
-        'run: pip install --upgrade "cvxpy>=1.6"'
-    )
-
-# Until cvxpy 1.8 the function had another name.
-_recover_value: Callable[..., Any] = getattr(
-    cvx_attr2constr,
-    "recover_value_for_leaf" if _VERSION >= (1, 9) else "recover_value_for_variable",
-)
 
 
 class CvxpyModeler(Modeler):
@@ -105,10 +78,10 @@ class CvxpyModeler(Modeler):
             The problem is not DCP, not DPP, complex or mixed-integer, or cvxpy does not say how
             a dual variable follows from the solution.
         """
-        _check_problem(problem)
-        _check_parameters(problem, parameters)
-        duals = _check_outputs(problem, outputs)
-        canonical = _canonicalize(problem)
+        check_problem(problem)
+        check_parameters(problem, parameters)
+        duals = check_outputs(problem, outputs)
+        canonical = canonicalize(problem)
         structure, maps, constant = _data_maps(canonical.program, _theta_map(canonical, parameters))
         dual_maps = _dual_maps(canonical, duals, structure.m)
         results = [
@@ -127,287 +100,30 @@ class CvxpyModeler(Modeler):
         )
 
 
-# ----------------------------------------------------------------------------- what was given
-
-
-@dataclass(frozen=True)
-class _Dual:
-    """Where a wanted dual variable belongs."""
-
-    name: str
-    constraint: Any
-
-
-def _check_problem(problem: Any) -> None:
-    if not isinstance(problem, cp.Problem):
-        raise ProblemError(
-            f"expected a cvxpy.Problem, got {_described(problem)}; "
-            "build one with cvxpy.Problem(objective, constraints)"
-        )
-    variables = problem.variables()
-    if not variables:
-        raise ProblemError("the problem has no variables, so there is nothing to solve for")
-    discrete = [v for v in variables if v.attributes["boolean"] or v.attributes["integer"]]
-    for constraint in problem.constraints:
-        if isinstance(constraint, cp.FiniteSet):
-            discrete += constraint.variables()
-    if discrete:
-        raise UnsupportedProblemError(
-            f"the values of {_listed(v.name() for v in discrete)} are boolean, integer or from a "
-            "finite set; the solution of a mixed-integer program is piecewise constant and has no "
-            "useful derivative: make them continuous"
-        )
-    leaves = [*variables, *problem.parameters()]
-    unreal = [leaf.name() for leaf in leaves if not leaf.is_real()]
-    if unreal:
-        raise UnsupportedProblemError(
-            f"{_listed(unreal)} are complex (or imaginary or Hermitian), which is not supported; "
-            "write the problem with a real variable or parameter for each of the two parts"
-        )
-    if not problem.is_dcp():
-        raise UnsupportedProblemError(
-            "the problem does not follow the DCP rules of cvxpy (geometric and quasiconvex "
-            "programs are not supported). The smallest parts that break them:\n"
-            + _culprits(problem, dpp=False)
-        )
-
-
-def _check_parameters(problem: Any, parameters: Any) -> None:
-    if isinstance(parameters, cp.Parameter):
-        raise ParameterError(f"expected a list of parameters, got one: write [{parameters.name()}]")
-    for parameter in parameters:
-        if not isinstance(parameter, cp.Parameter):
-            raise ParameterError(
-                f"parameters must be cvxpy.Parameter objects, got {_described(parameter)}"
-            )
-    _check_unique("parameters", parameters, ParameterError)
-    given, present = ({p.id: p for p in group} for group in (parameters, problem.parameters()))
-    missing = [p.name() for i, p in present.items() if i not in given]
-    if missing:
-        raise ParameterError(
-            f"the problem depends on {_listed(missing)}, which `parameters` does not list; add "
-            "them, or build the problem with numbers in their place"
-        )
-    extra = [p.name() for i, p in given.items() if i not in present]
-    if extra:
-        raise ParameterError(
-            f"`parameters` lists {_listed(extra)}, on which the problem does not depend; "
-            f"it depends on {_listed(p.name() for p in present.values()) or 'none'}"
-        )
-
-
-def _check_outputs(problem: Any, outputs: Any) -> dict[int, _Dual]:
-    """The wanted dual variables by id; all other outputs are variables of the problem."""
-    if isinstance(outputs, cp.Variable):
-        raise ProblemError(f"expected a list of variables, got one: write [{outputs.name()}]")
-    for out in outputs:
-        if isinstance(out, cp.constraints.constraint.Constraint):
-            raise ProblemError(
-                f"got the constraint `{_short(out)}`; for its multiplier, pass "
-                "constraint.dual_variables[0]"
-            )
-        if not isinstance(out, cp.Variable):
-            raise ProblemError(
-                "outputs must be variables of the problem or dual variables of its constraints, "
-                f"got {_described(out)}; for the value of an expression, add a variable that "
-                "equals it"
-            )
-    _check_unique("outputs", outputs, ProblemError)
-    present = {variable.id for variable in problem.variables()}
-    duals = {
-        dual.id: _Dual(f"constraints[{k}].dual_variables[{i}]", constraint)
-        for k, constraint in enumerate(problem.constraints)
-        for i, dual in enumerate(constraint.dual_variables)
-    }
-    foreign = [out.name() for out in outputs if out.id not in present and out.id not in duals]
-    if foreign:
-        raise ProblemError(
-            f"{_listed(foreign)} are neither variables of the problem nor dual variables of its "
-            f"constraints; its variables are {_listed(v.name() for v in problem.variables())}"
-        )
-    return {out.id: duals[out.id] for out in outputs if out.id in duals}
-
-
-def _check_unique(what: str, leaves: Sequence[Any], error: type[ProblemError]) -> None:
-    ids = [leaf.id for leaf in leaves]
-    twice = {leaf.name(): None for leaf in leaves if ids.count(leaf.id) > 1}
-    if twice:
-        raise error(f"`{what}` lists {_listed(twice)} more than once; list each one once")
-
-
-def _culprits(problem: Any, dpp: bool) -> str:
-    """The smallest subexpressions that break the rules, one a line, with their parameters."""
-    found: dict[str, None] = {}
-
-    def visit(part: Any) -> None:
-        broken = [arg for arg in part.args if not arg.is_dcp(dpp=dpp)]
-        for arg in broken:
-            visit(arg)
-        if not broken:
-            names = _listed(parameter.name() for parameter in part.parameters())
-            found[f"  {_short(part)}" + (f"  (parameters: {names})" if dpp and names else "")] = (
-                None
-            )
-
-    # With a quadratic objective, cvxpy 1.9 lets a parameter be the matrix of a quad_form there.
-    relaxed = getattr(scopes, "quad_form_dpp_scope", contextlib.nullcontext)
-    with relaxed():
-        if not problem.objective.is_dcp(dpp=dpp):
-            visit(problem.objective)
-    for constraint in problem.constraints:
-        if not constraint.is_dcp(dpp=dpp):
-            visit(constraint)
-    return "\n".join(found)
-
-
-def _described(value: Any) -> str:
-    return f"{type(value).__name__}: {_short(value)}"
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names)
-
-
-# ---------------------------------------------------------------------------- cvxpy's part
-
-
-class _CanonicalForm(SCS):
-    """cvxpy's interface to SCS without SCS: stops where parameter values would be put in.
-
-    The scs package is never imported; a chain that ends here takes and gives canonical data.
-    """
-
-    REQUIRES_CONSTR = False
-
-    def __init__(self, quadratic: bool) -> None:
-        super().__init__()
-        self.quadratic = quadratic
-
-    def name(self) -> str:
-        return "FFOADAPT"
-
-    def import_solver(self) -> None:
-        """There is nothing to import."""
-
-    def supports_quad_obj(self) -> bool:
-        return self.quadratic
-
-    def apply(self, problem: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _, data, inverse = self._prepare_data_and_inv_data(problem)  # type: ignore[no-untyped-call]
-        inverse["x"] = np.zeros(problem.x.size)
-        return data, inverse
-
-    def invert(self, solution: Floats, inverse_data: Any) -> Any:
-        """The multipliers of cvxpy's canonical constraints in a canonical dual (m,), at x = 0."""
-        # Until cvxpy 1.8 the solver interfaces unfolded the triangle of a PSD block themselves.
-        extract = getattr(SCS, "extract_dual_value", utilities.extract_dual_value)
-        zero = inverse_data[self.DIMS].zero
-        duals = utilities.get_dual_values(solution[:zero], extract, inverse_data[self.EQ_CONSTR])
-        duals.update(
-            utilities.get_dual_values(solution[zero:], extract, inverse_data[self.NEQ_CONSTR])
-        )
-        x = {inverse_data[self.VAR_ID]: inverse_data["x"]}
-        return Solution(cvxpy.settings.OPTIMAL, 0.0, x, duals, {})
-
-
-@dataclass(frozen=True)
-class _Canonical:
-    """The canonicalized problem.
-
-    Attributes
-    ----------
-    program
-        cvxpy's ParamConeProg: the tensors, and where variables and parameters are in them.
-    chain, inverse
-        The reductions that led there and what they remember.
-    """
-
-    program: Any
-    chain: Any
-    inverse: Sequence[Any]
-
-    @property
-    def attributes(self) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
-        """By id, the variables and the parameters that stand for those with attributes."""
-        for reduction, inverse in zip(self.chain.reductions, self.inverse, strict=True):
-            if isinstance(reduction, cvx_attr2constr.CvxAttr2Constr) and inverse:
-                reduced = getattr(reduction, "_parameters", {})  # from cvxpy 1.9
-                return inverse[0], {old.id: new for old, new in reduced.items()}
-        return {}, {}
-
-    def eliminated(self, identity: int) -> bool:
-        """Whether cvxpy dropped a variable on which nothing depends (its value is 0)."""
-        return any(
-            isinstance(inverse, dict) and identity in inverse.get("eliminated_vars", {})
-            for inverse in self.inverse
-        )
-
-
-def _canonicalize(problem: Any) -> _Canonical:
-    # On a copy, so that what the user's problem has cached for its own solves stays.
-    copy = cp.Problem(problem.objective, problem.constraints)
-    # cvxpy 1.6 to 1.8 lose the square of a variable whose attributes reduce its size: they get
-    # second-order cones in the place of P.
-    reduced = cvx_attr2constr.attributes_present(
-        problem.variables(), [*cvx_attr2constr.SYMMETRIC_ATTRIBUTES, "diag", "sparsity"]
-    )
-    form = _CanonicalForm(quadratic=_VERSION >= (1, 9) or not reduced)
-    try:
-        with _quiet():
-            data, chain, inverse = copy.get_problem_data(solver=form, enforce_dpp=True)
-    except DPPError as error:
-        raise UnsupportedProblemError(
-            "the problem is DCP but not DPP: its data are not linear in the parameters. The "
-            f"smallest parts that break the rules:\n{_culprits(problem, dpp=True)}\n"
-            "Make each product or function of parameters a parameter of its own, computed before "
-            "the layer; in constraints, write quad_form(x, P) as sum_squares(L @ x) with "
-            f"P = L'L. See {_DPP}"
-        ) from error
-    except (DCPError, SolverError) as error:
-        raise UnsupportedProblemError(
-            f"cvxpy {cvxpy_version} cannot bring the problem into conic form: {error}"
-        ) from error
-    return _Canonical(data[cvxpy.settings.PARAM_PROB], chain, inverse)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings that cvxpy's own reductions provoke: nothing a user could act on."""
-    with warnings.catch_warnings():
-        for own in (r"\s*Reading from a sparse", r"\s*Explicitly invoking \"NonPos"):
-            warnings.filterwarnings("ignore", own)
-        yield
-
-
 # ------------------------------------------------------------------------------ the numbers
 
 
-def _theta_map(canonical: _Canonical, parameters: Sequence[Any]) -> Any:
+def _theta_map(canonical: Canonical, parameters: Sequence[Any]) -> Any:
     """Sparse (cvxpy's parameter vector, theta): theta is in C order, in the order of the layer."""
     program, (_, reduced) = canonical.program, canonical.attributes
-    rows, columns, weights = [], [], []
+    rows: list[Any] = []
+    columns: list[Any] = []
+    weights: list[Any] = []
     start = 0
     for parameter in parameters:
         entries = start + np.arange(parameter.size).reshape(parameter.shape)
         start += parameter.size
-        views = [entries]
-        if any(parameter.attributes[name] for name in cvx_attr2constr.SYMMETRIC_ATTRIBUTES):
-            views.append(entries.swapaxes(-1, -2))
+        views = [entries, entries.swapaxes(-1, -2)] if is_symmetric(parameter) else [entries]
         stand_in = reduced.get(parameter.id, parameter)
         row = program.param_id_to_col.get(stand_in.id)
         if row is None:  # no datum depends on it
             continue
+        weight = _used(parameter) / len(views)
         for view in views:
-            used = view if stand_in is parameter else cvx_attr2constr.lower_value(parameter, view)
-            used = np.asarray(used).ravel(order="F")
-            rows.append(row + np.arange(used.size))
-            columns.append(used)
-            weights.append(np.full(used.size, 1.0 / len(views)))
+            for whole, parts in ((view, columns), (weight, weights)):
+                kept = whole if stand_in is parameter else lower(parameter, whole)
+                parts.append(np.asarray(kept).ravel(order="F"))
+            rows.append(row + np.arange(columns[-1].size))
     rows.append(np.array([program.total_param_size]))  # the constants
     columns.append(np.array([start]))
     weights.append(np.ones(1))
@@ -415,6 +131,17 @@ def _theta_map(canonical: _Canonical, parameters: Sequence[Any]) -> Any:
         (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))),
         shape=(program.total_param_size + 1, start + 1),
     )
+
+
+def _used(parameter: Any) -> Floats:
+    """1.0 where entries of a diagonal or sparse parameter may be nonzero, 0.0 elsewhere."""
+    if parameter.attributes["diag"]:
+        return np.eye(*parameter.shape)
+    if parameter.attributes["sparsity"]:
+        used = np.zeros(parameter.shape)
+        used[parameter.sparse_idx] = 1.0
+        return used
+    return np.ones(parameter.shape)
 
 
 def _data_maps(program: Any, theta: Any) -> tuple[Structure, dict[str, Any], Floats]:
@@ -503,7 +230,7 @@ def _pattern(at: Ints, rows: int, columns: int) -> Pattern:
 # ------------------------------------------------------------------------------ the outputs
 
 
-def _primal_map(canonical: _Canonical, variable: Any) -> Any:
+def _primal_map(canonical: Canonical, variable: Any) -> Any:
     """Sparse (variable.size, n): the variable in C order from x."""
     program, (replaced, _) = canonical.program, canonical.attributes
     stand_in = replaced.get(variable.id, variable)
@@ -517,12 +244,12 @@ def _primal_map(canonical: _Canonical, variable: Any) -> Any:
         )
     # The value of a variable is a rearrangement of its entries of x: rearrange their numbers.
     numbers = start + 1.0 + np.arange(stand_in.size).reshape(stand_in.shape, order="F")
-    value = _recover_value(variable, numbers, project=False)
+    value = recover(variable, numbers, project=False)
     value = value.toarray() if sparse.issparse(value) else np.asarray(value)
     return _selection(np.ones(variable.size), value.reshape(-1), program.x.size)
 
 
-def _dual_maps(canonical: _Canonical, duals: Mapping[int, _Dual], m: int) -> dict[int, Any]:
+def _dual_maps(canonical: Canonical, duals: Mapping[int, Dual], m: int) -> dict[int, Any]:
     """For each wanted dual variable, sparse (size, m): its value in C order from z.
 
     cvxpy can only be asked for the values at one z. But each entry of a dual value is a multiple
@@ -544,7 +271,7 @@ def _dual_maps(canonical: _Canonical, duals: Mapping[int, _Dual], m: int) -> dic
     return maps
 
 
-def _duals_at(canonical: _Canonical, duals: Mapping[int, _Dual], z: Floats) -> dict[int, Floats]:
+def _duals_at(canonical: Canonical, duals: Mapping[int, Dual], z: Floats) -> dict[int, Floats]:
     """The values, raveled in C order, that cvxpy would report if z were the dual solution."""
     solution = canonical.chain.invert(z, list(canonical.inverse))
     values = {}
@@ -581,9 +308,9 @@ def _selection(factors: Floats, places: Floats, size: int) -> Any:
     return sparse.csr_matrix((factors[rows], (rows, columns)), shape=(factors.size, size))
 
 
-def _untraceable(dual: _Dual) -> UnsupportedProblemError:
+def _untraceable(dual: Dual) -> UnsupportedProblemError:
     return UnsupportedProblemError(
         f"cvxpy {cvxpy_version} does not say how {dual.name}, of the "
-        f"{type(dual.constraint).__name__} constraint `{_short(dual.constraint)}`, follows from "
+        f"{type(dual.constraint).__name__} constraint `{short(dual.constraint)}`, follows from "
         "the solution of the canonical program; write the constraint in terms of simpler cones"
     )

@@ -47,7 +47,7 @@ class OSQPSolver(Solver):
         P = sparse.triu(program.P, format="csc")
         A, q = program.A, program.q
         solver.setup(P=P, q=q, A=A, l=program.l, u=program.u, **options)
-        found = solver.solve()
+        found = solver.solve(raise_error=False)  # the status comes back instead
         status = _STATUS.get(found.info.status_val, Status.ERROR)
         info = {"status": found.info.status, "iterations": found.info.iter}
         return Solution(np.array(found.x), np.array(found.y), None, status, info)

@@ -1,0 +1,96 @@
+"""The ghost KKT systems of many small dense polyhedral programs at once.
+
+The algorithm of `dense`, with numpy's stacked LAPACK: all elements keep all m rows of A, and an
+inactive row is replaced by mu_i = 0, so that every element has the same sizes. An element whose
+Cholesky pivots show a lost rank is marked and left to `DenseFactor`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dense import RANK
+
+__all__ = ["BatchedFactor", "suits"]
+
+Floats = NDArray[np.float64]
+
+LARGEST = 64
+"""Above this n or m, one LAPACK call an element costs no more than the stacked ones."""
+
+
+def suits(size: int, n: int, m: int) -> bool:
+    """Whether a batch is better factorized at once than one by one."""
+    return size > 1 and n <= LARGEST and m <= 2 * LARGEST
+
+
+class BatchedFactor:
+    """Factorizations of B systems with P (B or 1, n, n), A (B or 1, m, n), active (B, m).
+
+    Attributes
+    ----------
+    fine
+        (B,) bool: elements of full rank; the solutions of others mean nothing.
+    """
+
+    def __init__(self, P: Floats, A: Floats, active: NDArray[np.bool_]) -> None:
+        size, m = active.shape
+        self.P, self.active = P, active
+        self.fine = np.ones(size, dtype=bool)
+        self.L = L = self._inverse_factor(P)
+        self.C = np.where(active[:, :, None], A, 0.0)
+        if m:
+            self.Y = Y = self.C @ L.swapaxes(-1, -2)
+            S = Y @ Y.swapaxes(-1, -2)
+            np.einsum("bii->bi", S)[~active] = 1.0
+            self.S = self._inverse_factor(S)
+
+    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
+        """w (B, n, K), zeta (B, m, K), residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
+        g = np.where(self.active[:, :, None], v_z, 0.0)
+        w, mu = self._apply(v_x, g)
+        r, p = self._residual(v_x, g, w, mu)
+        dw, dmu = self._apply(r, p)
+        w += dw
+        mu += dmu
+        r, p = self._residual(v_x, g, w, mu)
+        size = _square(v_x) + _square(g)
+        error = _square(r) + _square(p)
+        relative = np.divide(error, size, out=np.zeros_like(size), where=size > 0.0)
+        return w, mu, np.sqrt(relative.max(axis=-1, initial=0.0))
+
+    def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
+        t = self.L @ top
+        if not self.C.shape[1]:
+            return self.L.swapaxes(-1, -2) @ t, bottom.copy()
+        mu = self.S.swapaxes(-1, -2) @ (self.S @ (self.Y @ t - bottom))
+        return self.L.swapaxes(-1, -2) @ (t - self.Y.swapaxes(-1, -2) @ mu), mu
+
+    def _residual(
+        self, top: Floats, bottom: Floats, w: Floats, mu: Floats
+    ) -> tuple[Floats, Floats]:
+        return top - self.P @ w - self.C.swapaxes(-1, -2) @ mu, bottom - self.C @ w
+
+    def _inverse_factor(self, matrices: Floats) -> Floats:
+        """Inverses of the Cholesky factors; identity where there is none, and marked."""
+        try:
+            L = np.linalg.cholesky(matrices)
+        except np.linalg.LinAlgError:
+            L = np.empty_like(matrices)
+            for i, matrix in enumerate(matrices):
+                try:
+                    L[i] = np.linalg.cholesky(matrix)
+                except np.linalg.LinAlgError:
+                    L[i] = 0.0
+        diagonal, pivots = (np.einsum("bii->bi", M) for M in (matrices, L))
+        good = (pivots**2 > RANK * diagonal).all(axis=-1)
+        if not good.all():
+            L[~good] = np.eye(matrices.shape[-1])
+            self.fine &= good
+        return np.linalg.inv(L)
+
+
+def _square(v: Floats) -> Floats:
+    """(B, K) squared norms of (B, r, K)."""
+    return np.einsum("brk,brk->bk", v, v)

@@ -1,0 +1,141 @@
+"""`Problem`: a small program whose answer is known, and other programs of the same structure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from .._cones import Cone
+from .._problem import ConeProgram
+from .._program import ProgramBatch
+from .._solution import Status
+
+__all__ = ["Problem"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A program in one of the three forms, and what is known of it from theory.
+
+    Attributes
+    ----------
+    name, about
+        A word, and a line on what it is there to catch.
+    form
+        ``"cone"`` (P, q, A, b), ``"split"`` (P, q, G, h, A, b) or ``"box"`` (P, q, A, l, u).
+    data
+        The data by those names; None where there are none.
+    cones
+        For the form ``"cone"``.
+    status
+        The status that a solver should report.
+    x, dual
+        The exact solution: x, and the dual as stated (z; z_ineq and y_eq; y), where it is unique.
+    jacobian
+        dx/d(datum) from a closed form: (n, size of the datum), for the data where there is one.
+    repair
+        For a problem without a solution: data with which it has one.
+    """
+
+    name: str
+    about: str
+    form: Literal["cone", "split", "box"]
+    data: Mapping[str, Any]
+    cones: tuple[Cone, ...] = ()
+    status: Status = Status.OPTIMAL
+    x: Floats | None = None
+    dual: Mapping[str, Floats] = field(default_factory=dict)
+    jacobian: Mapping[str, Floats] = field(default_factory=dict)
+    repair: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Problem({self.name!r}: {self.about})"
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of cones that a solver needs."""
+        return self._program.structure.kinds
+
+    @property
+    def solvable(self) -> bool:
+        """Whether it has a solution."""
+        return self.status.solved
+
+    @property
+    def objective(self) -> float:
+        """1/2 x'Px + q'x at the exact solution."""
+        program = self._program
+        return float(0.5 * self.x @ (program.P @ self.x) + program.q @ self.x)
+
+    @cached_property
+    def _program(self) -> ConeProgram:
+        return self.program()
+
+    def program(self, **changes: Any) -> ConeProgram:
+        """The program, its arrays fresh copies, with some data replaced."""
+        data = {
+            name: None if value is None else value.copy()
+            for name, value in {**self.data, **changes}.items()
+        }
+        if self.form == "cone":
+            return ConeProgram(**data, cones=self.cones)
+        if self.form == "split":
+            return ConeProgram.from_split(**data)
+        return ConeProgram.from_box(**data)
+
+    def batch(self, **changes: Any) -> ProgramBatch:
+        """The canonical program as a batch of one."""
+        program = self.program(**changes)
+        made: ProgramBatch = program.model.program([v[None] for v in program.values], 1)
+        return made
+
+    def variant(self, rng: np.random.Generator, *names: str) -> dict[str, Any]:
+        """Other numbers for these data (all, without names): same zeros, some percent away.
+
+        P moves by a congruence, so that it stays semidefinite; l and u by one factor, so that
+        equal bounds stay equal.
+        """
+        factors = 1.0 + 0.05 * rng.uniform(-1.0, 1.0, 4096)  # one stream whatever is asked for
+        changes = {}
+        for k, (name, value) in enumerate(self.data.items()):
+            if value is None or (names and name not in names):
+                continue
+            if name == "P":
+                scale = sparse.diags(factors[: value.shape[0]])
+                changes[name] = scale @ value @ scale
+            elif name in ("l", "u"):
+                changes[name] = value * factors[: value.size]
+            elif sparse.issparse(value):
+                changes[name] = value.copy()
+                changes[name].data = value.data * factors[100 * k : 100 * k + value.nnz]
+            else:
+                changes[name] = value * factors[100 * k : 100 * k + value.size].reshape(value.shape)
+        return changes
+
+    def directions(self, datum: str, rng: np.random.Generator) -> dict[str, Any]:
+        """Tangents that move a datum: symmetric for P, on the pattern of a sparse matrix.
+
+        The bounds of an equality row move together, infinite ones not at all.
+        """
+        value = self.data[datum]
+        step = rng.standard_normal(value.shape)
+        if sparse.issparse(value):
+            step = sparse.csc_matrix(value.astype(bool).multiply(step))
+        if datum == "P":
+            step = (step + step.T) / 2.0
+        if datum not in ("l", "u"):
+            finite = np.isfinite(value) if isinstance(value, np.ndarray) else True
+            return {datum: step * finite if isinstance(value, np.ndarray) else step}
+        equal = self.data["l"] == self.data["u"]
+        step = np.where(np.isfinite(value), step, 0.0)
+        if datum == "l":
+            return {"l": np.where(equal, 0.0, step)}
+        return {"u": step, "l": np.where(equal, step, 0.0)}

@@ -1,0 +1,121 @@
+"""The solver under test, called directly: no executor, no batch, nothing of the core corrects it."""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._exceptions import FFOAdaptError
+from .._interfaces import Session, Solver
+from .._program import ProgramBatch
+from .._solution import Solution
+from .._solving import SolveJob, find_solver, translate_options
+from ._problem import Problem
+
+__all__ = ["DEFAULT", "CheckFailure", "CheckSettings", "CheckSkipped", "call", "require", "view_of"]
+
+Floats = NDArray[np.float64]
+AnySolver = str | Solver | type[Solver]
+
+
+class CheckFailure(AssertionError):  # noqa: N818  (a failed check is no error of this library)
+    """A check did not pass; the message says what was seen, what was expected, and why perhaps."""
+
+
+class CheckSkipped(unittest.SkipTest):  # noqa: N818
+    """A check does not apply. pytest and unittest both show it as skipped, with the reason."""
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """How to call the solver and how exact to be.
+
+    Attributes
+    ----------
+    solver_options
+        Options for every solve.
+    tolerance
+        Points may violate the optimality conditions by this, relative to their size. A solver that
+        has the common option ``tolerance`` is asked for a thousandth of it.
+    seed
+        Draws the numbers of the problems and of the directions of derivatives.
+    """
+
+    solver_options: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-6
+    seed: int = 0
+
+    def options(self, solver: Solver, **more: Any) -> dict[str, Any]:
+        """The options for a solve, not yet translated; ``more`` wins."""
+        options = {**self.solver_options, **more}
+        own = solver.common_options.get("tolerance")
+        if own is not None and "tolerance" not in options:
+            targets = (own,) if isinstance(own, str) else own
+            if not any(target in self.solver_options for target in targets):
+                options = {"tolerance": 1e-3 * self.tolerance, **options}
+        return options
+
+    def rng(self, *salt: int) -> np.random.Generator:
+        """A generator that depends on the seed and on nothing else that ran."""
+        return np.random.default_rng([self.seed, 7, *salt])
+
+
+DEFAULT = CheckSettings()
+
+
+def require(solver: AnySolver, problem: Problem) -> tuple[Solver, str]:
+    """The solver object and its name; skips where it does not declare the problem's cones."""
+    structure = problem.batch().structure
+    found, name = find_solver(solver, _nothing_needed())
+    lacking = sorted(structure.kinds - frozenset(found.cones))
+    if lacking:
+        raise CheckSkipped(f"it does not declare the cones {', '.join(lacking)}")
+    return found, name
+
+
+def load(solver: AnySolver) -> tuple[Solver, str]:
+    """The solver object and its name."""
+    return find_solver(solver, _nothing_needed())
+
+
+def _nothing_needed() -> Any:
+    from .._program import Structure
+
+    return Structure(0, 0, ())
+
+
+def view_of(solver: Solver, name: str, batch: ProgramBatch) -> Any:
+    """The program as this solver is given it."""
+    given = SolveJob(solver, name, {})._given(batch)
+    return given.view(solver.form, 0)
+
+
+def call(
+    solver: Solver,
+    name: str,
+    view: Any,
+    settings: CheckSettings = DEFAULT,
+    session: Session | None = None,
+    **options: Any,
+) -> Solution:
+    """What the solver returns for a view; raising is a failure."""
+    translated = translate_options(solver, name, settings.options(solver, **options))
+    try:
+        found = solver.solve(view, translated, Session() if session is None else session)
+    except FFOAdaptError:
+        raise
+    except Exception as error:
+        raise CheckFailure(
+            f"solve raised {type(error).__name__}: {error}. A solver returns a Solution whatever "
+            "happens to it; an infeasible or unsolved program has a status of its own"
+        ) from error
+    if not isinstance(found, Solution):
+        raise CheckFailure(
+            f"solve returned a {type(found).__name__}; expected ffoadapt.Solution(x, dual)"
+        )
+    return found
