@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 ASYMMETRY = 1e-5
 """|P - P'| above this fraction of max |P| is an error (float32 products come out at 1e-7)."""
 
+STACKED = 64
+"""Up to this size, numpy's stacked Cholesky beats one LAPACK call a matrix."""
+
 INDEFINITE = 1e-8
 """P + this * max |P| * I must have a Cholesky factor (float64)."""
 
@@ -65,26 +68,48 @@ def check_finite(name: str, value: Floats, core: int, infinite: bool) -> None:
 
 def check_convex(P: Floats, pattern: Pattern | None) -> None:
     """Raise unless each P of (B or 1, n, n), or (B or 1, nnz), is symmetric and semidefinite."""
+    if pattern is None:
+        if P.shape[-1] == 0:
+            return
+        size = np.abs(P).max(axis=(1, 2))
+        asymmetry = np.abs(P - P.swapaxes(-1, -2)).max(axis=(1, 2))
+        if (asymmetry <= ASYMMETRY * size).all() and _all_semidefinite(P, size):
+            return
     for i, values in enumerate(P):
         where = f" of batch element {i}" if P.shape[0] > 1 else ""
-        size = float(np.abs(values).max(initial=0.0))
-        if size == 0.0:
+        largest = float(np.abs(values).max(initial=0.0))
+        if largest == 0.0:
             continue
-        if pattern is None:
-            asymmetry = float(np.abs(values - values.T).max())
-        else:
-            matrix = pattern.matrix(values)
-            asymmetry = float(abs(matrix - matrix.T).max())
-        if asymmetry > ASYMMETRY * size:
+        matrix = values if pattern is None else pattern.matrix(values)
+        difference = float(abs(matrix - matrix.T).max())
+        if difference > ASYMMETRY * largest:
             raise ProblemError(
-                f"P{where} is not symmetric: |P - P'| is up to {asymmetry:.3g}. The objective is "
+                f"P{where} is not symmetric: |P - P'| is up to {difference:.3g}. The objective is "
                 "1/2 x'Px, so give (P + P')/2, which states the same problem"
             )
-        if not _semidefinite(values, pattern, INDEFINITE * size):
+        if not _semidefinite(values, pattern, INDEFINITE * largest):
             raise ProblemError(
                 f"P{where} is not positive semidefinite, so the problem is not convex. "
                 "Give P = L L', or add a multiple of the identity"
             )
+
+
+def _all_semidefinite(P: Floats, size: Floats) -> bool:
+    """A quick look at all of (B, n, n): whether each P + shift * I has a Cholesky factor."""
+    if not size.any():
+        return True
+    if P.shape[0] == 1 or P.shape[-1] > STACKED:
+        return all(
+            s == 0.0 or _semidefinite(p, None, INDEFINITE * s)
+            for p, s in zip(P, size.tolist(), strict=True)
+        )
+    shifted = P.copy()
+    np.einsum("bii->bi", shifted)[...] += np.where(size > 0.0, INDEFINITE * size, 1.0)[:, None]
+    try:
+        np.linalg.cholesky(shifted)
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def _semidefinite(values: Floats, pattern: Pattern | None, shift: float) -> bool:

@@ -8,6 +8,7 @@ arrays whose leading axis is the batch, or 1 where all elements share them. Dens
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -254,51 +255,89 @@ class ProgramBatch:
         value = values[i if values.shape[0] > 1 else 0]
         return value if pattern is None else pattern.matrix(value)
 
-    def _vector(self, values: Floats, i: int) -> Floats:
-        return values[i if values.shape[0] > 1 else 0]
+    def views(self, form: str) -> Iterator[ConeForm | BoxForm | SplitForm]:
+        """All elements, one after the other, in the named view (box, split: polyhedral only)."""
+        if form == "box":
+            return self._box_forms()
+        return self._split_forms() if form == "split" else self._cone_forms()
 
-    def cone_form(self, i: int) -> ConeForm:
-        """Element i as a canonical program with finite b.
+    def view(self, form: str, i: int) -> ConeForm | BoxForm | SplitForm:
+        """Element i in the named view."""
+        return next(self.take(slice(i, i + 1)).views(form))
+
+    def _cone_forms(self) -> Iterator[ConeForm]:
+        """Canonical programs with finite b.
 
         A nonnegative row with b = inf becomes 0'x + s = 1: it constrains nothing, its multiplier is
         0, and pattern and sizes stay what they are.
         """
-        A, b = self.matrix("A", i), self._vector(self.b, i)
-        infinite = np.isposinf(b)
-        if infinite.any():
-            b = np.where(infinite, 1.0, b)
-            A = A.copy()
-            if sparse.issparse(A):
-                A.data[infinite[A.indices]] = 0.0
-            else:
-                A[infinite] = 0.0
-        return ConeForm(self.matrix("P", i), self._vector(self.q, i), A, b, self.structure.cones)
+        cones = self.structure.cones
+        infinite = np.isposinf(self.b)
+        some = bool(infinite.any())
+        P, A = self._matrices("P"), self._matrices("A")
+        for i in range(self.size):
+            A_i, b = A(i), _row(self.b, i)
+            if some and _row(infinite, i).any():
+                free = _row(infinite, i)
+                b, A_i = np.where(free, 1.0, b), A_i.copy()
+                if sparse.issparse(A_i):
+                    A_i.data[free[A_i.indices]] = 0.0
+                else:
+                    A_i[free] = 0.0
+            yield ConeForm(P(i), _row(self.q, i), A_i, b, cones)
 
-    def box_form(self, i: int) -> BoxForm:
-        """Element i as l <= Ax <= u (polyhedral cones only)."""
-        P, q = self.matrix("P", i), self._vector(self.q, i)
+    def _box_forms(self) -> Iterator[BoxForm]:
+        P, A = self._matrices("P"), self._matrices("A")
+        lower, upper = np.where(self.structure.equality, self.b, -np.inf), self.b
         if self.box is not None:
-            box = self.box
-            a = box.A[i if box.A.shape[0] > 1 else 0]
-            return BoxForm(
-                P,
-                q,
-                a if box.pattern is None else box.pattern.matrix(a),
-                self._vector(box.lower, i),
-                self._vector(box.upper, i),
+            A, lower, upper = (
+                _matrices(self.box.pattern, self.box.A),
+                self.box.lower,
+                self.box.upper,
             )
-        u = self._vector(self.b, i)
-        return BoxForm(P, q, self.matrix("A", i), np.where(self.structure.equality, u, -np.inf), u)
+        for i in range(self.size):
+            yield BoxForm(P(i), _row(self.q, i), A(i), _row(lower, i), _row(upper, i))
 
-    def split_form(self, i: int) -> SplitForm:
-        """Element i as Gx <= h, Ax = b (polyhedral cones only)."""
+    def _split_forms(self) -> Iterator[SplitForm]:
         eq, ineq = self.structure.split
-        A, b = self.matrix("A", i), self._vector(self.b, i)
-        rows: Any = A if isinstance(A, np.ndarray) else A.tocsr()
-        G, E = rows[ineq], rows[eq]
-        if not isinstance(A, np.ndarray):
-            G, E = G.tocsc(), E.tocsc()
-        return SplitForm(self.matrix("P", i), self._vector(self.q, i), G, b[ineq], E, b[eq])
+        P = self._matrices("P")
+        h, b = self.b[:, ineq], self.b[:, eq]
+        if self.structure.A is None:
+            G, E = _matrices(None, self.A[:, ineq]), _matrices(None, self.A[:, eq])
+        else:
+            rows = [self.matrix("A", i).tocsr() for i in range(self.A.shape[0])]
+            G, E = _listed([r[ineq].tocsc() for r in rows]), _listed([r[eq].tocsc() for r in rows])
+        for i in range(self.size):
+            yield SplitForm(P(i), _row(self.q, i), G(i), _row(h, i), E(i), _row(b, i))
+
+    def _matrices(self, name: str) -> Callable[[int], Any]:
+        return _matrices(getattr(self.structure, name), getattr(self, name))
+
+    def empty_duals(self, form: str) -> tuple[Floats, ...]:
+        """NaN arrays for the duals of all elements in the named view: one, or (z_ineq, y_eq)."""
+        m = self.structure.m
+        if form == "split":
+            equalities = int(np.count_nonzero(self.structure.equality))
+            return (
+                np.full((self.size, m - equalities), np.nan),
+                np.full((self.size, equalities), np.nan),
+            )
+        rows = m if form == "cone" or self.box is None else self.box.lower.shape[-1]
+        return (np.full((self.size, rows), np.nan),)
+
+    def canonical_dual(self, form: str, duals: tuple[Floats, ...]) -> Floats:
+        """z (B, m) of the duals of all elements in the named view."""
+        structure = self.structure
+        if form == "cone":
+            return duals[0]
+        if form == "split":
+            z = np.empty((self.size, structure.m))
+            eq, ineq = structure.split
+            z[:, ineq], z[:, eq] = duals
+            return z
+        if structure.box is not None:
+            return structure.box.dual(duals[0])
+        return np.where(structure.equality, duals[0], np.maximum(duals[0], 0.0))
 
     def as_dense(self) -> ProgramBatch:
         """The same programs with ndarrays."""
@@ -340,27 +379,6 @@ class ProgramBatch:
             box=box,
         )
 
-    def view(self, form: str, i: int) -> ConeForm | BoxForm | SplitForm:
-        """Element i in the named view."""
-        if form == "box":
-            return self.box_form(i)
-        return self.split_form(i) if form == "split" else self.cone_form(i)
-
-    def dual(self, form: str, dual: Any) -> Floats:
-        """Canonical z (m,) of the dual that a solver of that view returned."""
-        structure = self.structure
-        if form == "box":
-            if structure.box is not None:
-                return structure.box.dual(np.asarray(dual, dtype=np.float64))
-            z = np.array(dual, dtype=np.float64)
-            return np.where(structure.equality, z, np.maximum(z, 0.0))
-        if form == "split":
-            z = np.empty(structure.m)
-            eq, ineq = structure.split
-            z[ineq], z[eq] = dual
-            return z
-        return np.asarray(dual, dtype=np.float64)
-
     def take(self, elements: slice | Ints) -> ProgramBatch:
         """The batch of these elements; shared data stay shared."""
         size = len(range(self.size)[elements] if isinstance(elements, slice) else elements)
@@ -397,6 +415,25 @@ class ProgramBatch:
             matrix = pattern.matrix(values[i])
             out[..., i, :] = ((matrix.T if transpose else matrix) @ vectors[..., i, :].T).T
         return out
+
+
+def _row(values: Any, i: int) -> Any:
+    """Element i of (B or 1, ...)."""
+    return values[i if values.shape[0] > 1 else 0]
+
+
+def _listed(items: list[Any]) -> Callable[[int], Any]:
+    return lambda i: items[i if len(items) > 1 else 0]
+
+
+def _matrices(pattern: Pattern | None, values: Floats) -> Callable[[int], Any]:
+    """Element i as a matrix; what the batch shares is made once."""
+    if values.shape[0] == 1:
+        shared = values[0] if pattern is None else pattern.matrix(values[0])
+        return lambda i: shared
+    if pattern is None:
+        return lambda i: values[i]
+    return lambda i: pattern.matrix(values[i])
 
 
 def _filled(pattern: Pattern | None, values: Floats) -> Floats:

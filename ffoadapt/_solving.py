@@ -57,53 +57,42 @@ class SolveJob:
     def solve(self, batch: ProgramBatch) -> Points:
         """Solve all elements one after the other."""
         size, structure = batch.size, batch.structure
-        x = np.full((size, structure.n), np.nan)
-        s, z = np.full((2, size, structure.m), np.nan)
-        points = Points(x, s, z, [Status.ERROR] * size, [{}] * size)
         given = self._given(batch)
         session = self._session(given.structure)
-        form = self.solver.form
-        own_slack = np.zeros(size, dtype=bool)
-        for i in range(size):
-            solution = self._one(given, i, form, session)
-            points.status[i], points.info[i] = solution.status, solution.info
-            if not solution.status.solved:
-                continue
-            try:
-                x[i] = solution.x
-                z[i] = given.dual(form, solution.dual)
-                if solution.slack is not None:
-                    s[i] = solution.slack
-                    own_slack[i] = True
-            except (TypeError, ValueError) as error:
-                points.status[i] = Status.ERROR
-                points.info[i] = {"message": f"it returned arrays of the wrong shape: {error}"}
-                continue
-            if not (np.isfinite(x[i]).all() and np.isfinite(z[i]).all()):
-                points.status[i] = Status.ERROR
-                points.info[i] = {"message": "it returned a point that is not finite"}
-        if not own_slack.all():
-            computed = batch.b - batch.multiply("A", x)
-            s[:] = np.where(own_slack[:, None], s, computed)
-        else:
-            s[:] = np.where(np.isposinf(batch.b), np.inf, s)
-        for i, status in enumerate(points.status):
-            if not status.solved:
-                x[i] = s[i] = z[i] = np.nan
+        impossible = _contradictions(batch)
+        x = np.full((size, structure.n), np.nan)
+        duals = given.empty_duals(self.solver.form)
+        slack: Floats | None = None
+        status, info = [Status.ERROR] * size, [_NO_INFO] * size
+        for i, program in enumerate(given.views(self.solver.form)):
+            solution = impossible[i] if i in impossible else self._one(program, session)
+            if solution.status.solved:
+                try:
+                    x[i] = solution.x
+                    _store(duals, i, solution.dual)
+                    if solution.slack is not None:
+                        if slack is None:
+                            slack = np.full((size, structure.m), np.nan)
+                        slack[i] = solution.slack
+                except (TypeError, ValueError) as error:
+                    solution = _failure(f"it returned arrays of the wrong shape: {error}")
+            status[i], info[i] = solution.status, solution.info
+        z = given.canonical_dual(self.solver.form, duals)
+        s = batch.b - batch.multiply("A", x)
+        if slack is not None:
+            s = np.where(np.isnan(slack) | np.isposinf(batch.b), s, slack)
+        points = Points(x, s, z, status, info)
+        _void_failures(points)
         return points
 
-    def _one(self, batch: ProgramBatch, i: int, form: str, session: Session) -> Solution:
-        impossible = _contradiction(batch, i)
-        if impossible:
-            return Solution(status=Status.PRIMAL_INFEASIBLE, info={"message": impossible})
+    def _one(self, program: Any, session: Session) -> Solution:
         try:
-            solution = self.solver.solve(batch.view(form, i), self.options, session)
+            solution = self.solver.solve(program, self.options, session)
             if not isinstance(solution, Solution):
                 raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
         except Exception as error:
             session.clear()
-            message = f"{type(error).__name__}: {error}"
-            return Solution(status=Status.ERROR, info={"message": message, "exception": error})
+            return _failure(f"{type(error).__name__}: {error}", exception=error)
         if self.warm_start:
             session.warm_start = solution if solution.status.solved else None
         return solution
@@ -139,19 +128,56 @@ class SolveJob:
         return session
 
 
-def _contradiction(batch: ProgramBatch, i: int) -> str:
-    """Why element ``i`` has no solution whatever the solver says, or an empty string."""
-    if batch.box is not None:
-        lower, upper = (v[min(i, v.shape[0] - 1)] for v in (batch.box.lower, batch.box.upper))
-        bad = np.flatnonzero((lower > upper) | np.isposinf(lower) | np.isneginf(upper))
-        if bad.size:
-            k = int(bad[0])
-            return f"row {k} has lower bound {lower[k]:g} and upper bound {upper[k]:g}"
-    elif batch.structure.m:
-        b = batch.b[i if batch.b.shape[0] > 1 else 0]
-        if np.isneginf(b).any():
-            return f"row {int(np.flatnonzero(np.isneginf(b))[0])} asks for a slack of -inf"
-    return ""
+_NO_INFO: Mapping[str, Any] = {}
+
+
+def _failure(message: str, **more: Any) -> Solution:
+    return Solution(status=Status.ERROR, info={"message": message, **more})
+
+
+def _store(duals: tuple[Floats, ...], i: int, dual: Any) -> None:
+    """Write the dual of one element into its row: one array, or a pair for the split view."""
+    if len(duals) == 1:
+        duals[0][i] = dual
+    else:
+        z, y = dual
+        duals[0][i], duals[1][i] = z, y
+
+
+def _void_failures(points: Points) -> None:
+    """NaN for what was not solved, and an error for what is not finite although it says solved."""
+    finite = np.isfinite(points.x).all(axis=-1) & np.isfinite(points.z).all(axis=-1)
+    for i in np.flatnonzero(~finite).tolist():
+        if points.status[i].solved:
+            points.status[i] = Status.ERROR
+            points.info[i] = {"message": "it returned a point that is not finite"}
+    failed = [i for i, status in enumerate(points.status) if not status.solved]
+    if failed:
+        points.x[failed] = points.s[failed] = points.z[failed] = np.nan
+
+
+def _contradictions(batch: ProgramBatch) -> dict[int, Solution]:
+    """The elements that have no solution whatever a solver says: bounds that cross or shut out."""
+    box = batch.box
+    if box is not None:
+        lower, upper = box.lower, box.upper
+        bad = (lower > upper) | np.isposinf(lower) | np.isneginf(upper)
+        words = "row {k} has lower bound {lower:g} and upper bound {upper:g}"
+    else:
+        lower = upper = batch.b
+        bad = np.isneginf(batch.b)
+        words = "row {k} asks for a slack of -inf"
+    if not bad.any():
+        return {}
+    found = {}
+    bad, lower, upper = np.broadcast_arrays(bad, lower, upper)
+    for i in range(batch.size):
+        row = min(i, bad.shape[0] - 1)
+        if bad[row].any():
+            k = int(np.flatnonzero(bad[row])[0])
+            message = words.format(k=k, lower=lower[row, k], upper=upper[row, k])
+            found[i] = Solution(status=Status.PRIMAL_INFEASIBLE, info={"message": message})
+    return found
 
 
 def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tuple[Solver, str]:

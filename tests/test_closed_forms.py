@@ -641,7 +641,7 @@ def test_closed_form_ball_radius(solver: str) -> None:
     case = case_of("ball")
     mu = np.linalg.norm(case.z[1:]) / 0.3
     h = np.linalg.solve(case.P + mu * np.eye(3), case.x)
-    expected = h / (case.x @ h)
+    expected = 0.3 * h / (case.x @ h)
     assert np.linalg.norm(case.x) == pytest.approx(0.3)
     assert error(jacobian("ball", "b", "x", solver, 3)[:, 0], expected) < SOLVERS[solver][1]
 

@@ -97,7 +97,9 @@ class Point:
             made: Floats = np.maximum(np.maximum(view.l - Ax, Ax - view.u), 0.0)
             return made
         if self.form == "split":
-            return np.r_[np.maximum(-self.slack[: view.h.size], 0.0), np.abs(Ax[view.h.size :] - view.b)]
+            return np.r_[
+                np.maximum(-self.slack[: view.h.size], 0.0), np.abs(Ax[view.h.size :] - view.b)
+            ]
         return np.maximum(np.abs(Ax + self.slack - view.b), self._by_cone("violation", self.slack))
 
     def dual_violation(self) -> Floats:
@@ -152,7 +154,7 @@ def solve_point(
         Where it reports no solution, or one whose shapes are wrong or numbers not finite.
     """
     found, name = require(solver, problem)
-    view = view_of(found, name, problem.batch(**changes))
+    view = view_of(found, problem.program(**changes))
     return point_of(view, call(found, name, view, settings))
 
 

@@ -194,23 +194,26 @@ def _close(
         )
 
 
-def _dual_in_view(problem: Problem, point: Point) -> Floats | None:
+def _dual_in_view(problem: Problem, point: Point) -> Floats:
     """The exact dual as the solver's view states it."""
-    batch, dual = problem.batch(), problem.dual
-    if "y" in dual:
-        if point.form == "box":
-            return dual["y"]
-        rows = batch.structure.box
-        assert rows is not None
-        z = rows.dual(dual["y"])
+    dual = problem.dual
+    if "y" in dual and point.form == "box":
+        return dual["y"]
+    if "y" in dual:  # equalities, finite upper bounds, finite lower bounds
+        y, lower, upper = dual["y"], problem.data["l"], problem.data["u"]
+        equal = lower == upper
+        above, below = np.isfinite(upper) & ~equal, np.isfinite(lower) & ~equal
+        y_eq, z_ineq = y[equal], np.r_[np.maximum(y[above], 0.0), np.maximum(-y[below], 0.0)]
     elif "z" in dual:
-        z = dual["z"]
+        if point.form != "split":
+            return dual["z"]
+        equality = np.repeat(
+            [cone.kind == "zero" for cone in problem.cones], [cone.dim for cone in problem.cones]
+        ).astype(bool)
+        y_eq, z_ineq = dual["z"][equality], dual["z"][~equality]
     else:
-        z = np.r_[dual["y_eq"], dual["z_ineq"]]
-    if point.form == "split":
-        eq, ineq = batch.structure.split
-        return np.r_[z[ineq], z[eq]]
-    return z
+        y_eq, z_ineq = dual["y_eq"], dual["z_ineq"]
+    return np.r_[z_ineq, y_eq] if point.form == "split" else np.r_[y_eq, z_ineq]
 
 
 def check_psd_order(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
@@ -241,22 +244,15 @@ def check_psd_order(solver: AnySolver, problem: Problem, settings: CheckSettings
 
 
 def _projected(p: Floats, upper: bool, scale: float) -> Floats:
-    """The answer to a projection for a solver that has another triangle in mind.
+    """The answer to the projection of p for a solver that has another triangle in mind.
 
-    minimize |x - p| subject to (x read as a triangle) semidefinite: with another scale the metric
-    is not Frobenius any more, but the constraint alone tells the mistake for diagonal scalings of
-    a solved one, so the weighted projection is iterated (Dykstra is not needed: one constraint).
+    minimize |x - p| with M(x) semidefinite, M reading that triangle: x = p + M'w, where w is found
+    by projected gradients (M is a permutation and a scaling by at most sqrt 2).
     """
-    if scale == np.sqrt(2.0):
-        values, U = np.linalg.eigh(matrix_of(p, upper))
-        return triangle(U @ np.diag(np.maximum(values, 0.0)) @ U.T, upper)
-    x, dual = p.copy(), np.zeros_like(p)
-    n = matrix_of(p, upper, scale).shape[0]
-    to = np.array([triangle(matrix_of(e, upper, scale), upper) for e in np.eye(p.size)]).T
-    step = 1.0 / np.linalg.norm(to, 2) ** 2
-    for _ in range(3000):  # projected gradient on the dual: x = p + to'w, w semidefinite
-        values, U = np.linalg.eigh(matrix_of(dual - step * (to @ x), upper))
-        dual = triangle(U @ np.diag(np.maximum(values, 0.0)) @ U.T, upper)
-        x = p + to.T @ dual
-    assert n
+    M = np.array([triangle(matrix_of(e, upper, scale)) for e in np.eye(p.size)]).T
+    x, w = p.copy(), np.zeros_like(p)
+    for _ in range(300):
+        values, U = np.linalg.eigh(matrix_of(w - 0.5 * (M @ x)))
+        w = triangle(U @ np.diag(np.maximum(values, 0.0)) @ U.T)
+        x = p + M.T @ w
     return x

@@ -13,7 +13,6 @@ from scipy import sparse
 
 from .._cones import Cone
 from .._problem import ConeProgram
-from .._program import ProgramBatch
 from .._solution import Status
 
 __all__ = ["Problem"]
@@ -90,12 +89,6 @@ class Problem:
         if self.form == "split":
             return ConeProgram.from_split(**data)
         return ConeProgram.from_box(**data)
-
-    def batch(self, **changes: Any) -> ProgramBatch:
-        """The canonical program as a batch of one."""
-        program = self.program(**changes)
-        made: ProgramBatch = program.model.program([v[None] for v in program.values], 1)
-        return made
 
     def variant(self, rng: np.random.Generator, *names: str) -> dict[str, Any]:
         """Other numbers for these data (all, without names): same zeros, some percent away.

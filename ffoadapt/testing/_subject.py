@@ -12,12 +12,22 @@ from numpy.typing import NDArray
 
 from .._exceptions import FFOAdaptError
 from .._interfaces import Session, Solver
-from .._program import ProgramBatch
-from .._solution import Solution
-from .._solving import SolveJob, find_solver, translate_options
+from .._problem import ConeProgram, solve
+from .._program import Structure
+from .._solution import Solution, Status
+from .._solving import find_solver, translate_options
 from ._problem import Problem
 
-__all__ = ["DEFAULT", "CheckFailure", "CheckSettings", "CheckSkipped", "call", "require", "view_of"]
+__all__ = [
+    "DEFAULT",
+    "CheckFailure",
+    "CheckSettings",
+    "CheckSkipped",
+    "call",
+    "load",
+    "require",
+    "view_of",
+]
 
 Floats = NDArray[np.float64]
 AnySolver = str | Solver | type[Solver]
@@ -68,31 +78,39 @@ class CheckSettings:
 DEFAULT = CheckSettings()
 
 
+def load(solver: AnySolver) -> tuple[Solver, str]:
+    """The solver object and its name."""
+    return find_solver(solver, Structure(0, 0, ()))
+
+
 def require(solver: AnySolver, problem: Problem) -> tuple[Solver, str]:
     """The solver object and its name; skips where it does not declare the problem's cones."""
-    structure = problem.batch().structure
-    found, name = find_solver(solver, _nothing_needed())
-    lacking = sorted(structure.kinds - frozenset(found.cones))
+    found, name = load(solver)
+    lacking = sorted(problem.kinds - frozenset(found.cones))
     if lacking:
         raise CheckSkipped(f"it does not declare the cones {', '.join(lacking)}")
     return found, name
 
 
-def load(solver: AnySolver) -> tuple[Solver, str]:
-    """The solver object and its name."""
-    return find_solver(solver, _nothing_needed())
+class _Recorder(Solver):
+    """Keeps the view that a solver with the declarations of another one is given."""
+
+    def __init__(self, like: Solver) -> None:
+        self.form = like.form  # type: ignore[misc]
+        self.cones = like.cones  # type: ignore[misc]
+        self.matrices = like.matrices  # type: ignore[misc]
+        self.view: Any = None
+
+    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
+        self.view = program
+        return Solution(status=Status.ERROR)
 
 
-def _nothing_needed() -> Any:
-    from .._program import Structure
-
-    return Structure(0, 0, ())
-
-
-def view_of(solver: Solver, name: str, batch: ProgramBatch) -> Any:
-    """The program as this solver is given it."""
-    given = SolveJob(solver, name, {})._given(batch)
-    return given.view(solver.form, 0)
+def view_of(solver: Solver, program: ConeProgram) -> Any:
+    """The program as the core would hand it to this solver."""
+    recorder = _Recorder(solver)
+    solve(program, recorder, on_failure="nan", executor="serial")
+    return recorder.view
 
 
 def call(

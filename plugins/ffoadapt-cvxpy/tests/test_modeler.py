@@ -472,7 +472,7 @@ class TestCases:
         case = build(np.random.default_rng(1))
         program = case.program()
         batch = program.program(case.arrays(), 1)
-        form = batch.cone_form(0)
+        form = batch.view("cone", 0)
         assert abs(form.P - form.P.T).max() <= 1e-14
         x, s, z, objective = solve_clarabel(form)
         outputs = program.retrieve(x[None], s[None], z[None])
@@ -585,7 +585,7 @@ class TestCases:
 def test_scs_reads_the_canonical_data_as_they_are():
     case = semidefinite(np.random.default_rng(1))
     program = case.program()
-    form = program.program(case.arrays(), 1).cone_form(0)
+    form = program.program(case.arrays(), 1).view("cone", 0)
     zero, psd_one, psd_two = form.cones
     answer = scs.SCS(
         {

@@ -1,0 +1,96 @@
+"""The conformance kit: what every solver, framework and modeler must get right, as tests.
+
+A third party adopts a suite in three lines, under pytest:
+
+    class TestMine(ffoadapt.testing.SolverSuite):
+        solver = "mine"
+
+`ffoadapt.check_solver("mine")` runs the same checks without pytest, which this package never
+imports. The checks are plain functions that raise `CheckFailure`.
+"""
+
+from __future__ import annotations
+
+from ._checks import CHECKS, Case, Check, cases
+from ._declaration_checks import (
+    check_common_options,
+    check_declarations,
+    check_declared_cones,
+    check_discovery,
+    check_lazy_import,
+    check_tolerance,
+    check_unknown_option,
+)
+from ._gradient_checks import check_gradient, check_gradient_closed_form
+from ._point_checks import (
+    check_box_dual_sign,
+    check_complementarity,
+    check_dual_feasibility,
+    check_dual_sign,
+    check_objective,
+    check_primal_feasibility,
+    check_psd_order,
+    check_solution,
+    check_solved,
+    check_stationarity,
+)
+from ._problem import Problem
+from ._problems import problems
+from ._reference import ReferenceSolver
+from ._report import CheckReport, CheckResult, check_solver
+from ._solve_checks import (
+    check_batch,
+    check_determinism,
+    check_inputs_unmodified,
+    check_session,
+    check_threads,
+    check_warm_start,
+)
+from ._solver_suite import SolverSuite
+from ._status_checks import check_iteration_limit, check_recovery, check_status
+from ._subject import CheckFailure, CheckSettings, CheckSkipped
+
+__all__ = [
+    "CHECKS",
+    "Case",
+    "Check",
+    "CheckFailure",
+    "CheckReport",
+    "CheckResult",
+    "CheckSettings",
+    "CheckSkipped",
+    "Problem",
+    "ReferenceSolver",
+    "SolverSuite",
+    "cases",
+    "check_batch",
+    "check_box_dual_sign",
+    "check_common_options",
+    "check_complementarity",
+    "check_declarations",
+    "check_declared_cones",
+    "check_determinism",
+    "check_discovery",
+    "check_dual_feasibility",
+    "check_dual_sign",
+    "check_gradient",
+    "check_gradient_closed_form",
+    "check_inputs_unmodified",
+    "check_iteration_limit",
+    "check_lazy_import",
+    "check_objective",
+    "check_primal_feasibility",
+    "check_psd_order",
+    "check_recovery",
+    "check_session",
+    "check_solution",
+    "check_solved",
+    "check_solver",
+    "check_stationarity",
+    "check_status",
+    "check_threads",
+    "check_tolerance",
+    "check_unknown_option",
+    "check_warm_start",
+    "problems",
+]

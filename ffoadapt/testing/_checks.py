@@ -1,0 +1,140 @@
+"""The table of checks: which there are, and on which problems each is run.
+
+`SolverSuite` (pytest) and `check_solver` (no pytest) both run `cases`. What a solver does not
+declare is skipped by the check itself, with the reason; nothing here goes by a solver's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import _declaration_checks as declaration
+from . import _gradient_checks as gradient
+from . import _point_checks as point
+from . import _solve_checks as solving
+from . import _status_checks as status
+from ._problem import Problem
+from ._problems import problems
+from ._subject import DEFAULT, AnySolver, CheckSettings, CheckSkipped
+
+__all__ = ["CHECKS", "Case", "Check", "cases", "known_waivers"]
+
+Wanted = Callable[[Problem], bool]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check: ``function(solver, problem, settings)``, or without a problem."""
+
+    name: str
+    function: Callable[..., None]
+    problems: Wanted | None = None
+
+    @property
+    def about(self) -> str:
+        """What it asks for, in a line."""
+        return (self.function.__doc__ or "").strip().partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A check on a problem."""
+
+    check: Check
+    problem: Problem | None
+
+    @property
+    def id(self) -> str:
+        """As pytest shows it: check, or check-problem."""
+        return self.check.name + (f"-{self.problem.name}" if self.problem else "")
+
+    def run(
+        self,
+        solver: AnySolver,
+        settings: CheckSettings = DEFAULT,
+        waive: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raise `CheckFailure`, or `CheckSkipped` where it does not apply or is waived."""
+        for name in (self.check.name, self.id):
+            if waive and name in waive:
+                raise CheckSkipped(f"waived: {waive[name]}")
+        arguments = () if self.problem is None else (self.problem,)
+        self.check.function(solver, *arguments, settings)
+
+
+def _solvable(problem: Problem) -> bool:
+    return problem.solvable
+
+
+def _named(*names: str) -> Wanted:
+    return lambda problem: problem.name in names
+
+
+def _gradient_of(datum: str) -> Check:
+    def function(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
+        gradient.check_gradient(solver, problem, datum, settings)
+
+    function.__doc__ = gradient.check_gradient.__doc__
+
+    def has(problem: Problem) -> bool:
+        value: Any = problem.data.get(datum)
+        return problem.solvable and value is not None and min(value.shape) > 0
+
+    return Check(f"gradient_{datum}", function, has)
+
+
+_SMALL = ("qp", "box", "scrambled", "scrambled_soc", "psd_projection", "entropy", "power")
+
+CHECKS: tuple[Check, ...] = (
+    Check("discovery", declaration.check_discovery),
+    Check("lazy_import", declaration.check_lazy_import),
+    Check("declarations", declaration.check_declarations),
+    Check("declared_cones", declaration.check_declared_cones),
+    Check("unknown_option", declaration.check_unknown_option),
+    Check("common_options", declaration.check_common_options, _named("qp", "soc_projection")),
+    Check("tolerance", declaration.check_tolerance, _named("qp", "box", "simplex")),
+    Check("solved", point.check_solved, _solvable),
+    Check("primal_feasibility", point.check_primal_feasibility, _solvable),
+    Check("dual_sign", point.check_dual_sign, _solvable),
+    Check("box_dual_sign", point.check_box_dual_sign, _named("box")),
+    Check("dual_feasibility", point.check_dual_feasibility, _solvable),
+    Check("complementarity", point.check_complementarity, _solvable),
+    Check("stationarity", point.check_stationarity, _solvable),
+    Check("psd_order", point.check_psd_order, _named("psd_projection")),
+    Check("objective", point.check_objective, _solvable),
+    Check("solution", point.check_solution, _solvable),
+    Check("inputs_unmodified", solving.check_inputs_unmodified, _solvable),
+    Check("determinism", solving.check_determinism, _solvable),
+    Check("session", solving.check_session, _solvable),
+    Check("warm_start", solving.check_warm_start, _named(*_SMALL)),
+    Check("threads", solving.check_threads, _named(*_SMALL)),
+    Check("batch", solving.check_batch, _named(*_SMALL, "qp_sparse")),
+    Check("status", status.check_status, lambda problem: not problem.solvable),
+    Check("recovery", status.check_recovery, lambda problem: not problem.solvable),
+    Check("iteration_limit", status.check_iteration_limit, _named("qp", "box", "scrambled_soc")),
+    Check(
+        "gradient_closed_form",
+        gradient.check_gradient_closed_form,
+        lambda problem: bool(problem.jacobian),
+    ),
+    *(_gradient_of(datum) for datum in ("P", "q", "A", "b", "G", "h", "l", "u")),
+)
+"""All checks, the telling ones first: a wrong sign makes many of the later ones fail."""
+
+
+def cases(seed: int = 0) -> list[Case]:
+    """Every check on every problem that it is meant for."""
+    return [
+        Case(check, problem)
+        for check in CHECKS
+        for problem in (
+            [None] if check.problems is None else filter(check.problems, problems(seed))
+        )
+    ]
+
+
+def known_waivers() -> frozenset[str]:
+    """The names that ``waive`` may hold: of checks, and check-problem."""
+    return frozenset(check.name for check in CHECKS) | {case.id for case in cases()}

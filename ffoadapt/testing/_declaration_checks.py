@@ -1,0 +1,209 @@
+"""Checks of what a solver declares: its view, cones, options, and how it is registered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+
+from .._exceptions import FFOAdaptError, OptionError
+from .._registry import registry
+from .._solution import Status
+from .._solving import COMMON_OPTIONS, translate_options
+from ._point import Point, point_of
+from ._problem import Problem
+from ._problems import problems
+from ._subject import (
+    DEFAULT,
+    AnySolver,
+    CheckFailure,
+    CheckSettings,
+    CheckSkipped,
+    call,
+    load,
+    require,
+    view_of,
+)
+
+__all__ = [
+    "check_common_options",
+    "check_declarations",
+    "check_declared_cones",
+    "check_discovery",
+    "check_lazy_import",
+    "check_tolerance",
+    "check_unknown_option",
+    "imports_of_registration",
+]
+
+_KINDS = ("zero", "nonnegative", "second_order", "psd", "exponential", "power")
+_SMALLEST = {
+    "zero": "equality_only",
+    "nonnegative": "simplex",
+    "second_order": "soc_projection",
+    "psd": "psd_projection",
+    "exponential": "entropy",
+    "power": "power",
+}
+
+
+def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
+    """form, cones, matrices, common_options and defaults hold what they may hold."""
+    found, _ = load(solver)
+    known = found.known_options()
+    _subset("form", [found.form], ("box", "split", "cone"))
+    _subset("cones", found.cones, _KINDS)
+    _subset("matrices", found.matrices, ("dense", "sparse"))
+    _subset("common_options", found.common_options, COMMON_OPTIONS)
+    if not found.matrices:
+        raise CheckFailure("matrices is empty; expected 'dense', 'sparse' or both")
+    if found.form != "cone" and set(found.cones) - {"zero", "nonnegative"}:
+        raise CheckFailure(
+            f"form is {found.form!r}, whose view has no cones, but cones declares "
+            f"{sorted(found.cones)}"
+        )
+    if known is not None:
+        own = [[v] if isinstance(v, str) else v for v in found.common_options.values()]
+        _subset("common_options (its values)", [name for names in own for name in names], known)
+        _subset("defaults", found.defaults, known)
+
+
+def _subset(what: str, seen: object, allowed: object) -> None:
+    odd = sorted(set(seen) - set(allowed))  # type: ignore[call-overload]
+    if odd:
+        raise CheckFailure(
+            f"{what} holds {', '.join(map(repr, odd))}; expected some of "
+            f"{', '.join(map(repr, allowed))}"  # type: ignore[call-overload]
+        )
+
+
+def check_declared_cones(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
+    """For each declared cone, the smallest problem that has it is solved, not refused."""
+    found, name = load(solver)
+    by_name = {problem.name: problem for problem in problems(settings.seed)}
+    for kind in sorted(set(found.cones) & set(_KINDS)):
+        problem = by_name[_SMALLEST[kind]]
+        if not problem.kinds <= frozenset(found.cones):
+            continue
+        try:
+            view = view_of(found, problem.program())
+            solution = call(found, name, view, settings)
+        except (CheckFailure, FFOAdaptError) as error:
+            raise CheckFailure(
+                f"it declares the cone {kind!r} but fails on the smallest problem that has it "
+                f"({problem.name}): {error}"
+            ) from error
+        if solution.status is Status.ERROR:
+            raise CheckFailure(
+                f"it declares the cone {kind!r} but ends with Status.ERROR on the smallest problem "
+                f"that has it ({problem.name}): {dict(solution.info)}. Declare what it supports"
+            )
+
+
+def check_tolerance(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
+    """A tighter ``tolerance`` gives an answer that is as much more accurate, down to 1e-8."""
+    found, name = require(solver, problem)
+    if "tolerance" not in found.common_options:
+        raise CheckSkipped("it does not declare the common option 'tolerance'")
+    errors = {}
+    for tolerance in (1e-3, 1e-8):
+        view = view_of(found, problem.program())
+        errors[tolerance] = _error(
+            point_of(view, call(found, name, view, settings, tolerance=tolerance))
+        )
+        limit = 100 * tolerance
+        if not errors[tolerance] <= limit:
+            seen = ", ".join(f"{e:.1e} at {t:g}" for t, e in errors.items())
+            raise CheckFailure(
+                f"asked for tolerance={tolerance:g}, the point violates the optimality conditions "
+                f"by more than {limit:g}: {seen}. Likely cause: the option is not passed on, or "
+                "common_options names only some of the vendor's tolerances"
+            )
+
+
+def _error(point: Point) -> float:
+    parts = (point.primal_violation(), point.dual_violation(), point.gradient + point.pull)
+    return max(float(np.abs(part).max(initial=0.0)) for part in parts) / point.size
+
+
+def check_common_options(
+    solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
+) -> None:
+    """Each declared common option is accepted by the solver itself."""
+    found, name = require(solver, problem)
+    if not found.common_options:
+        raise CheckSkipped("it declares no common options")
+    values = {"tolerance": 1e-6, "max_iterations": 1000, "time_limit": 60.0, "verbose": False}
+    for option in found.common_options:
+        view = view_of(found, problem.program())
+        try:
+            point_of(view, call(found, name, view, settings, **{option: values[option]}))
+        except CheckFailure as error:
+            raise CheckFailure(
+                f"with {option}={values[option]!r}, which it declares to have, the solve failed: "
+                f"{error}"
+            ) from error
+
+
+def check_unknown_option(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
+    """A misspelled option is an error that lists the known ones."""
+    found, name = load(solver)
+    if found.known_options() is None:
+        raise CheckSkipped("known_options() is None: it lets every option pass")
+    try:
+        translate_options(found, name, {"no_such_option_anywhere": 1})
+    except OptionError:
+        return
+    raise CheckFailure(
+        "the option 'no_such_option_anywhere' was accepted; expected an OptionError. Likely cause: "
+        "known_options() returns a container that holds everything"
+    )
+
+
+def check_discovery(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
+    """A named solver comes from an installed distribution, is ready, and loads at first use."""
+    if not isinstance(solver, str):
+        raise CheckSkipped("it is an object, not the name of an installed solver")
+    rows = [r for r in registry.listing() if r.kind == "solver" and r.name == solver]
+    if rows and rows[0].distribution == "(this process)":
+        raise CheckSkipped("it was registered at run time")
+    if not rows or rows[0].state != "ready" or rows[0].spec is None:
+        detail = f"{rows[0].state}: {rows[0].detail}" if rows else "not found"
+        raise CheckFailure(
+            f"ffoadapt.plugins() lists the solver {solver!r} as {detail}; expected 'ready'. Likely "
+            "cause: no entry point of the group 'ffoadapt', or the package is not installed"
+        )
+    if not isinstance(rows[0].spec.load, str):
+        raise CheckFailure(
+            f"the record of {solver!r} holds {rows[0].spec.load!r}; expected "
+            "'package.module:attribute', so that listing plugins imports no solver"
+        )
+
+
+def check_lazy_import(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
+    """Registering and listing a named solver imports neither the vendor's module nor the adapter."""
+    check_discovery(solver, settings)
+    spec = registry.specs("solver")[str(solver)]
+    heavy = imports_of_registration((*spec.requires, spec.load.partition(":")[0]))
+    if heavy:
+        raise CheckFailure(
+            f"listing the installed solvers imported {', '.join(heavy)}; expected that only the "
+            "first use does. Import the vendor in the module that SolverSpec.load names, and keep "
+            "the entry point's module free of it"
+        )
+
+
+def imports_of_registration(modules: tuple[str, ...]) -> list[str]:
+    """Which of these modules a fresh process imports when it lists the plugins.
+
+    Not counted is what ``import ffoadapt`` imports itself (numpy, scipy.sparse).
+    """
+    script = (
+        "import sys, ffoadapt; before = set(sys.modules); ffoadapt.plugins(); "
+        f"print(*(m for m in {tuple(modules)!r} if m in sys.modules and m not in before))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    if done.returncode:
+        raise CheckFailure(f"a fresh process could not list the plugins: {done.stderr[-2000:]}")
+    return done.stdout.split()

@@ -1,0 +1,223 @@
+"""Checks of how a solver behaves: repeatable, side-effect free, sessions, threads, batches."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from .._exceptions import FFOAdaptError
+from .._function import Settings, SolveFunction
+from .._interfaces import Session
+from ._point import Point, point_of
+from ._problem import Problem
+from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, call, require, view_of
+
+__all__ = [
+    "check_batch",
+    "check_determinism",
+    "check_inputs_unmodified",
+    "check_session",
+    "check_threads",
+    "check_warm_start",
+]
+
+Floats = NDArray[np.float64]
+
+
+def check_determinism(
+    solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
+) -> None:
+    """Two solves of equal programs in fresh sessions give equal bits."""
+    found, name = require(solver, problem)
+    first, second = (
+        point_of(view, call(found, name, view, settings))
+        for view in (view_of(found, problem.program()) for _ in range(2))
+    )
+    for what in ("x", "dual"):
+        a, b = getattr(first, what), getattr(second, what)
+        if not np.array_equal(a, b):
+            raise CheckFailure(
+                f"two solves of one program gave two answers: {what} differs by "
+                f"{np.abs(a - b).max():.3g}. Expected equal bits. Likely cause: random numbers "
+                "without a fixed seed, a time-based rule, or state kept outside of the session"
+            )
+
+
+def check_inputs_unmodified(
+    solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
+) -> None:
+    """The arrays of the program are the same bits after the solve."""
+    found, name = require(solver, problem)
+    view = view_of(found, problem.program())
+    fields = [k for k in ("P", "q", "A", "b", "G", "h", "l", "u") if hasattr(view, k)]
+    before = {k: copy.deepcopy(getattr(view, k)) for k in fields}
+    point_of(view, call(found, name, view, settings))
+    for k in fields:
+        if getattr(view, k) is None or not _same_bits(before[k], getattr(view, k)):
+            raise CheckFailure(
+                f"the solve changed {k} of the program that it was given; all elements of a batch "
+                f"may share that array. Work on a copy ({k}.copy())"
+            )
+
+
+def _same_bits(before: Any, after: Any) -> bool:
+    if sparse.issparse(before):
+        parts = ("data", "indices", "indptr")
+        return all(np.array_equal(getattr(before, k), getattr(after, k)) for k in parts)
+    return np.array_equal(before, after)
+
+
+def check_session(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
+    """A filled session, given other numbers of the same structure, solves as a fresh one does."""
+    found, name = require(solver, problem)
+    data = [k for k, v in problem.data.items() if v is not None]
+    bounds = [k for k in data if k in ("l", "u")]
+    changes: list[tuple[str, ...]] = [
+        ("q",),
+        tuple(bounds or ("b",)),
+        ("P",),
+        ("A",),
+        ("G",),
+        ("h",),
+    ]
+    changes = [names for names in changes if set(names) <= set(data)] + [tuple(data), ()]
+    session = Session()
+    view = view_of(found, problem.program())
+    point_of(view, call(found, name, view, settings, session))
+    for k, names in enumerate(changes):
+        moved = problem.variant(settings.rng(1, k), *names) if names else {}
+        program = problem.program(**moved)
+        reused = _solve_in(found, name, program, settings, session)
+        fresh = _solve_in(found, name, program, settings, Session())
+        what = f"{', '.join(names)} changed" if names else "the first numbers came back"
+        _agree(
+            reused,
+            fresh,
+            settings,
+            f"after {what}, a solve with the filled session gave another answer than one with a "
+            "fresh session",
+            "the session keeps numbers of an earlier call (a workspace that was not updated with "
+            "all of P, q, A and the bounds), or returns the earlier solution",
+        )
+
+
+def check_warm_start(
+    solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
+) -> None:
+    """Where the session offers an earlier solution to start from, the answer is the same."""
+    found, name = require(solver, problem)
+    session = Session()
+    view = view_of(found, problem.program())
+    session.warm_start = call(found, name, view, settings, session)
+    program = problem.program(**problem.variant(settings.rng(2)))
+    warm = _solve_in(found, name, program, settings, session)
+    _agree(
+        warm,
+        _solve_in(found, name, program, settings, Session()),
+        settings,
+        "a solve that may start from an earlier solution gave another answer than a cold one",
+        "the start is returned as it is, or its dual is given to the vendor with another sign",
+    )
+
+
+def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
+    """Several solves at once, each in a session of its own, give what one after the other gives."""
+    found, name = require(solver, problem)
+    threads, rounds = 4, 4
+    programs = [problem.program(**problem.variant(settings.rng(3, k))) for k in range(threads)]
+    alone = [_solve_in(found, name, program, settings, Session()) for program in programs]
+    together: list[list[Point]] = [[] for _ in programs]
+    failures: list[BaseException] = []
+    gate = threading.Barrier(threads)
+
+    def work(k: int) -> None:
+        try:
+            session = Session()
+            for _ in range(rounds):
+                gate.wait(60.0)
+                together[k].append(_solve_in(found, name, programs[k], settings, session))
+        except BaseException as error:
+            failures.append(error)
+            gate.abort()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        workers = [threading.Thread(target=work, args=(k,)) for k in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    cause = (
+        "state on the solver object or in a module; keep it in the session or in local variables"
+    )
+    if failures:
+        real = [e for e in failures if not isinstance(e, threading.BrokenBarrierError)]
+        raise CheckFailure(
+            f"of {threads} solves at once, one failed: {real[0] if real else failures[0]}. "
+            f"Likely cause: {cause}"
+        ) from (real or failures)[0]
+    for k, points in enumerate(together):
+        for point in points:
+            what = f"{threads} solves at once gave another answer than one after the other"
+            _agree(point, alone[k], settings, what, cause)
+
+
+def check_batch(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
+    """A batch gives what its elements give one by one, values and gradients."""
+    found, name = require(solver, problem)
+    function = SolveFunction(problem.program().model, Settings(found, settings.options(found)))
+    elements = [problem.program(**problem.variant(settings.rng(4, k))).values for k in range(3)]
+    stacked = [np.stack(parts) for parts in zip(*elements, strict=True)]
+    try:
+        outputs, state = function.forward(stacked)
+        needed = [True] * len(stacked)
+        gradients = function.vjp(state, [np.ones_like(v) for v in outputs], needed)
+        for i, values in enumerate(elements):
+            ones, alone = function.forward(values)
+            _close_arrays("output", [v[i] for v in outputs], ones, i, settings)
+            single = function.vjp(alone, [np.ones_like(v) for v in ones], needed)
+            parts = [None if g is None else g[i] for g in gradients]
+            _close_arrays("gradient", parts, single, i, settings)
+    except FFOAdaptError as error:
+        raise CheckFailure(f"a batch of three solvable programs failed: {error}") from error
+
+
+def _close_arrays(
+    what: str, batch: list[Any], single: list[Any], i: int, settings: CheckSettings
+) -> None:
+    for k, (a, b) in enumerate(zip(batch, single, strict=True)):
+        limit = 1000 * settings.tolerance * max(1.0, float(np.abs(b).max(initial=0.0)))
+        error = float(np.abs(a - b).max(initial=0.0))
+        if not error <= limit:
+            raise CheckFailure(
+                f"{what} {k} of batch element {i} differs by {error:.3g} from the same program "
+                f"solved alone; expected at most {limit:.1g}. Likely cause: the session carries "
+                "numbers from one element to the next"
+            )
+
+
+def _solve_in(
+    solver: Any, name: str, program: Any, settings: CheckSettings, session: Session
+) -> Point:
+    view = view_of(solver, program)
+    return point_of(view, call(solver, name, view, settings, session))
+
+
+def _agree(seen: Point, wanted: Point, settings: CheckSettings, what: str, cause: str) -> None:
+    limit = 100 * settings.tolerance * wanted.size
+    for name in ("x", "dual"):
+        error = float(np.abs(getattr(seen, name) - getattr(wanted, name)).max(initial=0.0))
+        if not error <= limit:
+            raise CheckFailure(
+                f"{what}: {name} differs by {error:.3g}, expected at most {limit:.1g}. "
+                f"Likely cause: {cause}"
+            )

@@ -1,0 +1,89 @@
+"""Checks of what a solver says when there is no solution, or when it may not look for long."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._interfaces import Session
+from .._solution import Status
+from ._point import point_of
+from ._problem import Problem
+from ._subject import (
+    DEFAULT,
+    AnySolver,
+    CheckFailure,
+    CheckSettings,
+    CheckSkipped,
+    call,
+    require,
+    view_of,
+)
+
+__all__ = ["check_iteration_limit", "check_recovery", "check_status"]
+
+_VAGUE = (Status.ITERATION_LIMIT, Status.TIME_LIMIT, Status.ERROR)
+
+
+def check_status(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
+    """An infeasible or unbounded problem is called so; never solved, never the other of the two.
+
+    A solver that only says that it found nothing (a limit, an error) does not fail: it is skipped.
+    """
+    found, name = require(solver, problem)
+    view = view_of(found, problem.program())
+    seen = call(found, name, view, settings).status
+    if seen in _VAGUE:
+        raise CheckSkipped(
+            f"it does not tell why: its status is {seen.value!r}, users see that and not "
+            f"{problem.status.value!r}"
+        )
+    if seen is not problem.status:
+        worst = "a point without meaning would be differentiated" if seen.solved else "misleading"
+        raise CheckFailure(
+            f"{problem.about}, and the status is {seen.value!r} ({worst}); expected "
+            f"{problem.status.value!r}. Likely cause: a vendor's status that the adapter does not "
+            "translate, or a default of OPTIMAL; unknown ones should become Status.ERROR"
+        )
+
+
+def check_recovery(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
+    """After a program without a solution, the same session solves one that has a solution."""
+    found, name = require(solver, problem)
+    session = Session()
+    call(found, name, view_of(found, problem.program()), settings, session)
+    views = [view_of(found, problem.program(**problem.repair)) for _ in range(2)]
+    after = point_of(views[0], call(found, name, views[0], settings, session))
+    fresh = point_of(views[1], call(found, name, views[1], settings))
+    error = float(np.abs(after.x - fresh.x).max())
+    if not error <= 100 * settings.tolerance * fresh.size:
+        raise CheckFailure(
+            f"after an unsolvable program in the same session, x is off by {error:.3g}. Likely "
+            "cause: the workspace starts from a diverged point; reset it, or clear the session"
+        )
+
+
+def check_iteration_limit(
+    solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
+) -> None:
+    """With max_iterations=1 the status is ITERATION_LIMIT, or the point really is a solution."""
+    found, name = require(solver, problem)
+    if "max_iterations" not in found.common_options:
+        raise CheckSkipped("it does not declare the common option 'max_iterations'")
+    view = view_of(found, problem.program())
+    solution = call(found, name, view, settings, max_iterations=1)
+    if not solution.status.solved:
+        if solution.status is not Status.ITERATION_LIMIT:
+            raise CheckFailure(
+                f"with max_iterations=1 the status is {solution.status.value!r}; expected "
+                "'iteration_limit', by which users know to raise the limit"
+            )
+        return
+    point = point_of(view, solution)
+    parts = (point.primal_violation(), point.dual_violation(), point.gradient + point.pull)
+    worst = max(float(np.abs(part).max(initial=0.0)) for part in parts)
+    if not worst <= 1e-3 * point.size:
+        raise CheckFailure(
+            f"with max_iterations=1 the status is {solution.status.value!r} but the point violates "
+            f"the optimality conditions by {worst:.3g}; expected 'iteration_limit'. Likely cause: "
+            "the vendor's status is not translated"
+        )

@@ -1,0 +1,77 @@
+"""ProxQP (proxsuite): proximal augmented Lagrangian, dense and sparse.
+
+With its own settings it calls many linear programs infeasible that are not, so that verdict is kept
+only if a second run, which asks for a certificate of full accuracy, does not solve the program.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from proxsuite import proxqp
+
+from ffoadapt import BoxForm, Session, Solution, Solver, Status
+
+_STATUS = {
+    "PROXQP_SOLVED": Status.OPTIMAL,
+    "PROXQP_PRIMAL_INFEASIBLE": Status.PRIMAL_INFEASIBLE,
+    "PROXQP_SOLVED_CLOSEST_PRIMAL_FEASIBLE": Status.PRIMAL_INFEASIBLE,
+    "PROXQP_DUAL_INFEASIBLE": Status.DUAL_INFEASIBLE,
+    "PROXQP_MAX_ITER_REACHED": Status.ITERATION_LIMIT,
+}
+_OPTIONS = [
+    "check_duality_gap",
+    "compute_preconditioner",
+    "compute_timings",
+    "default_H_eigenvalue_estimate",
+    "eps_abs",
+    "eps_duality_gap_abs",
+    "eps_duality_gap_rel",
+    "eps_rel",
+    "initial_guess",
+    "max_iter",
+    "primal_infeasibility_solving",
+    "verbose",
+]
+
+
+class ProxQPSolver(Solver):
+    """See https://github.com/Simple-Robotics/proxsuite; options are those of its `solve`."""
+
+    form = "box"
+    matrices = ("dense", "sparse")
+    common_options: ClassVar = {
+        "tolerance": ("eps_abs", "eps_duality_gap_abs"),
+        "max_iterations": "max_iter",
+        "verbose": "verbose",
+    }
+    defaults: ClassVar = {
+        "eps_abs": 1e-9,
+        "eps_rel": 0.0,
+        "check_duality_gap": True,
+        "eps_duality_gap_abs": 1e-9,
+        "eps_duality_gap_rel": 1e-12,
+        "max_iter": 1000,
+    }
+    releases_gil = True
+
+    def known_options(self) -> list[str]:
+        return _OPTIONS
+
+    def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
+        solver = proxqp.dense if isinstance(program.A, np.ndarray) else proxqp.sparse
+        A, l, u, equal = program.A, program.l, program.u, program.l == program.u
+        data = (program.P, program.q, A[equal], u[equal], A[~equal], l[~equal], u[~equal])
+        warm = session.warm_start
+        start = (warm.x, warm.dual[equal], warm.dual[~equal]) if warm else ()
+        found = solver.solve_no_gil(*data, *start, **options)
+        if found.info.status.name == "PROXQP_PRIMAL_INFEASIBLE":
+            again = solver.QP(program.q.size, data[3].size, data[5].size)
+            for name, value in {**options, "eps_primal_inf": 1e-12}.items():
+                setattr(again.settings, name, value)
+            again.init(*data)
+            again.solve()
+            found = again.results if again.results.info.status.name == "PROXQP_SOLVED" else found
+        y, status = np.empty(u.size), _STATUS.get(found.info.status.name, Status.ERROR)
+        y[equal], y[~equal] = found.y, found.z
+        return Solution(np.array(found.x), y, None, status, {"iterations": found.info.iter})
