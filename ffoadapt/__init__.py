@@ -5,6 +5,9 @@ A solver hands over a primal and a dual solution; one oracle turns them into gra
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ._adapt import box_solver, conic_solver, register_solver, split_solver
 from ._affine import AffineOutput, AffineProgram
 from ._choose import SolverChoice
@@ -63,6 +66,10 @@ from ._program import BoxForm, ConeForm, Pattern, ProgramBatch, SplitForm, Struc
 from ._registry import PluginInfo
 from ._solution import Points, Solution, Status
 from .hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from . import testing
+    from .testing import check_solver
 
 __version__ = "0.1.0"
 
@@ -123,6 +130,7 @@ __all__ = [
     "__version__",
     "box_qp",
     "box_solver",
+    "check_solver",
     "choose_solver",
     "cone_program",
     "conic_solver",
@@ -137,4 +145,15 @@ __all__ = [
     "solve",
     "solvers",
     "split_solver",
+    "testing",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The conformance kit is imported at first use: who only solves pays nothing for it."""
+    if name == "testing":
+        return importlib.import_module(".testing", __name__)
+    if name == "check_solver":
+        return importlib.import_module(".testing", __name__).check_solver
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+

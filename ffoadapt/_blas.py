@@ -31,10 +31,22 @@ def _libraries() -> list[Any]:
     return found
 
 
+SMALL = 64
+"""Below this order BLAS uses one thread by itself."""
+
+
 class one_thread:  # noqa: N801 - reads as the statement it is
-    """``with one_thread():`` bounds BLAS for the whole process until the last such block ends."""
+    """``with one_thread(order):`` bounds BLAS in the process until the last such block ends.
+
+    ``order`` is that of the largest matrix; for small ones nothing needs to be done.
+    """
+
+    def __init__(self, order: int) -> None:
+        self.needed = order > SMALL
 
     def __enter__(self) -> None:
+        if not self.needed:
+            return
         with _lock:
             if _state["depth"] == 0:
                 libraries = _libraries()
@@ -50,6 +62,8 @@ class one_thread:  # noqa: N801 - reads as the statement it is
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self.needed:
+            return
         with _lock:
             _state["depth"] -= 1
             if _state["depth"] == 0:

@@ -99,13 +99,12 @@ class SolveFunction:
         self.model.check(flat)
         batch = self.model.program(flat, math.prod(batch_shape))
         job = self._job(batch.structure)
-        with _blas.one_thread():
+        with _blas.one_thread(batch.structure.n + batch.structure.m):
             points = self._executor(job, batch).run(job, batch)
-        if self.settings.on_failure == "raise":
-            raise_failures(points, job.name, single=batch_shape == ())
-        state = State(batch_shape, leads, batch, points, job.name)
-        if self.settings.polish:
-            with _blas.one_thread():
+            if self.settings.on_failure == "raise":
+                raise_failures(points, job.name, single=batch_shape == ())
+            state = State(batch_shape, leads, batch, points, job.name)
+            if self.settings.polish:
                 state.polish(always=self.settings.polish is True)
         return self._outputs(state), state
 
@@ -120,7 +119,7 @@ class SolveFunction:
                 lead = cotangent.shape[: cotangent.ndim - ndim - len(shape)]
                 cotangent = cotangent.reshape(*lead, size, *shape)
             flat.append(cotangent)
-        with _blas.one_thread():
+        with _blas.one_thread(state.batch.structure.n + state.batch.structure.m):
             adjoint = state.oracle.vjp(*self.model.retrieve_vjp(flat, state.batch))
             gradients = self.model.program_vjp(adjoint, needed)
         return [
@@ -135,7 +134,7 @@ class SolveFunction:
             flat.append(
                 None if tangent is None else _flat(tangent, lead, shape, state.batch_shape, size)
             )
-        with _blas.one_thread():
+        with _blas.one_thread(state.batch.structure.n + state.batch.structure.m):
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
             outputs = self.model.retrieve_jvp(*state.oracle.jvp(moved), state.batch)
         return self._reshape(outputs, state.batch_shape)
@@ -195,6 +194,8 @@ class SolveFunction:
 
     def _batch_shape(self, shapes: Sequence[Shape]) -> Shape:
         leads = [s[: len(s) - ndim] for s, ndim in zip(shapes, self.ndims, strict=True)]
+        if not any(leads):
+            return ()
         try:
             return np.broadcast_shapes(*leads)
         except ValueError as error:

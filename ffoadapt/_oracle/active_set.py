@@ -127,13 +127,12 @@ def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     return Scales(squares, primal, gradient)
 
 
-def linearize(batch: ProgramBatch, x: Floats, s: Floats, z: Floats) -> GhostBatch:
-    """The ghost rows at approximately complementary points x (B, n), s, z (B, m)."""
+def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> GhostBatch:
+    """The ghost rows at approximately complementary pairs s, z (B, m), with their `scales`."""
     structure = batch.structure
     size, m = z.shape
     if m == 0:
         return GhostBatch(np.zeros((size, 0), bool), z, (), np.full(size, np.inf))
-    scale = scales(batch, x, z)
     # z_hat > s_hat, multiplied out; never so for rows in zero cones, which always hold.
     active = z * scale.squares * (scale.primal / scale.gradient) > s
     active |= structure.equality

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .._program import Pattern, ProgramBatch
 from .._solution import Points
-from .active_set import GhostBatch, linearize
+from .active_set import GhostBatch, Scales, linearize, scales
 from .batched import BatchedFactor, suits
 from .dense import DenseFactor, factor
 from .report import GradientReport, make_report
@@ -88,7 +88,12 @@ class Oracle:
     @cached_property
     def ghost(self) -> GhostBatch:
         """The active sets and curvatures."""
-        return linearize(self.batch, self.points.x, self.points.s, self.points.z)
+        return linearize(self.batch, self.points.s, self.points.z, self.scales)
+
+    @cached_property
+    def scales(self) -> Scales:
+        """The sizes of slacks and multipliers."""
+        return scales(self.batch, self.points.x, self.points.z)
 
     def vjp(self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None) -> Adjoint:
         """Cotangents on x (..., B, n), s and z (..., B, m) to the gradient; None means zero."""

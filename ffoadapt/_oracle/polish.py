@@ -43,7 +43,7 @@ def polish(batch: ProgramBatch, points: Points, always: bool = False) -> tuple[P
     oracle = Oracle(batch, points)
     current = oracle.points
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
-    residual = kkt_residuals(batch, current).kkt
+    residual = kkt_residuals(batch, current, oracle.scales).kkt
     wanted = oracle.solved & (residual > enough)
     for _ in range(ROUNDS):
         if not wanted.any():
@@ -84,7 +84,7 @@ def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Floats, Oracle]:
     x = points.x + dx
     s, z = complementary(batch, s + ds, z + dz, scale)
     moved = Points(x, s, z, points.status, points.info)
-    return moved, kkt_residuals(batch, moved).kkt, oracle
+    return moved, kkt_residuals(batch, moved, scales(batch, x, z)).kkt, oracle
 
 
 def complementary(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._program import ProgramBatch
 from .._solution import Points
-from .active_set import groups, scales
+from .active_set import Scales, groups, scales
 
 __all__ = ["GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report"]
 
@@ -106,35 +106,37 @@ class Residuals:
     margin: Floats
 
 
-def kkt_residuals(batch: ProgramBatch, points: Points) -> Residuals:
+def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residuals:
     """Stationarity relative to the objective's gradient, slacks to row norm times size of x."""
     x, s, z = points.x, points.s, points.z
-    scale = scales(batch, x, z)
+    structure = batch.structure
     stationarity = batch.multiply("P", x) + batch.q + batch.multiply("A", z, transpose=True)
-    worst = (np.abs(stationarity) / scale.gradient).max(axis=-1, initial=0.0)
-    margin = np.full_like(worst, np.inf)
-    if batch.structure.m == 0:
-        return Residuals(worst, np.zeros_like(worst), margin)
-    finite = np.isfinite(batch.b)
-    slack = np.where(finite, s, 0.0)
-    primal = np.where(finite, batch.multiply("A", x) + slack - batch.b, 0.0)
+    worst = np.abs(stationarity).max(axis=-1, initial=0.0) / scale.gradient[:, 0]
+    if structure.m == 0:
+        return Residuals(worst, np.zeros_like(worst), np.full_like(worst, np.inf))
+    primal = batch.multiply("A", x) + s - batch.b
+    s_hat, z_hat = scale.slack(s), scale.dual(z)
+    free = np.isposinf(batch.b)
+    if free.any():
+        primal, s_hat, z_hat = (np.where(free, 0.0, v) for v in (primal, s_hat, z_hat))
     worst = np.maximum(worst, np.abs(scale.slack(primal)).max(axis=-1))
-    s_hat, z_hat = scale.slack(slack), scale.dual(z)
-    product = np.where(batch.structure.equality, 0.0, s_hat * z_hat)
-    gap = np.abs(product.sum(axis=-1))
-    for cone, start, count in groups(batch.structure):
+    product = s_hat * z_hat
+    product[:, structure.equality] = 0.0
+    gap = np.maximum(np.abs(product).max(axis=-1), np.abs(product.sum(axis=-1)))
+    margin = np.full_like(worst, np.inf)
+    for cone, start, count in groups(structure):
         at = slice(start, start + count * cone.dim)
-        # s_i z_i = 0 row by row in polyhedral cones; in curved ones only the sum over a block is 0.
-        gaps = product[:, at]
-        if not cone.polyhedral:
-            gaps = gaps.reshape(gaps.shape[0], count, cone.dim).sum(axis=-1)
-        gap = np.maximum(gap, np.abs(gaps).max(axis=-1, initial=0.0))
+        if cone.kind == "nonnegative":
+            lowest = np.minimum(s_hat[:, at].min(axis=-1), z_hat[:, at].min(axis=-1))
+            worst = np.maximum(worst, -lowest)
+            larger = np.maximum(s_hat[:, at], z_hat[:, at])
+            if free.any():
+                larger = np.where(free[:, at], np.inf, larger)
+            margin = np.minimum(margin, larger.min(axis=-1))
+            continue
         for hat, violation in ((s_hat, cone.violation), (z_hat, cone.dual_violation)):
             outside = violation(hat[:, at].reshape(-1, cone.dim)).reshape(hat.shape[0], -1)
             worst = np.maximum(worst, outside.max(axis=-1, initial=0.0))
-        if cone.kind == "nonnegative":
-            larger = np.where(finite, np.maximum(s_hat, z_hat), np.inf)[:, at]
-            margin = np.minimum(margin, larger.min(axis=-1))
     return Residuals(np.maximum(worst, gap), gap, margin)
 
 
@@ -147,7 +149,8 @@ def make_report(
         return GradientReport("inaccurate_solution", nan, 0, 0, nan, float("inf"))
     one = slice(i, i + 1)
     single = Points(points.x[one], points.s[one], points.z[one], [points.status[i]], [{}])
-    found = kkt_residuals(batch.take(one), single)
+    single_batch = batch.take(one)
+    found = kkt_residuals(single_batch, single, scales(single_batch, single.x, single.z))
     kkt, margin = float(found.kkt[0]), min(margin, float(found.margin[0]))
     verdict: Verdict = "differentiable"
     # An interior-point solver leaves a weakly active row at s = z = sqrt(mu).

@@ -18,6 +18,7 @@ from ._declaration_checks import (
     check_declared_cones,
     check_discovery,
     check_lazy_import,
+    check_quiet,
     check_tolerance,
     check_unknown_option,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "check_objective",
     "check_primal_feasibility",
     "check_psd_order",
+    "check_quiet",
     "check_recovery",
     "check_session",
     "check_solution",

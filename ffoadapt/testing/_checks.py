@@ -57,7 +57,7 @@ class Case:
         waive: Mapping[str, str] | None = None,
     ) -> None:
         """Raise `CheckFailure`, or `CheckSkipped` where it does not apply or is waived."""
-        for name in (self.check.name, self.id):
+        for name in (self.check.name, self.id, self.problem.name if self.problem else ""):
             if waive and name in waive:
                 raise CheckSkipped(f"waived: {waive[name]}")
         arguments = () if self.problem is None else (self.problem,)
@@ -66,6 +66,10 @@ class Case:
 
 def _solvable(problem: Problem) -> bool:
     return problem.solvable
+
+
+def _with_dual(problem: Problem) -> bool:
+    return any(part.size for part in problem.dual.values())
 
 
 def _named(*names: str) -> Wanted:
@@ -94,10 +98,11 @@ CHECKS: tuple[Check, ...] = (
     Check("declared_cones", declaration.check_declared_cones),
     Check("unknown_option", declaration.check_unknown_option),
     Check("common_options", declaration.check_common_options, _named("qp", "soc_projection")),
+    Check("quiet", declaration.check_quiet, _named("qp", "unconstrained", "soc_projection")),
     Check("tolerance", declaration.check_tolerance, _named("qp", "box", "simplex")),
     Check("solved", point.check_solved, _solvable),
     Check("primal_feasibility", point.check_primal_feasibility, _solvable),
-    Check("dual_sign", point.check_dual_sign, _solvable),
+    Check("dual_sign", point.check_dual_sign, _with_dual),
     Check("box_dual_sign", point.check_box_dual_sign, _named("box")),
     Check("dual_feasibility", point.check_dual_feasibility, _solvable),
     Check("complementarity", point.check_complementarity, _solvable),
@@ -136,5 +141,6 @@ def cases(seed: int = 0) -> list[Case]:
 
 
 def known_waivers() -> frozenset[str]:
-    """The names that ``waive`` may hold: of checks, and check-problem."""
-    return frozenset(check.name for check in CHECKS) | {case.id for case in cases()}
+    """The names that ``waive`` may hold: of checks, of problems, and check-problem."""
+    names = {check.name for check in CHECKS} | {problem.name for problem in problems()}
+    return frozenset(names | {case.id for case in cases()})

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +38,7 @@ __all__ = [
     "check_declared_cones",
     "check_discovery",
     "check_lazy_import",
+    "check_quiet",
     "check_tolerance",
     "check_unknown_option",
     "imports_of_registration",
@@ -134,7 +141,12 @@ def check_common_options(
     found, name = require(solver, problem)
     if not found.common_options:
         raise CheckSkipped("it declares no common options")
-    values = {"tolerance": 1e-6, "max_iterations": 1000, "time_limit": 60.0, "verbose": False}
+    values: dict[str, Any] = {
+        "tolerance": 1e-6,
+        "max_iterations": 1000,
+        "time_limit": 60.0,
+        "verbose": False,
+    }
     for option in found.common_options:
         view = view_of(found, problem.program())
         try:
@@ -144,6 +156,48 @@ def check_common_options(
                 f"with {option}={values[option]!r}, which it declares to have, the solve failed: "
                 f"{error}"
             ) from error
+
+
+def check_quiet(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
+    """Nothing is printed unless the user asks for it (``verbose``)."""
+    found, name = require(solver, problem)
+    view = view_of(found, problem.program())
+    with _printed() as seen:
+        call(found, name, view, settings)
+    text = seen[0].decode(errors="replace").strip()
+    if text:
+        raise CheckFailure(
+            f"the solve printed {text[:200]!r}; expected silence. Set the vendor's verbosity in "
+            "`defaults`"
+        )
+
+
+@contextlib.contextmanager
+def _printed() -> Iterator[list[bytes]]:
+    """What is written to the file descriptors of stdout and stderr, by C code too."""
+    try:
+        flush = ctypes.CDLL(None).fflush
+    except (TypeError, OSError) as error:  # Windows
+        raise CheckSkipped("what C code prints cannot be captured on this platform") from error
+    seen = [b""]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    flush(None)
+    kept = {fd: os.dup(fd) for fd in (1, 2)}
+    with tempfile.TemporaryFile() as file:
+        try:
+            for fd in kept:
+                os.dup2(file.fileno(), fd)
+            yield seen
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            flush(None)
+            for fd, original in kept.items():
+                os.dup2(original, fd)
+                os.close(original)
+        file.seek(0)
+        seen[0] = file.read()
 
 
 def check_unknown_option(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
@@ -182,7 +236,7 @@ def check_discovery(solver: AnySolver, settings: CheckSettings = DEFAULT) -> Non
 
 
 def check_lazy_import(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
-    """Registering and listing a named solver imports neither the vendor's module nor the adapter."""
+    """Registering and listing a named solver imports neither the vendor nor the adapter."""
     check_discovery(solver, settings)
     spec = registry.specs("solver")[str(solver)]
     heavy = imports_of_registration((*spec.requires, spec.load.partition(":")[0]))

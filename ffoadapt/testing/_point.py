@@ -94,13 +94,12 @@ class Point:
         """(m,) how far each row, or the cone block it is in, is from feasible."""
         view, Ax = self.view, self.rows @ self.x
         if self.form == "box":
-            made: Floats = np.maximum(np.maximum(view.l - Ax, Ax - view.u), 0.0)
-            return made
+            return _positive(np.maximum(view.l - Ax, Ax - view.u))
         if self.form == "split":
-            return np.r_[
-                np.maximum(-self.slack[: view.h.size], 0.0), np.abs(Ax[view.h.size :] - view.b)
-            ]
-        return np.maximum(np.abs(Ax + self.slack - view.b), self._by_cone("violation", self.slack))
+            k = view.h.size
+            return np.concatenate((_positive(-self.slack[:k]), np.abs(Ax[k:] - view.b)))
+        residual: Floats = np.abs(Ax + self.slack - view.b)
+        return np.maximum(residual, self._by_cone("violation", self.slack))
 
     def dual_violation(self) -> Floats:
         """(m,) how far each multiplier, or its cone block, is outside of the dual cone."""
@@ -108,10 +107,10 @@ class Point:
         if self.form == "box":
             above = np.where(np.isposinf(view.u), dual, 0.0)
             below = np.where(np.isneginf(view.l), -dual, 0.0)
-            return np.maximum(np.maximum(above, below), 0.0)
+            return _positive(np.maximum(above, below))
         if self.form == "split":
             k = view.h.size
-            return np.r_[np.maximum(-dual[:k], 0.0), np.zeros(dual.size - k)]
+            return np.concatenate((_positive(-dual[:k]), np.zeros(dual.size - k)))
         return self._by_cone("dual_violation", dual)
 
     def complementarity(self) -> Floats:
@@ -121,9 +120,10 @@ class Point:
             Ax = self.rows @ self.x
             up = np.where(np.isfinite(view.u), view.u - Ax, 1.0) * np.maximum(dual, 0.0)
             down = np.where(np.isfinite(view.l), Ax - view.l, 1.0) * np.maximum(-dual, 0.0)
-            return np.abs(up) + np.abs(down)
+            total: Floats = np.abs(up) + np.abs(down)
+            return total
         if self.form == "split":
-            product = np.where(np.isfinite(self.slack), self.slack, 1.0) * dual
+            product: Floats = np.where(np.isfinite(self.slack), self.slack, 1.0) * dual
             product[view.h.size :] = 0.0
             return np.abs(product)
         products, start = np.zeros(dual.size), 0
@@ -177,7 +177,7 @@ def point_of(view: Any, solution: Solution) -> Point:
                 "(z_ineq, y_eq)"
             )
         parts = (("z_ineq", view.h.size), ("y_eq", view.b.size))
-        dual = np.r_[tuple(_vector(k, v, n) for (k, n), v in zip(parts, pair, strict=True))]
+        dual = np.concatenate([_vector(k, v, n) for (k, n), v in zip(parts, pair, strict=True)])
         rows = _stacked(view.G, view.A)
         slack = np.r_[view.h, view.b] - rows @ x
     else:
@@ -186,6 +186,10 @@ def point_of(view: Any, solution: Solution) -> Point:
         if solution.slack is not None:
             slack = _vector("the slack s", solution.slack, view.b.size)
     return Point(view, x, dual, rows, slack)
+
+
+def _positive(values: Floats) -> Floats:
+    return np.maximum(values, 0.0)
 
 
 def _vector(name: str, value: Any, size: int) -> Floats:

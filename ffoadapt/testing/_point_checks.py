@@ -213,7 +213,7 @@ def _dual_in_view(problem: Problem, point: Point) -> Floats:
         y_eq, z_ineq = dual["z"][equality], dual["z"][~equality]
     else:
         y_eq, z_ineq = dual["y_eq"], dual["z_ineq"]
-    return np.r_[z_ineq, y_eq] if point.form == "split" else np.r_[y_eq, z_ineq]
+    return np.concatenate((z_ineq, y_eq) if point.form == "split" else (y_eq, z_ineq))
 
 
 def check_psd_order(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:

@@ -61,7 +61,8 @@ class Problem:
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of cones that a solver needs."""
-        return self._program.structure.kinds
+        found: frozenset[str] = self._program.structure.kinds
+        return found
 
     @property
     def solvable(self) -> bool:
@@ -72,6 +73,7 @@ class Problem:
     def objective(self) -> float:
         """1/2 x'Px + q'x at the exact solution."""
         program = self._program
+        assert self.x is not None
         return float(0.5 * self.x @ (program.P @ self.x) + program.q @ self.x)
 
     @cached_property

@@ -112,7 +112,7 @@ def _equality_only(seed: int) -> Problem:
     n, p = 5, 2
     P, A = _definite(rng, n), rng.standard_normal((p, n))
     x, y = rng.standard_normal(n), rng.standard_normal(p)
-    inverse = np.linalg.inv(np.block([[P, A.T], [A, np.zeros((p, p))]]))
+    inverse: Floats = np.linalg.inv(np.block([[P, A.T], [A, np.zeros((p, p))]]))
     return Problem(
         "equality_only",
         "no inequality: one linear system",

@@ -7,7 +7,7 @@ solver is. Mehrotra's predictor and corrector (SIAM J. Optim. 2(4), 1992) for Gx
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,8 @@ class ReferenceSolver(Solver):
     name = "reference"
     form = "split"
     matrices = ("dense",)
-    common_options = {"tolerance": "tolerance", "max_iterations": "max_iterations"}
-    defaults = {"tolerance": 1e-10, "max_iterations": 60}
+    common_options: ClassVar = {"tolerance": "tolerance", "max_iterations": "max_iterations"}
+    defaults: ClassVar = {"tolerance": 1e-10, "max_iterations": 60}
 
     def known_options(self) -> tuple[str, ...]:
         return ("tolerance", "max_iterations")
@@ -52,7 +52,7 @@ def _solve(
     b: Floats,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Floats, Floats, Floats, Status]:
+) -> tuple[Any, Any, Any, Status]:
     n, k, p = q.size, h.size, b.size
     x, y, z, s = np.zeros(n), np.zeros(p), np.ones(k), np.maximum(h, 1.0)
     scale = max(1.0, *(float(np.abs(v).max(initial=0.0)) for v in (q, h, b)))
@@ -79,8 +79,8 @@ def _solve(
         ) -> tuple[Floats, Floats, Floats, Floats]:
             """Newton's direction for s z = s z - r_c."""
             top = -r[0] - G.T @ ((z * r[1] - r_c) / s)
-            d = np.linalg.solve(K, np.r_[top, -r[2]])
-            ds = -r[1] - G @ d[:n]
+            d: Floats = np.linalg.solve(K, np.concatenate((top, -r[2])))
+            ds: Floats = -r[1] - G @ d[:n]
             return d[:n], d[n:], -(r_c + z * ds) / s, ds
 
         _, _, dz, ds = step(s * z)

@@ -97,7 +97,8 @@ def check_solver(
     tolerance
         How far, relative to their size, points may be from optimal.
     waive
-        Reasons by the name of a check, or "check-problem": not run, shown as skipped.
+        Reasons by the name of a check, of a problem, or "check-problem": not run, shown as
+        skipped.
 
     Returns
     -------
@@ -136,5 +137,5 @@ def check_waivers(waive: Mapping[str, str] | None) -> None:
     if odd:
         raise OptionError(
             f"waive names {', '.join(map(repr, odd))}; the checks are "
-            f"{', '.join(check.name for check in CHECKS)} (or check-problem)"
+            f"{', '.join(check.name for check in CHECKS)} (or problem, or check-problem)"
         )

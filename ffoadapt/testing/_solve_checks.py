@@ -173,8 +173,8 @@ def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings =
 
 def check_batch(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """A batch gives what its elements give one by one, values and gradients."""
-    found, name = require(solver, problem)
-    function = SolveFunction(problem.program().model, Settings(found, settings.options(found)))
+    found, _ = require(solver, problem)
+    function = SolveFunction(problem.program().model, Settings(solver, settings.options(found)))
     elements = [problem.program(**problem.variant(settings.rng(4, k))).values for k in range(3)]
     stacked = [np.stack(parts) for parts in zip(*elements, strict=True)]
     try:

@@ -30,7 +30,8 @@ class SolverSuite:
         How far, relative to their size, points may be from optimal. A solver with the common
         option ``tolerance`` is asked for a thousandth of it.
     waive
-        Reasons by the name of a check, or "check-problem": not run, shown as skipped.
+        Reasons by the name of a check, of a problem, or "check-problem": not run, shown as
+        skipped.
     seed
         Draws the numbers of the problems.
     """

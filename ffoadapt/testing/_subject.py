@@ -1,4 +1,4 @@
-"""The solver under test, called directly: no executor, no batch, nothing of the core corrects it."""
+"""The solver under test, called directly: nothing of the core corrects what it returns."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CheckFailure(AssertionError):  # noqa: N818  (a failed check is no error o
     """A check did not pass; the message says what was seen, what was expected, and why perhaps."""
 
 
-class CheckSkipped(unittest.SkipTest):  # noqa: N818
+class CheckSkipped(unittest.SkipTest):
     """A check does not apply. pytest and unittest both show it as skipped, with the reason."""
 
 

@@ -19,20 +19,6 @@ _STATUS = {
     "PROXQP_DUAL_INFEASIBLE": Status.DUAL_INFEASIBLE,
     "PROXQP_MAX_ITER_REACHED": Status.ITERATION_LIMIT,
 }
-_OPTIONS = [
-    "check_duality_gap",
-    "compute_preconditioner",
-    "compute_timings",
-    "default_H_eigenvalue_estimate",
-    "eps_abs",
-    "eps_duality_gap_abs",
-    "eps_duality_gap_rel",
-    "eps_rel",
-    "initial_guess",
-    "max_iter",
-    "primal_infeasibility_solving",
-    "verbose",
-]
 
 
 class ProxQPSolver(Solver):
@@ -56,14 +42,13 @@ class ProxQPSolver(Solver):
     releases_gil = True
 
     def known_options(self) -> list[str]:
-        return _OPTIONS
+        return [*self.defaults, "compute_preconditioner", "initial_guess", "verbose"]
 
     def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
         solver = proxqp.dense if isinstance(program.A, np.ndarray) else proxqp.sparse
         A, l, u, equal = program.A, program.l, program.u, program.l == program.u
         data = (program.P, program.q, A[equal], u[equal], A[~equal], l[~equal], u[~equal])
-        warm = session.warm_start
-        start = (warm.x, warm.dual[equal], warm.dual[~equal]) if warm else ()
+        start = (w.x, w.dual[equal], w.dual[~equal]) if (w := session.warm_start) else ()
         found = solver.solve_no_gil(*data, *start, **options)
         if found.info.status.name == "PROXQP_PRIMAL_INFEASIBLE":
             again = solver.QP(program.q.size, data[3].size, data[5].size)

@@ -29,7 +29,8 @@ class TorchFramework(Framework):
             a if isinstance(a, torch.Tensor) else torch.as_tensor(a, dtype=dtype, device=device)
             for a in arrays
         ]
-        return list(_Solve.apply(_Call(function, dtype, device), *given))
+        solve = _Solve if _transforms_active() else _PlainSolve
+        return list(solve.apply(_Call(function, dtype, device), *given))
 
     def to_numpy(self, array: Any) -> Any:
         return _to_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
@@ -77,7 +78,10 @@ class _Solve(torch.autograd.Function):
         tensors = ctx.saved_tensors
         if all(c is None for c in cotangents):
             return (None,) * (1 + len(tensors))
-        found = _Gradient.apply(ctx.call, needed, len(tensors), *tensors, *cotangents)
+        # A graph of the gradient, or vmap over cotangents, needs the function; else skip its cost.
+        recorded = torch.is_grad_enabled() or _transforms_active()
+        gradient = _Gradient.apply if recorded else _Gradient.forward
+        found = gradient(ctx.call, needed, len(tensors), *tensors, *cotangents)
         return None, *(g if on else None for g, on in zip(found, needed, strict=True))
 
     @staticmethod
@@ -89,6 +93,18 @@ class _Solve(torch.autograd.Function):
         batched, _, _ = _batch_parameters(call, in_dims[1:], tensors, info.batch_size)
         outputs = _Solve.apply(call, *batched)
         return outputs, (0,) * len(outputs)
+
+
+class _PlainSolve(torch.autograd.Function):
+    """`_Solve` outside torch.func, in the form of autograd function that costs torch less."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Any) -> Any:
+        _Solve.setup_context(ctx, (call, *tensors), None)
+        return _Solve.forward(call, *tensors)
+
+    backward = _Solve.backward
+    jvp = _Solve.jvp
 
 
 class _Gradient(torch.autograd.Function):
@@ -183,6 +199,10 @@ class _Tangent(torch.autograd.Function):
         ]
         found = _Tangent.apply(call, count, *batched, *moved)
         return found, (0,) * len(found)
+
+
+# torch asks the same in autograd.Function.apply; where a release lacks it, assume the general case.
+_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 def _batch_parameters(
