@@ -21,9 +21,9 @@ import ffoadapt
 import numpy as np
 
 WEEKS = 52  # a year
-RISK_AVERSION = 5.0
+RISK_AVERSION = 0.05  # with returns in %; 5 with returns as fractions
 LARGEST_WEIGHT = 0.2
-COST = 0.001  # of each dollar bought or sold
+COST = 0.1  # % of each dollar bought or sold
 LOOKBACKS = ((0, 1), (1, 4), (4, 26), (26, 52))  # weeks ago: from, to
 BLOCK = 200  # consecutive weeks of one training step
 LEARNING_RATE = 0.01
@@ -40,7 +40,7 @@ TIGHT = {"tolerance": 1e-10}  # of the solves that finite differences compare
 
 @dataclass(frozen=True)
 class Weeks:
-    """Consecutive weeks: features (T, n, k) known before them and returns (T, n) in them."""
+    """Consecutive weeks: features (T, n, k) known before them and returns (T, n) in them, in %."""
 
     features: Any
     returns: Any
@@ -68,7 +68,7 @@ def load() -> Weeks:
     from skfolio.datasets import load_sp500_dataset
 
     prices = load_sp500_dataset().resample("W").last()
-    log, returns = np.log(prices.to_numpy()), prices.pct_change().to_numpy()
+    log, returns = np.log(prices.to_numpy()), 100 * prices.pct_change().to_numpy()
     start = LOOKBACKS[-1][1]
     now = np.arange(start, len(log) - 1)
     past = [log[now - a] - log[now - b] for a, b in LOOKBACKS]
@@ -104,18 +104,18 @@ def objective(weights: Any, returns: Any) -> Any:
     """Certainty-equivalent return, % a year: mean less risk aversion / 2 times variance."""
     net = earned(weights, returns)
     variance = ((net - net.mean()) ** 2).mean()
-    return 100 * WEEKS * (net.mean() - 0.5 * RISK_AVERSION * variance)
+    return WEEKS * (net.mean() - 0.5 * RISK_AVERSION * variance)
 
 
 def decide(layer: ffoadapt.Layer, theta: Any, weeks: Weeks) -> Any:
-    """Weights (T, n) of all weeks, in one batched call; theta forecasts in % a week."""
-    (weights,) = layer(0.01 * (weeks.features @ theta))
+    """Weights (T, n) of all weeks, in one batched call."""
+    (weights,) = layer(weeks.features @ theta)
     return weights
 
 
 def two_stage(weeks: Weeks) -> Any:
     """The model with the least squared error of forecasts of what each stock earns over the mean."""
-    target = 100 * (weeks.returns - weeks.returns.mean(axis=1, keepdims=True))
+    target = weeks.returns - weeks.returns.mean(axis=1, keepdims=True)
     k = weeks.features.shape[-1]
     return np.linalg.lstsq(weeks.features.reshape(-1, k), target.ravel(), rcond=None)[0]
 

@@ -8,6 +8,7 @@ arrays whose leading axis is the batch, or 1 where all elements share them. Dens
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -406,9 +407,9 @@ class ProgramBatch:
             return (matrix @ vectors[..., None])[..., 0]
         if values.shape[0] == 1:
             matrix = pattern.matrix(values[0])
-            flat = vectors.reshape(-1, vectors.shape[-1])
+            flat = vectors.reshape(math.prod(vectors.shape[:-1]), vectors.shape[-1])
             out = (matrix.T if transpose else matrix) @ flat.T
-            return np.ascontiguousarray(out.T).reshape(*vectors.shape[:-1], -1)
+            return np.ascontiguousarray(out.T).reshape(*vectors.shape[:-1], out.shape[0])
         rows = pattern.shape[1 if transpose else 0]
         out = np.empty((*vectors.shape[:-1], rows))
         for i in range(values.shape[0]):

@@ -78,9 +78,12 @@ class SolveJob:
                     solution = _failure(f"it returned arrays of the wrong shape: {error}")
             status[i], info[i] = solution.status, solution.info
         z = given.canonical_dual(self.solver.form, duals)
+        infinite = np.isposinf(batch.b)
+        if infinite.any():  # a row that constrains nothing has no multiplier
+            z = np.where(infinite, 0.0, z)
         s = batch.b - batch.multiply("A", x)
         if slack is not None:
-            s = np.where(np.isnan(slack) | np.isposinf(batch.b), s, slack)
+            s = np.where(np.isnan(slack) | infinite, s, slack)
         points = Points(x, s, z, status, info)
         _void_failures(points)
         return points

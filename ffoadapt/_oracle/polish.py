@@ -111,8 +111,9 @@ def complementary(
 
 def _residual(batch: ProgramBatch, x: Floats, s: Floats, z: Floats) -> tuple[Floats, Floats]:
     r_d = batch.multiply("P", x) + batch.q + batch.multiply("A", z, transpose=True)
-    r_p = batch.multiply("A", x) + s - batch.b
-    return r_d, np.where(np.isposinf(batch.b), 0.0, r_p)
+    free = np.isposinf(batch.b)
+    r_p = batch.multiply("A", x) + np.where(free, 0.0, s) - np.where(free, 0.0, batch.b)
+    return r_d, np.where(free, 0.0, r_p)
 
 
 def _pick(points: Points, part: NDArray[np.intp]) -> Points:

@@ -114,18 +114,25 @@ def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residua
     worst = np.abs(stationarity).max(axis=-1, initial=0.0) / scale.gradient[:, 0]
     if structure.m == 0:
         return Residuals(worst, np.zeros_like(worst), np.full_like(worst, np.inf))
-    primal = batch.multiply("A", x) + s - batch.b
-    s_hat, z_hat = scale.slack(s), scale.dual(z)
-    free = np.isposinf(batch.b)
+    b, free = batch.b, np.isposinf(batch.b)
     if free.any():
-        primal, s_hat, z_hat = (np.where(free, 0.0, v) for v in (primal, s_hat, z_hat))
+        s, b = np.where(free, 0.0, s), np.where(free, 0.0, b)
+    primal = batch.multiply("A", x) + s - b
+    s_hat, z_hat = scale.slack(s), scale.dual(z)
+    if free.any():
+        primal, z_hat = np.where(free, 0.0, primal), np.where(free, 0.0, z_hat)
     worst = np.maximum(worst, np.abs(scale.slack(primal)).max(axis=-1))
     product = s_hat * z_hat
     product[:, structure.equality] = 0.0
-    gap = np.maximum(np.abs(product).max(axis=-1), np.abs(product.sum(axis=-1)))
+    gap = np.abs(product.sum(axis=-1))
     margin = np.full_like(worst, np.inf)
     for cone, start, count in groups(structure):
         at = slice(start, start + count * cone.dim)
+        # s_i z_i = 0 row by row in polyhedral cones; in curved ones only the sum over a block is 0.
+        gaps = product[:, at]
+        if not cone.polyhedral:
+            gaps = gaps.reshape(gaps.shape[0], count, cone.dim).sum(axis=-1)
+        gap = np.maximum(gap, np.abs(gaps).max(axis=-1, initial=0.0))
         if cone.kind == "nonnegative":
             lowest = np.minimum(s_hat[:, at].min(axis=-1), z_hat[:, at].min(axis=-1))
             worst = np.maximum(worst, -lowest)

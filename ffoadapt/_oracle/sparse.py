@@ -2,22 +2,23 @@
 
     [ P     (GA)'  (RA)'     ]
     [ GA     0      0        ]   equilibrated (Ruiz), regularized by +eps / -eps so that LDL' exists
-    [ RA     0   -diag(sigma)]   for any order, then refined against the unregularized matrix.
+    [ RA     0   -diag(sigma)]   for any order, then refined against the unregularized matrix K.
 
-Refinement of a regularized system is the proximal point method: it converges to a solution also
-where rows depend on each other. Where it does not converge (no solution), LSMR gives the
-least-squares one.
+Refinement with a regularized factor is the proximal point method. From 0 it converges to the
+solution of least norm, also where K is singular (dependent rows, a solution that is not unique).
+Where K w = v has no solution, its residual converges to the part of v in the null space of K; with
+that part taken off v, it converges to the least-squares solution. All in equilibrated units.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import qdldl
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import lsmr
 
 from .dense import GhostSolve
 from .rows import ElementRows
@@ -26,45 +27,44 @@ __all__ = ["SparseFactor"]
 
 Floats = NDArray[np.float64]
 
-REGULARIZATION = 1e-8
+REGULARIZATION = (1e-8, 1e-6, 1e-4)
+"""Tried in this order, relative to the equilibrated entries, until LDL' exists."""
+
 TARGET = 1e-13
-ROUNDS = 30
-ACCEPT = 1e-9
-"""Above this relative residual the LDL' solution is replaced by a least-squares one."""
+"""Relative residual at which refinement ends."""
+
+SINGULAR = 1e-7
+"""A share of a random right-hand side above this that no solution explains is a null space."""
+
+ROUNDS = 60
+"""Refinement steps at most."""
 
 
 class SparseFactor:
     """A factorization that serves any number of right-hand sides; attributes as `DenseFactor`."""
 
     def __init__(self, P: Any, A: Any, rows: ElementRows) -> None:
-        self.rows, self.A = rows, A
-        n, m = P.shape[0], A.shape[0]
-        G = rows.sparse_G(m)
-        C = (G @ A).tocsr()
-        self.active = C.shape[0]
-        self.dependent = self.free = 0
-        R, sigma = rows.sparse_R(m) if rows.curved else (sparse.csr_matrix((0, m)), _NONE)
-        RA = (R @ A).tocsr()
-        self.G, self.R = G, R
-        bottom = sparse.block_diag(
-            (sparse.csr_matrix((self.active, self.active)), sparse.diags(-sigma)), format="csr"
-        )
-        K = sparse.bmat([[P, sparse.vstack([C, RA]).T], [sparse.vstack([C, RA]), bottom]])
-        K = sparse.csc_matrix(K)
+        n, m = A.shape[1], A.shape[0]
+        self.n, self.m = n, m
+        self.G = G = rows.sparse_G(m)
+        self.R, sigma = rows.sparse_R(m) if rows.curved else (sparse.csr_matrix((0, m)), _NONE)
+        self.active = G.shape[0]
+        constraints = sparse.vstack([G @ A, self.R @ A], format="csc")
+        bottom = sparse.diags_array(np.concatenate((np.zeros(self.active), -sigma)))
+        K = sparse.csc_matrix(sparse.bmat([[P, constraints.T], [constraints, bottom]]))
         self.scale = _equilibrate(K)
-        D = sparse.diags(self.scale)
-        self.K = (D @ K @ D).tocsc()
-        self.n = n
-        sign = np.concatenate((np.ones(n), -np.ones(self.active), -np.sign(sigma)))
-        self._ldl = qdldl.Solver(
-            sparse.csc_matrix(self.K + sparse.diags(REGULARIZATION * sign), copy=False)
-        )
+        columns = np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
+        K.data *= self.scale[K.indices] * self.scale[columns]
+        self.K = K
+        # A sigma of -1 (a cone's concave direction) makes a positive pivot.
+        signs = np.concatenate((np.ones(n), -np.ones(self.active), np.where(sigma < 0, 1.0, -1.0)))
+        self._ldl, self.regularization = _factorize(K, signs)
 
     def solve(self, v_x: Floats, v_z: Floats) -> GhostSolve:
         """w and zeta for cotangents v_x (n, K) and v_z (m, K)."""
         columns = v_x.shape[1]
         w = np.empty_like(v_x)
-        zeta = np.empty((self.A.shape[0], columns))
+        zeta = np.empty((self.m, columns))
         residual = np.empty(columns)
         for j in range(columns):
             v = np.concatenate((v_x[:, j], self.G @ v_z[:, j], self.R @ v_z[:, j]))
@@ -75,41 +75,81 @@ class SparseFactor:
             zeta[:, j] = self.G.T @ mu + self.R.T @ rho
         return GhostSolve(w, zeta, residual)
 
+    @cached_property
+    def _null(self) -> tuple[float, float]:
+        """Sizes of the x part and of the row part of a random vector's share of the null space."""
+        probe = np.random.default_rng(0).standard_normal(self.K.shape[0])
+        probe[self.n + self.active :] = 0.0
+        size = float(np.linalg.norm(probe))
+        _, r, error = self._iterate(probe, size)
+        if error <= SINGULAR:
+            return 0.0, 0.0
+        return float(np.linalg.norm(r[: self.n])) / size, float(np.linalg.norm(r[self.n :])) / size
+
+    @property
+    def dependent(self) -> int:
+        """1 if active rows depend on others: a lower bound of how many."""
+        return int(self._null[1] > SINGULAR)
+
+    @property
+    def free(self) -> int:
+        """1 if x is not determined in some direction: a lower bound of how many."""
+        return int(self._null[0] > SINGULAR)
+
     def _refined(self, v: Floats) -> tuple[Floats, float]:
+        """The solution and its residual relative to v, which is that of least squares."""
         size = float(np.linalg.norm(v))
         if size == 0.0:
             return np.zeros_like(v), 0.0
-        y = self._ldl.solve(v)
-        best, best_residual = y, np.inf
+        y, r, error = self._iterate(v, size)
+        if error <= SINGULAR * 1e-2:
+            return y, error
+        # No solution, or a very slow one: what does not go away is (nearly) in the null space.
+        y, _, rest = self._iterate(v - r, size)
+        return (y, max(error, rest)) if np.isfinite(y).all() else (np.zeros_like(v), 1.0)
+
+    def _iterate(self, v: Floats, size: float) -> tuple[Floats, Floats, float]:
+        y = np.zeros_like(v)
+        r, error = v, float(np.linalg.norm(v)) / size
+        slow = 0
         for _ in range(ROUNDS):
-            r = v - self.K @ y
-            residual = float(np.linalg.norm(r)) / size
-            if not residual < best_residual:
+            if error <= TARGET or slow > 5:
                 break
-            stalled = residual > 0.5 * best_residual and residual < ACCEPT
-            best, best_residual = y, residual
-            if residual <= TARGET or stalled:
+            candidate = y + self._ldl.solve(r)
+            rest = v - self.K @ candidate
+            found = float(np.linalg.norm(rest)) / size
+            if not found < error:
                 break
-            y = y + self._ldl.solve(r)
-        if not best_residual <= ACCEPT:
-            start = best if np.isfinite(best).all() and best_residual < 1.0 else None
-            found = lsmr(self.K, v, atol=1e-14, btol=1e-14, conlim=1e14, maxiter=2000, x0=start)[0]
-            r = float(np.linalg.norm(v - self.K @ found)) / size
-            best, best_residual = found, r
-        return best, best_residual
+            slow = slow + 1 if found > 0.9 * error else 0
+            y, r, error = candidate, rest, found
+        return y, r, error
 
 
 _NONE: Floats = np.zeros(0)
 
 
+def _factorize(K: Any, signs: Floats) -> tuple[Any, float]:
+    for size in REGULARIZATION:
+        try:
+            shifted = sparse.csc_matrix(K + sparse.diags_array(size * signs))
+            return qdldl.Solver(shifted), size
+        except RuntimeError as error:
+            failure = error
+    raise failure
+
+
 def _equilibrate(K: Any, rounds: int = 10) -> Floats:
-    magnitude = abs(K).tocsc()
-    columns = np.repeat(np.arange(K.shape[1]), np.diff(magnitude.indptr))
+    """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1."""
+    magnitude = np.abs(K.data)
+    columns = np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
+    filled = np.flatnonzero(np.diff(K.indptr))
+    starts = K.indptr[:-1][filled]
     scale = np.ones(K.shape[0])
     for _ in range(rounds):
-        entries = magnitude.data * scale[magnitude.indices] * scale[columns]
-        largest = np.zeros(K.shape[0])
-        np.maximum.at(largest, magnitude.indices, entries)
+        entries = magnitude * scale[K.indices] * scale[columns]
+        largest = np.ones(K.shape[0])
+        if entries.size:  # K is symmetric: the largest of a column is that of the row
+            largest[filled] = np.maximum.reduceat(entries, starts)
         largest[largest == 0.0] = 1.0
         if np.abs(largest - 1.0).max(initial=0.0) < 0.1:
             break

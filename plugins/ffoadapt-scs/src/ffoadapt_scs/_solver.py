@@ -51,15 +51,13 @@ class SCSSolver(Solver):
             else:
                 key = {"second_order": "q", "psd": "s", "power": "p"}[cone.kind]
                 sizes[key].append(getattr(cone, {"q": "dim", "s": "n", "p": "alpha"}[key]))
-        data = {
-            "P": sparse.triu(program.P, format="csc"),
-            "A": sparse.csc_matrix(program.A[order]),
-            "b": program.b[order],
-            "c": program.q,
-        }
+        A, b = sparse.csc_matrix(program.A[order]), program.b[order]
+        if not order.size:  # SCS wants a row: 0'x <= 1
+            A, b, sizes["l"] = sparse.csc_matrix((1, program.q.size)), np.ones(1), 1
+        data = {"P": sparse.triu(program.P, format="csc"), "A": A, "b": b, "c": program.q}
         found = scs.SCS(data, sizes, **options).solve()
         z, s = np.empty((2, order.size))
-        z[order], s[order] = found["y"], found["s"]
+        z[order], s[order] = found["y"][: order.size], found["s"][: order.size]
         code, info = found["info"]["status_val"], found["info"]
         status = _STATUS.get(code, Status.ERROR)
         if code == 2:  # inaccurate: it ran into a limit
