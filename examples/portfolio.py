@@ -32,7 +32,7 @@ YEARS = {  # training, validation (every choice above was made here) and test, i
     "validate": ("2009-12-31", "2014-12-31"),
     "test": ("2014-12-31", "2022-12-31"),
 }
-TIGHT = {"tolerance": 1e-10}  # of the solves that finite differences compare
+EPOCHS = 6
 
 
 # -- the data
@@ -82,7 +82,7 @@ def load() -> Weeks:
 # -- the model, the decision and what it earns: the same lines for every framework and solver
 
 
-def portfolio_layer(covariance: Any, solver: str, options: Any = None) -> ffoadapt.Layer:
+def portfolio_layer(covariance: Any, solver: str, **settings: Any) -> ffoadapt.Layer:
     """Forecast (n,) -> weights (n,) of the mean-variance portfolio, long only and diversified."""
     n = len(covariance)
     weights, forecast = cp.Variable(n), cp.Parameter(n)
@@ -91,7 +91,7 @@ def portfolio_layer(covariance: Any, solver: str, options: Any = None) -> ffoada
         cp.Maximize(forecast @ weights - 0.5 * RISK_AVERSION * risk),
         [cp.sum(weights) == 1, weights >= 0, weights <= LARGEST_WEIGHT],
     )
-    return ffoadapt.Layer(problem, [forecast], [weights], solver=solver, solver_options=options)
+    return ffoadapt.Layer(problem, [forecast], [weights], solver=solver, **settings)
 
 
 def earned(weights: Any, returns: Any) -> Any:
@@ -171,6 +171,10 @@ class Run:
     weights: dict[str, Any] = field(default_factory=dict)
     skipped: str = ""
 
+    @property
+    def name(self) -> str:
+        return f"{self.solver}, {self.framework}"
+
 
 def adam(theta: Any, gradient: Any, state: tuple[Any, Any, int]) -> tuple[Any, Any]:
     """One step downhill, on the arrays of any framework."""
@@ -216,12 +220,139 @@ def train(run: Run, parts: dict[str, Weeks], start: Any, epochs: int, advance: A
         run.weights[name] = np.asarray(weights)
 
 
-def finite_differences(weeks: Weeks, covariance: Any, theta: Any, step: float = 1e-5) -> Any:
-    """The gradient of the first training step by central differences of tight solves."""
-    layer = portfolio_layer(covariance, "auto", TIGHT)
+def finite_differences(weeks: Weeks, covariance: Any, theta: Any, step: float = 1e-6) -> Any:
+    """The gradient of the first training step, from differences of polished solves alone."""
+    layer = portfolio_layer(covariance, "auto", polish=True)
 
     def value(at: Any) -> float:
         return float(objective(decide(layer, at, weeks), weeks.returns))
 
     axes = step * np.eye(len(theta))
     return np.array([value(theta + e) - value(theta - e) for e in axes]) / (2 * step)
+
+
+# -- what is shown
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[Run], None]]:
+    """A bar where rich is installed, else a line for each run."""
+    try:
+        from rich.progress import Progress
+    except ImportError:
+        seen: set[str] = set()
+
+        def tell(run: Run) -> None:
+            if run.name not in seen:
+                print(f"training: {run.name}", flush=True)
+                seen.add(run.name)
+
+        yield tell
+        return
+    with Progress() as bar:
+        task = bar.add_task("training", total=total)
+        yield lambda run: bar.update(task, advance=1, description=f"{run.name:16}")
+
+
+def table(runs: list[Run], reference: Any) -> str:
+    """One line a run; gradient error relative to the largest entry of the reference."""
+    head = f"{'solver':10} {'framework':9} {'gradient error':>14} {'seconds':>8} "
+    head += f"{'two-stage':>10} {'end to end':>11}"
+    lines = [head, "-" * len(head)]
+    for run in runs:
+        start = f"{run.solver:10} {run.framework:9} "
+        if run.skipped:
+            lines.append(f"{start}skipped: {run.skipped}")
+            continue
+        error = abs(run.gradient - reference).max() / abs(reference).max()
+        scores = f"{run.tested['two-stage']:10.2f} {run.tested['end to end']:11.2f}"
+        lines.append(f"{start}{error:14.1e} {run.seconds:8.1f} {scores}")
+    return "\n".join(lines)
+
+
+def draw(runs: list[Run], fixed: dict[str, Any], test: Weeks, path: Path) -> None:
+    """Left: training, all runs over each other. Right: wealth in the test years, after costs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
+    for run, width in zip(runs, np.linspace(7, 1.2, len(runs)), strict=True):
+        left.plot(run.validation, lw=width, label=run.name)
+    left.axhline(runs[0].validation[0], color="0.4", ls="--", lw=1)
+    left.annotate(
+        "two-stage model",
+        (len(runs[0].validation) - 1, runs[0].validation[0]),
+        xytext=(0, 5),
+        textcoords="offset points",
+        ha="right",
+        color="0.3",
+    )
+    left.set(
+        title=f"Training end to end: {len(runs)} runs, drawn over each other",
+        xlabel="epoch",
+        ylabel="objective in validation years, % a year",
+    )
+    left.legend(fontsize=8, frameon=False, ncols=2)
+    styles = {"end to end": ("C0", 2.4, "-"), "two-stage": ("C3", 2.0, "-")}
+    for name, weights in {**runs[0].weights, **fixed}.items():
+        color, width, dash = styles.get(name, ("0.55", 1.2, "--" if "no" in name else ":"))
+        wealth = np.cumprod(1 + earned(weights, test.returns) / 100)
+        right.plot(test.dates[1:], wealth, color=color, lw=width, ls=dash, label=name)
+    right.set(title="Out of sample, after costs", ylabel="wealth, from 1")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    ready = [name for name in FRAMEWORKS if name in ffoadapt.frameworks()]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--solvers", nargs="+", default=ffoadapt.solvers(), metavar="NAME")
+    parser.add_argument("--frameworks", nargs="+", default=ready, choices=list(FRAMEWORKS))
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).parent / "output" / "portfolio.png"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train with every solver in every framework, print the table, draw the plot."""
+    options = arguments()
+    weeks = load()
+    parts = {name: weeks.between(*years) for name, years in YEARS.items()}
+    covariance = np.cov(parts["train"].returns, rowvar=False)
+    start, test = two_stage(parts["train"]), parts["test"]
+    blocks = parts["train"].blocks()
+    reference = finite_differences(blocks[0], covariance, start)
+    runs = [Run(solver, name) for solver in options.solvers for name in options.frameworks]
+    with progress(len(runs) * options.epochs * len(blocks)) as advance:
+        for run in runs:
+            try:
+                train(run, parts, start, options.epochs, advance)
+            except ffoadapt.FFOAdaptError as error:
+                run.skipped = str(error).splitlines()[0]
+    print(table(runs, reference))
+    done = [run for run in runs if not run.skipped]
+    if not done:
+        return
+    fixed = {
+        "minimum variance (no forecast)": decide(
+            portfolio_layer(covariance, "auto"), 0 * start, test
+        ),
+        "equal weights": np.full_like(test.returns, 1 / test.returns.shape[1]),
+    }
+    for name, weights in fixed.items():
+        print(f"{name}: {objective(weights, test.returns):.2f}")
+    draw(done, fixed, test, options.output)
+    print(f"plot: {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -226,7 +226,7 @@ class SolveFunction:
 
     def _reshape(self, outputs: Sequence[Floats], batch_shape: Shape) -> list[Floats]:
         return [
-            out.reshape(*batch_shape, *shape)
+            out.reshape((*batch_shape, *shape))
             for out, (_, shape) in zip(outputs, self.model.outputs, strict=True)
         ]
 
@@ -269,8 +269,8 @@ def _unbroadcast(grad: Floats, state: State, own: Shape, core: Shape, extra: int
     if grad.shape[extra] != state.batch.size or math.prod(own) == 1:
         if grad.shape[extra] != 1:
             grad = grad.sum(axis=extra, keepdims=True)
-        return grad.reshape(*lead, *own, *core)
-    grad = grad.reshape(*lead, *state.batch_shape, *core)
+        return grad.reshape((*lead, *own, *core))
+    grad = grad.reshape((*lead, *state.batch_shape, *core))
     missing = len(state.batch_shape) - len(own)
     summed = [extra + k for k in range(missing)]
     summed += [
@@ -280,4 +280,4 @@ def _unbroadcast(grad: Floats, state: State, own: Shape, core: Shape, extra: int
     ]
     if summed:
         grad = grad.sum(axis=tuple(summed))
-    return grad.reshape(*lead, *own, *core)
+    return grad.reshape((*lead, *own, *core))

@@ -219,6 +219,8 @@ class Result:
             raise ShapeError(
                 f"the tangent of {name} has shape {csc.shape}, expected {pattern.shape}"
             )
+        if not pattern.nnz:
+            return np.zeros(0)
         return np.asarray(csc[pattern.indices, pattern.columns], dtype=np.float64).ravel()
 
     def _canonical(

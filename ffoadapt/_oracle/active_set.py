@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .._cones import Cone, GhostRows
 from .._program import ProgramBatch, Structure
 
-__all__ = ["Block", "GhostBatch", "Scales", "groups", "linearize", "scales"]
+__all__ = ["Block", "GhostBatch", "Scales", "complementary", "groups", "linearize", "scales"]
 
 Floats = NDArray[np.float64]
 
@@ -158,6 +158,28 @@ def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> Ghost
         if ghost.G.shape[1] or ghost.R.shape[1]:
             blocks.append(_block(ghost, cone.dim, start, size, count, unit))
     return GhostBatch(active, weight, tuple(blocks), margin)
+
+
+def complementary(
+    batch: ProgramBatch, s: Floats, z: Floats, scale: Scales
+) -> tuple[Floats, Floats]:
+    """The exactly complementary pair (B, m) nearest to s - z in dimensionless units."""
+    structure = batch.structure
+    infinite = np.isposinf(batch.b)
+    root = np.sqrt(scale.squares)
+    unit_s, unit_z = root * scale.primal, scale.gradient / root
+    p = s / unit_s - z / unit_z
+    if infinite.any():
+        p = np.where(infinite, 1.0, p)
+    s_hat = np.empty_like(p)
+    for cone, start, count in groups(structure):
+        rows = slice(start, start + count * cone.dim)
+        block = p[:, rows]
+        s_hat[:, rows] = cone.project(block.reshape(-1, cone.dim)).reshape(block.shape)
+    s = np.where(infinite, np.inf, s_hat * unit_s)
+    return s, (s_hat - p) * unit_z if not infinite.any() else np.where(
+        infinite, 0.0, (s_hat - p) * unit_z
+    )
 
 
 def _block(ghost: GhostRows, dim: int, start: int, size: int, count: int, unit: Floats) -> Block:

@@ -62,6 +62,7 @@ class DenseFactor:
         self.C = C = _constraint_rows(A, rows)
         self.H = H = _hessian(P, A, rows)
         self.active = C.shape[0]
+        self._steepness = float(np.vdot(C, C))
         self.dependent = self.free = 0
         self._penalty: Floats | None = None
         self._spectral: _Spectral | None = None
@@ -114,13 +115,17 @@ class DenseFactor:
     def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """Both blocks of the residual, and its size relative to the right-hand side."""
-        r = top - self.H @ w - self.C.T @ mu
-        g = bottom - self.C @ w
-        size = _square(top) + _square(bottom)
-        error = _square(r) + _square(g)
-        relative = np.divide(error, size, out=np.zeros_like(size), where=size > 0.0)
-        return r, g, np.sqrt(relative)
+        """Both blocks of the residual, and its size relative to the right-hand side.
+
+        Or, where that is smaller, the larger of the sizes of the blocks relative to their terms:
+        the blocks have units of their own, which can make rounding in one look large in the other.
+        """
+        up = self.C.T @ mu
+        r, g = top - self.H @ w - up, bottom - self.C @ w
+        both = _ratio(_square(r) + _square(g), _square(top) + _square(bottom))
+        upper = _ratio(_square(r), _square(top) + _square(up))
+        lower = _ratio(_square(g), _square(bottom) + self._steepness * _square(w))
+        return r, g, np.sqrt(np.minimum(both, np.maximum(upper, lower)))
 
 
 def factor(matrix: Floats, lower_only: bool = False) -> Floats | None:
@@ -158,6 +163,10 @@ def _penalties(H: Floats, C: Floats) -> Floats:
     size = float(np.abs(H.diagonal()).max(initial=0.0)) or 1.0
     norms = np.einsum("ij,ij->i", C, C)
     return size / np.where(norms > 0.0, norms, 1.0)
+
+
+def _ratio(error: Floats, size: Floats) -> Floats:
+    return np.divide(error, size, out=np.zeros_like(error), where=size > 0.0)
 
 
 def _square(v: Floats) -> Floats:

@@ -241,8 +241,8 @@ def outer(
         right[..., 0, :], right[..., 1, :] = b, d
         if not shared:
             return left @ right
-        left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], a.shape[-1], -1)
-        right = right.reshape(*shape[:-1], -1, b.shape[-1])
+        left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], a.shape[-1], 2 * shape[-1])
+        right = right.reshape(*shape[:-1], 2 * shape[-1], b.shape[-1])
         return (left @ right)[..., None, :, :]
     rows, columns = pattern.indices, pattern.columns
     values = np.zeros((*shape[:-1], 1 if shared else shape[-1], pattern.nnz))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .._program import ProgramBatch
 from .._solution import Points
-from .active_set import Scales, groups, scales
+from .active_set import complementary, scales
+from .certificate import defects
 from .gradient import Oracle
 from .report import kkt_residuals
 
@@ -77,7 +78,7 @@ def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Floats, Oracle]:
     """The points after one Newton step, their residuals (B,), and the oracle of the step."""
     scale = scales(batch, points.x, points.z)
     s, z = complementary(batch, points.s, points.z, scale)
-    r_d, r_p = _residual(batch, points.x, s, z)
+    r_d, r_p = defects(batch, points.x, s, z)
     oracle = Oracle(batch, Points(points.x, s, z, points.status, points.info))
     dx, dz = oracle.solve(-r_d, -r_p)
     ds = -r_p - batch.multiply("A", dx)
@@ -85,35 +86,6 @@ def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Floats, Oracle]:
     s, z = complementary(batch, s + ds, z + dz, scale)
     moved = Points(x, s, z, points.status, points.info)
     return moved, kkt_residuals(batch, moved, scales(batch, x, z)).kkt, oracle
-
-
-def complementary(
-    batch: ProgramBatch, s: Floats, z: Floats, scale: Scales
-) -> tuple[Floats, Floats]:
-    """The exactly complementary pair (B, m) nearest to s - z in dimensionless units."""
-    structure = batch.structure
-    infinite = np.isposinf(batch.b)
-    root = np.sqrt(scale.squares)
-    unit_s, unit_z = root * scale.primal, scale.gradient / root
-    p = s / unit_s - z / unit_z
-    if infinite.any():
-        p = np.where(infinite, 1.0, p)
-    s_hat = np.empty_like(p)
-    for cone, start, count in groups(structure):
-        rows = slice(start, start + count * cone.dim)
-        block = p[:, rows]
-        s_hat[:, rows] = cone.project(block.reshape(-1, cone.dim)).reshape(block.shape)
-    s = np.where(infinite, np.inf, s_hat * unit_s)
-    return s, (s_hat - p) * unit_z if not infinite.any() else np.where(
-        infinite, 0.0, (s_hat - p) * unit_z
-    )
-
-
-def _residual(batch: ProgramBatch, x: Floats, s: Floats, z: Floats) -> tuple[Floats, Floats]:
-    r_d = batch.multiply("P", x) + batch.q + batch.multiply("A", z, transpose=True)
-    free = np.isposinf(batch.b)
-    r_p = batch.multiply("A", x) + np.where(free, 0.0, s) - np.where(free, 0.0, batch.b)
-    return r_d, np.where(free, 0.0, r_p)
 
 
 def _pick(points: Points, part: NDArray[np.intp]) -> Points:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Scales, groups, scales
+from .certificate import examine
 
 __all__ = ["GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report"]
 
@@ -27,8 +28,17 @@ Verdict = Literal[
 INACCURATE = 1e-4
 """A relative KKT residual above this says that the point is no solution."""
 
-GHOST = 1e-6
+GHOST = 1e-8
 """A relative residual of the ghost solve above this says that it has no solution."""
+
+KINK = 1e-7
+"""A dimensionless margin below this is a kink."""
+
+SHIFT = 0.1
+"""Where the solution may be this share of its margin away from the point, so may be a kink."""
+
+ERROR = 1e-6
+"""A gradient with an estimated relative error above this is not called the derivative."""
 
 _ADVICE: dict[str, str] = {
     "differentiable": "The solution map is differentiable here and this is its derivative.",
@@ -156,19 +166,29 @@ def make_report(
         return GradientReport("inaccurate_solution", nan, 0, 0, nan, float("inf"))
     one = slice(i, i + 1)
     single = Points(points.x[one], points.s[one], points.z[one], [points.status[i]], [{}])
-    single_batch = batch.take(one)
-    found = kkt_residuals(single_batch, single, scales(single_batch, single.x, single.z))
-    kkt, margin = float(found.kkt[0]), min(margin, float(found.margin[0]))
+    batch = batch.take(one)
+    scale = scales(batch, single.x, single.z)
+    found = kkt_residuals(batch, single, scale)
+    kkt, curved, margin = float(found.kkt[0]), margin, min(margin, float(found.margin[0]))
+    dependent, free = factor.dependent, factor.free
     verdict: Verdict = "differentiable"
-    # An interior-point solver leaves a weakly active row at s = z = sqrt(mu).
-    if margin < max(1e-7, 10 * kkt, 3 * float(np.sqrt(found.gap[0]))):
-        verdict = "weakly_active"
-    if factor.dependent:
+    if dependent or free:
+        if margin < max(KINK, 10 * kkt, 3 * float(np.sqrt(found.gap[0]))):
+            verdict = "weakly_active"
+    else:
+        certificate = examine(batch, single, scale, factor, curved)
+        if not margin >= KINK or not certificate.shift <= SHIFT:
+            verdict = "weakly_active"
+        if not certificate.distance <= ERROR:
+            verdict = "inaccurate_solution"
+        if not certificate.z_error <= ERROR:
+            verdict = "dependent_constraints"
+        if not certificate.x_error <= ERROR:
+            verdict = "not_unique"
+    if dependent:
         verdict = "dependent_constraints"
-    if factor.free or not residual <= GHOST:
+    if free or not residual <= GHOST:
         verdict = "not_unique"
     if not kkt <= INACCURATE:
         verdict = "inaccurate_solution"
-    return GradientReport(
-        verdict, residual, factor.active, factor.dependent + factor.free, margin, kkt
-    )
+    return GradientReport(verdict, residual, factor.active, dependent + free, margin, kkt)

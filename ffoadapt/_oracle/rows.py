@@ -74,7 +74,7 @@ class ElementRows:
         for block, _, _, R, sigma in self._parts():
             if sigma.any():
                 u = _blockwise(R, v[block.rows], block)
-                u *= sigma.reshape(*sigma.shape, *(1,) * (v.ndim - 1))
+                u *= sigma.reshape((*sigma.shape, *(1,) * (v.ndim - 1)))
                 out[block.rows] += _blockwise_transpose(R, u, block)
         return out
 

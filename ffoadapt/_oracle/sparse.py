@@ -52,7 +52,7 @@ class SparseFactor:
         constraints = sparse.vstack([G @ A, self.R @ A], format="csc")
         bottom = sparse.diags_array(np.concatenate((np.zeros(self.active), -sigma)))
         K = sparse.csc_matrix(sparse.bmat([[P, constraints.T], [constraints, bottom]]))
-        self.scale = _equilibrate(K)
+        self.scale = _equilibrate(K, n)
         columns = np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
         K.data *= self.scale[K.indices] * self.scale[columns]
         self.K = K
@@ -138,13 +138,23 @@ def _factorize(K: Any, signs: Floats) -> tuple[Any, float]:
     raise failure
 
 
-def _equilibrate(K: Any, rounds: int = 10) -> Floats:
-    """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1."""
+def _equilibrate(K: Any, n: int, rounds: int = 10) -> Floats:
+    """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1.
+
+    It starts from units in which P, and then the rows below it, have size 1. Without these the
+    rows alone could make every largest entry 1, and P, in far smaller units, would drown in the
+    regularization.
+    """
     magnitude = np.abs(K.data)
     columns = np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
     filled = np.flatnonzero(np.diff(K.indptr))
     starts = K.indptr[:-1][filled]
     scale = np.ones(K.shape[0])
+    left, below = columns < n, K.indices >= n
+    curvature = float(magnitude[left & ~below].max(initial=0.0))
+    scale[:n] = 1.0 / np.sqrt(curvature) if curvature > 0.0 else 1.0
+    steepness = float(magnitude[left & below].max(initial=0.0)) * scale[:1].sum()
+    scale[n:] = 1.0 / steepness if steepness > 0.0 else 1.0
     for _ in range(rounds):
         entries = magnitude * scale[K.indices] * scale[columns]
         largest = np.ones(K.shape[0])

@@ -22,7 +22,9 @@ from ._declaration_checks import (
     check_tolerance,
     check_unknown_option,
 )
+from ._framework_suite import FrameworkSuite
 from ._gradient_checks import check_gradient, check_gradient_closed_form
+from ._modeler_suite import ModelerCase, ModelerSuite
 from ._point_checks import (
     check_box_dual_sign,
     check_complementarity,
@@ -60,6 +62,9 @@ __all__ = [
     "CheckResult",
     "CheckSettings",
     "CheckSkipped",
+    "FrameworkSuite",
+    "ModelerCase",
+    "ModelerSuite",
     "Problem",
     "ReferenceSolver",
     "SolverSuite",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import os
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def check_quiet(solver: AnySolver, problem: Problem, settings: CheckSettings = D
 
 @contextlib.contextmanager
 def _printed() -> Iterator[list[bytes]]:
-    """What is written to the file descriptors of stdout and stderr, by C code too."""
+    """What is written to stdout and stderr: through sys, and to their file descriptors (C)."""
     try:
         flush = ctypes.CDLL(None).fflush
     except (TypeError, OSError) as error:  # Windows
@@ -185,10 +186,12 @@ def _printed() -> Iterator[list[bytes]]:
     flush(None)
     kept = {fd: os.dup(fd) for fd in (1, 2)}
     with tempfile.TemporaryFile() as file:
+        words = io.StringIO()
         try:
             for fd in kept:
                 os.dup2(file.fileno(), fd)
-            yield seen
+            with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
+                yield seen
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -197,7 +200,7 @@ def _printed() -> Iterator[list[bytes]]:
                 os.dup2(original, fd)
                 os.close(original)
         file.seek(0)
-        seen[0] = file.read()
+        seen[0] = words.getvalue().encode() + file.read()
 
 
 def check_unknown_option(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:

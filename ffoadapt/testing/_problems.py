@@ -134,7 +134,7 @@ def _unconstrained(seed: int) -> Problem:
         {"P": P, "q": -P @ x, "A": np.zeros((0, 4)), "b": np.zeros(0)},
         x=x,
         dual={"z": np.zeros(0)},
-        jacobian={"q": -np.linalg.inv(P)},
+        jacobian={"q": np.asarray(-np.linalg.inv(P), np.float64)},
     )
 
 

@@ -79,7 +79,7 @@ def _solve(
         ) -> tuple[Floats, Floats, Floats, Floats]:
             """Newton's direction for s z = s z - r_c."""
             top = -r[0] - G.T @ ((z * r[1] - r_c) / s)
-            d: Floats = np.linalg.solve(K, np.concatenate((top, -r[2])))
+            d = np.asarray(np.linalg.solve(K, np.concatenate((top, -r[2]))), np.float64)
             ds: Floats = -r[1] - G @ d[:n]
             return d[:n], d[n:], -(r_c + z * ds) / s, ds
 

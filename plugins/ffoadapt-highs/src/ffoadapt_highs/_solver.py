@@ -21,7 +21,6 @@ _STATUS = {
     "kIterationLimit": Status.ITERATION_LIMIT,
     "kTimeLimit": Status.TIME_LIMIT,
 }
-_STEPS, _STEP = 10, 1e-10
 
 
 class HighsSolver(Solver):
@@ -41,23 +40,24 @@ class HighsSolver(Solver):
         return [name for name in dir(highspy.HighsOptions) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
-        highs, n, A = highspy.Highs(), program.q.size, program.A
+        highs, A, P = highspy.Highs(), program.A, sparse.tril(program.P, format="csc")
         for name, value in options.items():
             if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
                 raise ValueError(f"HiGHS does not accept {name}={value!r}")
-        P, free = sparse.tril(program.P, format="csc"), np.full(n, np.inf)
-        matrices = (A.indptr, A.indices, A.data, P.indptr, P.indices, P.data)
-        weight, x = options["qp_regularization_value"] if P.nnz else 0.0, np.zeros(n)
-        for _ in range(_STEPS):
-            vectors = (program.q - weight * x, -free, free, program.l, program.u)
+        weight = options["qp_regularization_value"] if P.nnz else 0.0
+        x = np.zeros(n := program.q.size)
+        for _ in range(10):
             highs.passModel(
-                n, A.shape[0], A.nnz, P.nnz, 1, 1, 1, 0.0, *vectors, *matrices, np.zeros(n, "i4")
+                *(n, A.shape[0], A.nnz, P.nnz, 1, 1, 1, 0.0),  # by columns, triangular, minimize
+                *(program.q - weight * x, np.full(n, -np.inf), np.full(n, np.inf)),
+                *(program.l, program.u, A.indptr, A.indices, A.data),
+                *(P.indptr, P.indices, P.data, np.zeros(n, np.int32)),
             )
             highs.run()
-            last, x = x, np.array(highs.getSolution().col_value)
-            settled = weight * np.abs(x - last).max() <= _STEP
-            name = highs.getModelStatus().name
-            if settled or name != "kOptimal":
+            last, x, name = x, np.array(highs.getSolution().col_value), highs.getModelStatus().name
+            if name != "kOptimal" or weight * np.abs(x - last).max() <= 1e-10:
                 break
-        status = _STATUS.get(name, Status.ERROR) if settled else Status.ERROR
-        return Solution(x, -np.array(highs.getSolution().row_dual), None, status, {"status": name})
+        else:
+            name = "not settled"
+        y, status = -np.array(highs.getSolution().row_dual), _STATUS.get(name, Status.ERROR)
+        return Solution(x, y, None, status, {"status": name})

@@ -1,0 +1,175 @@
+"""``ffoadapt compare``: every installed solver on a problem of the user's."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .._exceptions import OptionError
+from .._inspect import solvers
+from .console import as_json, number, print_notes, print_table, progress, seconds
+from .measure import Comparison, compare_solvers
+from .problem_file import ProblemFile, read_problem
+
+__all__ = ["add"]
+
+_DESCRIPTION = """\
+Run every installed solver on a problem and compare status, objective, accuracy, gradients and time.
+
+FILE is an .npz of the arrays P, q, A, b, cones, or P, q, G, h, A, b, or P, q, A, l, u (a sparse
+matrix M as M_data, M_indices, M_indptr, M_shape), or a Python file, which is run, that leaves a
+cvxpy problem as `problem` with the values of its parameters set, and, if it likes, lists of its
+`parameters` and `variables`."""
+
+_STYLES = {
+    "optimal": "green",
+    "optimal_inaccurate": "yellow",
+    "unsupported": "dim",
+    "error": "red",
+    "unusable": "red",
+}
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "compare",
+        help="run every installed solver on a problem",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help=".npz or .py")
+    parser.add_argument(
+        "--solver", action="append", metavar="NAME", help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--reference", metavar="NAME", help="whose gradient to compare with (the most accurate)"
+    )
+    parser.add_argument("--tolerance", type=float, help="the tolerance of all solvers (their own)")
+    parser.add_argument("--runs", type=_positive, default=5, help="timed runs of each (5)")
+    parser.add_argument("--seed", type=int, default=0, help="draws the cotangent (0)")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="also write a page with plots")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare and print; 1 if no solver solved the problem."""
+    installed = solvers()
+    for name in options.solver or ():
+        if name not in installed:
+            raise OptionError(
+                f"no solver named {name!r} is ready to use; ready: {', '.join(installed)}. "
+                "`ffoadapt plugins` tells why others are not"
+            )
+    names = list(dict.fromkeys(options.solver or installed))
+    problem = read_problem(options.file)
+    with progress(len(names)) as tell:
+        found = compare_solvers(
+            problem,
+            names,
+            runs=options.runs,
+            seed=options.seed,
+            options={} if options.tolerance is None else {"tolerance": options.tolerance},
+            reference=options.reference,
+            tell=tell,
+        )
+    if options.json:
+        print(as_json(_record(problem, found, options)))
+    else:
+        _print(problem, found)
+    if options.html is not None:
+        from .page import write_page
+
+        note = write_page(options.html, problem, found, seed=options.seed)
+        if not options.json:
+            print_notes([("page", str(options.html)), *([("plots", note)] if note else [])])
+    return 0 if found.solved else 1
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than 1")
+    return value
+
+
+def _print(problem: ProblemFile, found: Comparison) -> None:
+    structure = problem.structure
+    kind = "dense" if structure.dense else "sparse"
+    cones = ", ".join(sorted(structure.kinds)) or "none"
+    print(
+        f"{problem.path.name}: {structure.n} variables, {structure.m} rows, {kind}; cones: {cones}\n"
+    )
+    header = (
+        "solver",
+        "status",
+        "objective",
+        "KKT",
+        "KKT before",
+        "gradient",
+        "forward",
+        "backward",
+    )
+    print_table(
+        header,
+        [
+            (
+                row.solver,
+                row.status,
+                "-" if row.objective is None else f"{row.objective:.8g}",
+                number(row.residual),
+                number(row.raw_residual),
+                "reference" if row.solver == found.reference else number(row.worst),
+                seconds(row.forward),
+                seconds(row.backward),
+            )
+            for row in found.rows
+        ],
+        right=header[2:],
+        styles=_STYLES,
+    )
+    others = [row for row in found.solved if row.solver != found.reference]
+    data = [name for name, _ in problem.program.parameters]
+    if others and data:
+        print(f"\nrelative difference of the gradient to that of {found.reference}:\n")
+        columns = [row.solver for row in others]
+        table = [(name, *(number(row.differences[name]) for row in others)) for name in data]
+        print_table(("datum", *columns), table, right=columns)
+    notes = [(row.solver, row.reason) for row in found.rows if row.reason]
+    if not data:
+        notes.append(("gradient", "the problem has no parameters, so there is none"))
+    for row in found.solved:
+        if row.report is not None and row.report.verdict != "differentiable":
+            notes.append((row.solver, f"{row.report.verdict}. {row.report.advice}"))
+    print_notes(notes)
+
+
+def _record(problem: ProblemFile, found: Comparison, options: argparse.Namespace) -> dict[str, Any]:
+    structure = problem.structure
+    return {
+        "file": str(problem.path),
+        "variables": structure.n,
+        "rows": structure.m,
+        "sparse": not structure.dense,
+        "cones": sorted(structure.kinds),
+        "seed": options.seed,
+        "reference": found.reference,
+        "solvers": [
+            {
+                "solver": row.solver,
+                "status": row.status,
+                "reason": row.reason,
+                "objective": row.objective,
+                "kkt_residual": row.residual,
+                "kkt_residual_before_polish": row.raw_residual,
+                "verdict": row.report.verdict if row.report else None,
+                "gradient_difference": dict(row.differences),
+                "forward_seconds": row.forward,
+                "backward_seconds": row.backward,
+                "runs": row.runs,
+            }
+            for row in found.rows
+        ],
+    }

@@ -1,0 +1,85 @@
+"""``ffoadapt plugins``: what is installed, what it can do, and what keeps it from working."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .._inspect import plugins
+from .._interfaces import SolverSpec
+from .._registry import PluginInfo
+from .console import as_json, print_notes, print_table
+
+__all__ = ["add"]
+
+KINDS = ("solver", "framework", "modeler", "executor")
+
+_STATES = {"missing": "missing dependency"}
+_STYLES = {
+    "ready": "green",
+    "missing dependency": "yellow",
+    "failed": "red",
+    "duplicate": "red",
+    "disabled": "dim",
+}
+_CONES = ("zero", "nonnegative", "second_order", "psd", "exponential", "power")
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "plugins",
+        help="list the installed plugins",
+        description="List the installed plugins, the unusable ones with the reason. A plugin that "
+        "could not be loaded has no kind and is always listed.",
+    )
+    parser.add_argument("--kind", choices=KINDS, help="only plugins of this kind")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the listing."""
+    rows = [p for p in plugins() if options.kind in (None, p.kind) or p.kind not in KINDS]
+    if options.json:
+        print(as_json([_record(row) for row in rows]))
+        return 0
+    print_table(
+        ("kind", "name", "state", "distribution", "version", "matrices", "cones"),
+        [
+            (
+                row.kind,
+                row.name,
+                _STATES.get(row.state, row.state),
+                row.distribution,
+                row.version,
+                ", ".join(_matrices(row)),
+                " ".join(_cones(row)),
+            )
+            for row in rows
+        ],
+        styles=_STYLES,
+    )
+    print_notes([(f"{r.kind} {r.name} ({r.distribution})", r.detail) for r in rows if r.detail])
+    return 0
+
+
+def _cones(row: PluginInfo) -> list[str]:
+    return [c for c in _CONES if c in row.spec.cones] if isinstance(row.spec, SolverSpec) else []
+
+
+def _matrices(row: PluginInfo) -> list[str]:
+    return sorted(row.spec.matrices) if isinstance(row.spec, SolverSpec) else []
+
+
+def _record(row: PluginInfo) -> dict[str, Any]:
+    return {
+        "kind": row.kind,
+        "name": row.name,
+        "distribution": row.distribution,
+        "version": row.version,
+        "state": row.state,
+        "detail": row.detail,
+        "matrices": _matrices(row),
+        "cones": _cones(row),
+    }

@@ -1,0 +1,246 @@
+"""Reads the problem of ``ffoadapt compare``: matrices in an .npz file, or a Python file.
+
+An .npz file holds the arrays of one program under their names:
+
+    P, q, A, b, cones       1/2 x'Px + q'x,  Ax + s = b,  s in the cones
+    P, q, G, h, A, b        Gx <= h,  Ax = b  (either pair may be missing)
+    P, q, A, l, u           l <= Ax <= u
+
+P may be missing (zero). A sparse matrix M is stored by its CSC parts as M_data, M_indices, M_indptr
+and M_shape. ``cones`` is an array of strings, "kind:size" or "power:alpha", or "exponential".
+
+A Python file is run; it leaves a ``problem`` of an installed modeler, and, if it likes, its
+``parameters`` (with values) and ``variables`` in lists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import runpy
+import sys
+import traceback
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from .._cones import (
+    Cone,
+    ExponentialCone,
+    NonnegativeCone,
+    PowerCone,
+    PSDCone,
+    SecondOrderCone,
+    ZeroCone,
+)
+from .._exceptions import ParameterError, ProblemError
+from .._interfaces import ParametricProgram
+from .._layer import Layer
+from .._problem import ConeProgram
+from .._program import Structure
+
+__all__ = ["ProblemFile", "read_problem"]
+
+Floats = NDArray[np.float64]
+
+_SIZED: dict[str, type[Any]] = {
+    "zero": ZeroCone,
+    "nonnegative": NonnegativeCone,
+    "second_order": SecondOrderCone,
+    "psd": PSDCone,
+}
+_FORMS = {
+    "cone": ({"P", "q", "A", "b", "cones"}, {"q", "A", "b", "cones"}),
+    "box": ({"P", "q", "A", "l", "u"}, {"q", "A", "l", "u"}),
+    "split": ({"P", "q", "G", "h", "A", "b"}, {"q"}),
+}
+
+
+@dataclass(frozen=True)
+class ProblemFile:
+    """A family of programs, the numbers of one of them, and which outputs to differentiate."""
+
+    path: Path
+    program: ParametricProgram
+    values: list[Floats]
+    outputs: int
+    """The first so many outputs get a cotangent: x of matrices, all variables of a modeler."""
+
+    @property
+    def structure(self) -> Structure:
+        """Sizes and cones of the canonical program."""
+        flat = [value[None] for value in self.values]
+        self.program.check(flat)
+        return self.program.program(flat, 1).structure
+
+
+def read_problem(path: Path) -> ProblemFile:
+    """The problem in a file.
+
+    Raises
+    ------
+    ProblemError
+        The file is missing, unreadable, or does not state a problem; says what is wrong with it.
+    """
+    if not path.is_file():
+        raise ProblemError(f"{path}: there is no such file")
+    if path.suffix not in (".npz", ".py"):
+        raise ProblemError(
+            f"{path}: the name ends in {path.suffix!r}; expected .npz (matrices) or .py (a problem)"
+        )
+    try:
+        return _read_npz(path) if path.suffix == ".npz" else _read_python(path)
+    except ProblemError as error:
+        text = str(error)
+        raise ProblemError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+# ------------------------------------------------------------------------------------- .npz
+
+
+def _read_npz(path: Path) -> ProblemFile:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            data = _matrices({name: file[name] for name in file.files})
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise ProblemError(
+            f"it is no .npz file of plain arrays ({error}); write it with numpy.savez, a sparse "
+            "matrix by its parts"
+        ) from error
+    program = _program(data)
+    return ProblemFile(path, program.model, program.values, 1)
+
+
+def _matrices(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays, with the parts of each sparse matrix put together."""
+    data = dict(arrays)
+    for name in "PAG":
+        keys = [f"{name}_{part}" for part in ("data", "indices", "indptr", "shape")]
+        present = [key for key in keys if key in data]
+        if not present:
+            continue
+        if present != keys:
+            missing = ", ".join(key for key in keys if key not in data)
+            raise ProblemError(f"the sparse matrix {name} lacks {missing}")
+        values, indices, indptr, shape = (data.pop(key) for key in keys)
+        try:
+            data[name] = sparse.csc_matrix((values, indices, indptr), shape=tuple(shape))
+            data[name].check_format()
+        except (ValueError, TypeError) as error:
+            raise ProblemError(f"the parts of {name} are no CSC matrix: {error}") from error
+    return data
+
+
+def _program(data: dict[str, Any]) -> ConeProgram:
+    form = "cone" if "cones" in data else "box" if data.keys() & {"l", "u"} else "split"
+    allowed, needed = _FORMS[form]
+    unknown, missing = sorted(data.keys() - allowed), sorted(needed - data.keys())
+    if unknown or missing:
+        forms = "; ".join(", ".join(sorted(names)) for names, _ in _FORMS.values())
+        raise ProblemError(
+            f"it holds {', '.join(sorted(data)) or 'nothing'}: "
+            + (f"{', '.join(unknown)} is not expected" if unknown else "")
+            + (" and " if unknown and missing else "")
+            + (f"{', '.join(missing)} is missing" if missing else "")
+            + f". Expected the arrays of one form ({forms}; P may be missing)"
+        )
+    P, q, A = data.get("P"), data["q"], data.get("A")
+    if form == "cone":
+        return ConeProgram(P, q, A, data["b"], _cones(data["cones"]))
+    if form == "box":
+        return ConeProgram.from_box(P, q, A, data["l"], data["u"])
+    return ConeProgram.from_split(P, q, data.get("G"), data.get("h"), A, data.get("b"))
+
+
+def _cones(words: Any) -> list[Cone]:
+    return [_cone(str(word)) for word in np.atleast_1d(words)]
+
+
+def _cone(word: str) -> Cone:
+    kind, _, size = word.partition(":")
+    try:
+        if kind in _SIZED:
+            found: Cone = _SIZED[kind](int(size))
+            return found
+        if kind == "power":
+            return PowerCone(float(size))
+    except ValueError as error:
+        raise ProblemError(f"the cone {word!r} has no valid size: {error}") from error
+    if word == "exponential":
+        return ExponentialCone()
+    raise ProblemError(
+        f"{word!r} is no cone; expected one of {', '.join(f'{k}:SIZE' for k in _SIZED)}, "
+        "exponential, power:ALPHA"
+    )
+
+
+# -------------------------------------------------------------------------------------- .py
+
+
+def _read_python(path: Path) -> ProblemFile:
+    names = _run(path)
+    problem = names.get("problem")
+    if problem is None:
+        raise ProblemError("it defines no `problem` (e.g. a cvxpy.Problem)")
+    if isinstance(problem, ConeProgram):
+        return ProblemFile(path, problem.model, problem.values, 1)
+    parameters = _listed(names, problem, "parameters")
+    variables = _listed(names, problem, "variables")
+    program = Layer(problem, parameters, variables).program
+    values = [
+        _value(parameter, name, shape)
+        for parameter, (name, shape) in zip(parameters, program.parameters, strict=True)
+    ]
+    return ProblemFile(path, program, values, len(program.outputs))
+
+
+def _listed(names: Mapping[str, Any], problem: Any, what: str) -> list[Any]:
+    """The file's own list, or what the problem says when asked (as those of cvxpy do)."""
+    if what in names:
+        return list(names[what])
+    ask = getattr(problem, what, None)
+    if not callable(ask):
+        raise ProblemError(f"it defines a `problem` but no list of `{what}`")
+    return list(ask())
+
+
+def _value(parameter: Any, name: str, shape: tuple[int, ...]) -> Floats:
+    value = getattr(parameter, "value", None)
+    if value is None:
+        raise ParameterError(f"the parameter {name!r} has no value; set {name}.value in the file")
+    if sparse.issparse(value):
+        value = value.toarray()
+    return np.asarray(value, dtype=np.float64).reshape(shape)
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """What the file leaves behind; what it prints goes to stderr."""
+    with _importable(path.parent), contextlib.redirect_stdout(sys.stderr):
+        try:
+            return runpy.run_path(str(path), run_name="__ffoadapt__")
+        except (Exception, SystemExit) as error:
+            frames = [
+                f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
+            ]
+            line = error.lineno if isinstance(error, SyntaxError) else None
+            if frames:
+                line = frames[-1].lineno
+            where = f", line {line}" if line else ""
+            raise ProblemError(f"{path}{where}: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _importable(directory: Path) -> Iterator[None]:
+    """The file may import its neighbours, as it may when run by itself."""
+    entry = str(directory.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(entry)

@@ -1,0 +1,396 @@
+"""`FrameworkSuite`: what the arrays of a framework must do, as pytest tests. Imports no pytest.
+
+    class TestMine(ffoadapt.testing.FrameworkSuite):
+        framework = "mine"
+
+        def array(self, value, dtype): return mine.asarray(value, dtype=dtype)
+        def to_numpy(self, array): return array.numpy()
+        def gradient(self, function, arrays): return mine.grad(function)(*arrays)
+
+NumPy's own answers and `Result.vjp` are the measure; the solver is the kit's own, exact to 1e-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from .._exceptions import ParameterError, ShapeError, SolveError
+from .._frameworks import find_framework
+from .._functional import box_qp, cone_program, qp
+from .._interfaces import Solver
+from .._layer import Layer
+from .._problem import Result, solve
+from .._registry import registry
+from ._assertions import WithWaivers, close, expect
+from ._declaration_checks import imports_of_registration
+from ._problem import Problem
+from ._problems import problems
+from ._reference import ReferenceSolver
+from ._subject import CheckFailure, CheckSkipped
+
+__all__ = ["FrameworkSuite"]
+
+Floats = NDArray[np.float64]
+
+_BY_NAME = {problem.name: problem for problem in problems()}
+_FORMS = {"split": "qp", "box": "box", "cone": "scrambled"}
+
+
+class FrameworkSuite(WithWaivers):
+    """One test for each promise, form and datum; subclass it as ``TestMine``.
+
+    Attributes
+    ----------
+    framework
+        The name it is registered under.
+    dtypes
+        The dtypes to go through, by the names that NumPy gives them.
+    devices
+        The devices to go through, as `to_device` takes them.
+    solver
+        Solves the quadratic programs of this suite.
+    waive
+        Reasons by the name of a test: not run, shown as skipped.
+    """
+
+    framework: ClassVar[str]
+    dtypes: ClassVar[Sequence[str]] = ("float32", "float64")
+    devices: ClassVar[Sequence[Any]] = ()
+    solver: ClassVar[str | Solver | type[Solver]] = ReferenceSolver
+
+    # -- hooks: what only the framework knows
+
+    def array(self, value: NDArray[Any], dtype: str) -> Any:
+        """The framework's array with these numbers."""
+        raise NotImplementedError("array(value, dtype) is to be written by the suite's subclass")
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """The numbers of an array, without gradient."""
+        raise NotImplementedError("to_numpy(array) is to be written by the suite's subclass")
+
+    def gradient(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Sequence[Any]:
+        """The gradients of ``function(*arrays)``, a number, with respect to each array."""
+        raise CheckSkipped("the framework has no automatic differentiation")
+
+    def sparse(self, rows: Any, columns: Any, values: Any, shape: tuple[int, int]) -> Any:
+        """The framework's sparse matrix of these entries; ``values`` is an array of its own."""
+        raise CheckSkipped("the framework has no sparse matrices")
+
+    def to_device(self, array: Any, device: Any) -> Any:
+        """The array on that device."""
+        raise NotImplementedError("to_device(array, device) is needed where devices are listed")
+
+    def device_of(self, array: Any) -> Any:
+        """Where an array is."""
+        return array.device
+
+    def dtype_of(self, array: Any) -> str:
+        """The dtype of an array, by the name that NumPy gives it."""
+        return str(array.dtype).rpartition(".")[-1]
+
+    def inner(self, a: Any, b: Any) -> Any:
+        """sum a * b, differentiable."""
+        return (a * b).sum()
+
+    # -- the tests
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """pytest's hook: the parameters of the tests below."""
+        wanted = metafunc.fixturenames
+        if "datum" in wanted:
+            pairs = [
+                (form, datum) for form, name in _FORMS.items() for datum in _BY_NAME[name].data
+            ]
+            metafunc.parametrize(("form", "datum"), pairs, ids=["-".join(pair) for pair in pairs])
+        elif "form" in wanted:
+            metafunc.parametrize("form", list(_FORMS))
+        if "dtype" in wanted:
+            metafunc.parametrize("dtype", list(self.dtypes))
+        if "device" in wanted:
+            metafunc.parametrize("device", list(self.devices) or [None])
+
+    def test_found_by_type(self) -> None:
+        """A call with these arrays is this framework's."""
+        found = find_framework({"q": self._array(np.ones(2))})
+        expected = registry.get("framework", self.framework)
+        expect(found is expected, f"arrays belong to {found!r}, expected {expected!r}")
+
+    def test_lazy_import(self) -> None:
+        """Registering and listing it imports neither the vendor nor the adapter."""
+        spec = registry.specs("framework")[self.framework]
+        heavy = imports_of_registration((*spec.requires, spec.load.partition(":")[0]))
+        expect(not heavy, f"listing the plugins imported {', '.join(heavy)}")
+
+    def test_values(self, form: str, dtype: str) -> None:
+        """Outputs are NumPy's, in the dtype of the inputs."""
+        problem = _BY_NAME[_FORMS[form]]
+        outputs = self._call(problem, self._arrays(problem, dtype))
+        for name, seen in zip(outputs._fields, outputs, strict=True):
+            found = self.dtype_of(seen)
+            expect(found == dtype, f"{name} is {found} for {dtype} inputs; the dtype comes back")
+            close(name, self.to_numpy(seen), self._value(problem, name), _accuracy(dtype))
+
+    def test_device(self, device: Any) -> None:
+        """Outputs are where the inputs are."""
+        if device is None:
+            raise CheckSkipped("no devices are listed")
+        problem = _BY_NAME["qp"]
+        arrays = [self.to_device(array, device) for array in self._arrays(problem)]
+        where = self.device_of(arrays[0])
+        for seen in self._call(problem, arrays):
+            found = self.device_of(seen)
+            expect(found == where, f"an output is on {found}, the inputs are on {where}")
+        grads = self.gradient(partial(self._number, problem), arrays)
+        for grad in grads:
+            found = self.device_of(grad)
+            expect(found == where, f"a gradient is on {found}, the inputs are on {where}")
+
+    def test_gradient(self, form: str, datum: str) -> None:
+        """The gradient of one datum, the others constant, is that of `Result.vjp`."""
+        problem = _BY_NAME[_FORMS[form]]
+        arrays, k = self._arrays(problem), list(problem.data).index(datum)
+
+        def function(array: Any) -> Any:
+            return self._number(problem, *arrays[:k], array, *arrays[k + 1 :])
+
+        seen = self.to_numpy(self.gradient(function, [arrays[k]])[0])
+        close(f"the gradient of {datum}", seen, getattr(self._vjp(problem), datum), 1e-6)
+
+    def test_gradient_of_all(self, form: str) -> None:
+        """All gradients at once are those of `Result.vjp`."""
+        problem = _BY_NAME[_FORMS[form]]
+        grads = self.gradient(partial(self._number, problem), self._arrays(problem))
+        for datum, seen in zip(problem.data, grads, strict=True):
+            exact = getattr(self._vjp(problem), datum)
+            close(f"the gradient of {datum}", self.to_numpy(seen), exact, 1e-6)
+
+    def test_gradient_dtype(self, dtype: str) -> None:
+        """A gradient has the dtype of its datum."""
+        problem = _BY_NAME["qp"]
+        for array in self.gradient(partial(self._number, problem), self._arrays(problem, dtype)):
+            found = self.dtype_of(array)
+            expect(found == dtype, f"a gradient is {found} for {dtype} inputs")
+
+    def test_two_calls_in_one_graph(self) -> None:
+        """Calls do not share state: the gradient of f(q) + f(2q) is the sum of both gradients."""
+        problem = _BY_NAME["qp"]
+        P, q, *rest = self._arrays(problem)
+
+        def function(array: Any) -> Any:
+            first = self._number(problem, P, array, *rest)
+            return first + self._number(problem, P, 2.0 * array, *rest)
+
+        seen = self.to_numpy(self.gradient(function, [q])[0])
+        twice = self._vjp(problem, q=2.0 * problem.data["q"])
+        close("the gradient of q", seen, self._vjp(problem).q + 2.0 * twice.q, 1e-6)
+
+    def test_batch(self, form: str) -> None:
+        """A leading axis is a batch; data without one are shared, their gradient is the sum."""
+        problem = _BY_NAME[_FORMS[form]]
+        elements = [problem.variant(np.random.default_rng(k), "q")["q"] for k in range(3)]
+        P, _, *rest = self._arrays(problem)
+        q = self._array(np.stack(elements))
+        outputs = self._call(problem, [P, q, *rest])
+        for i, element in enumerate(elements):
+            for name, seen in zip(outputs._fields, outputs, strict=True):
+                exact = self._value(problem, name, q=element)
+                close(f"{name} of element {i}", self.to_numpy(seen)[i], exact, 1e-6)
+        grads = self.gradient(partial(self._number, problem), [P, q, *rest])
+        single = [self._vjp(problem, q=element) for element in elements]
+        for datum, grad in zip(problem.data, grads, strict=True):
+            parts = [getattr(vjp, datum) for vjp in single]
+            exact = np.stack(parts) if datum == "q" else sum(parts)
+            close(f"the gradient of {datum}", self.to_numpy(grad), exact, 1e-6)
+
+    def test_batch_of_one(self, form: str) -> None:
+        """A batch of one stays a batch, also in gradients."""
+        problem = _BY_NAME[_FORMS[form]]
+        P, q, *rest = self._arrays(problem)
+        q = self._array(problem.data["q"][None])
+        for name, seen in self._call(problem, [P, q, *rest])._asdict().items():
+            close(name, self.to_numpy(seen), self._value(problem, name)[None], 1e-6)
+        grad = self.to_numpy(self.gradient(partial(self._number, problem), [P, q, *rest])[1])
+        close("the gradient of q", grad, self._vjp(problem).q[None], 1e-6)
+
+    def test_two_batch_axes(self) -> None:
+        """Batch axes may be several, and 1 where another argument has more."""
+        problem = _BY_NAME["qp"]
+        q = np.stack([problem.variant(np.random.default_rng(k), "q")["q"] for k in range(2)])
+        P, _, G, h, *rest = self._arrays(problem)
+        h = self._array(np.stack([problem.data["h"], problem.data["h"] + 0.01])[:, None])
+        outputs = self._call(problem, [P, self._array(q), G, h, *rest])
+        seen = self.to_numpy(outputs.x)
+        exact = [
+            [self._value(problem, "x", q=v, h=problem.data["h"] + move) for v in q]
+            for move in (0.0, 0.01)
+        ]
+        close("x", seen, np.array(exact), 1e-6)
+
+    def test_sparse(self) -> None:
+        """Sparse matrices of the framework: NumPy's values, gradients on the pattern."""
+        problem = _BY_NAME["qp_sparse"]
+        entries = {k: v.tocoo() for k, v in problem.data.items() if sparse.issparse(v)}
+        vectors = {k: self._array(v) for k, v in problem.data.items() if k not in entries}
+
+        def solved(*values: Any) -> Any:
+            made = {
+                k: self.sparse(coo.row, coo.col, v, coo.shape)
+                for (k, coo), v in zip(entries.items(), values, strict=True)
+            }
+            data = {**made, **vectors}
+            return self._call(problem, [data[k] for k in problem.data])
+
+        values = [self._array(coo.data) for coo in entries.values()]
+        for name, seen in solved(*values)._asdict().items():
+            close(name, self.to_numpy(seen), self._value(problem, name), 1e-6)
+        grads = self.gradient(lambda *values: self._weighted(solved(*values)), values)
+        for (datum, coo), grad in zip(entries.items(), grads, strict=True):
+            exact = getattr(self._vjp(problem), datum).toarray()[coo.row, coo.col]
+            close(f"the gradient of {datum}", self.to_numpy(grad), exact, 1e-6)
+
+    def test_scipy_constants(self) -> None:
+        """scipy.sparse matrices are constants in a call with the framework's vectors."""
+        problem = _BY_NAME["qp_sparse"]
+        data = [v if sparse.issparse(v) else self._array(v) for v in problem.data.values()]
+        close("x", self.to_numpy(self._call(problem, data).x), self._value(problem, "x"), 1e-6)
+
+        def function(q: Any) -> Any:
+            return self._number(problem, data[0], q, *data[2:])
+
+        seen = self.to_numpy(self.gradient(function, [data[1]])[0])
+        close("the gradient of q", seen, self._vjp(problem).q, 1e-6)
+
+    def test_numpy_in_the_same_call(self) -> None:
+        """A NumPy array among the framework's is an error that names both, or a constant."""
+        if self.framework == "numpy":
+            raise CheckSkipped("it is NumPy")
+        problem = _BY_NAME["qp"]
+        arrays = [problem.data["P"], *self._arrays(problem)[1:]]
+        if "numpy" in registry.specs("framework")[self.framework].mixes_with:
+            close(
+                "x", self.to_numpy(self._call(problem, arrays).x), self._value(problem, "x"), 1e-6
+            )
+            return
+        try:
+            self._call(problem, arrays)
+        except ParameterError as error:
+            text = str(error)
+            both = "numpy" in text and self.framework in text
+            expect(both, f"the error names not both frameworks: {text}")
+        else:
+            raise CheckFailure("a call that mixes it with NumPy went through; expected an error")
+
+    def test_inputs_unmodified(self, form: str) -> None:
+        """The arrays of the user hold the same numbers after the call."""
+        problem = _BY_NAME[_FORMS[form]]
+        arrays = self._arrays(problem)
+        self._call(problem, arrays)
+        for (name, value), array in zip(problem.data.items(), arrays, strict=True):
+            same = np.array_equal(self.to_numpy(array), value)
+            expect(same, f"the call changed {name}")
+
+    def test_shape_error(self) -> None:
+        """A wrong shape is a ShapeError, not an error of the framework."""
+        arrays = self._arrays(_BY_NAME["qp"])
+        arrays[3] = self._array(np.ones(99))
+        self._raises(ShapeError, _BY_NAME["qp"], arrays)
+
+    def test_solve_error(self) -> None:
+        """An infeasible program is a SolveError, not an error of the framework."""
+        problem = _BY_NAME["infeasible"]
+        self._raises(SolveError, problem, self._arrays(problem))
+
+    def test_failed_element(self) -> None:
+        """With on_failure='nan', a failed element alone is NaN, and no gradient flows from it."""
+        problem = _BY_NAME["infeasible"]
+        good = problem.repair["h"]
+        P, q, G, _, *rest = self._arrays(problem)
+        h = self._array(np.stack([problem.data["h"], good]))
+        q = self._array(np.stack([problem.data["q"]] * 2))
+        call = partial(self._call, problem, on_failure="nan")
+        x = self.to_numpy(call([P, q, G, h, *rest]).x)
+        expect(bool(np.isnan(x[0]).all()), f"x of the failed element is {x[0]}, expected NaN")
+        close("x of the other element", x[1], self._value(problem, "x", h=good), 1e-6)
+
+        def function(P: Any, q: Any) -> Any:
+            return self._weighted(call([P, q, G, h, *rest]))
+
+        by_P, by_q = (self.to_numpy(g) for g in self.gradient(function, [P, q]))
+        exact = self._vjp(problem, h=good)
+        close("the gradient of q", by_q, np.stack([0.0 * exact.q, exact.q]), 1e-6)
+        close("the gradient of P, shared by the batch", by_P, exact.P, 1e-6)
+
+    def test_layer(self) -> None:
+        """A layer takes and gives its arrays, in a tuple."""
+        problem = _BY_NAME["qp"]
+        outputs = Layer(problem.program().model, solver=self.solver)(*self._arrays(problem))
+        expect(isinstance(outputs, tuple), f"it gave a {type(outputs).__name__}")
+        close("x", self.to_numpy(outputs[0]), self._value(problem, "x"), 1e-6)
+
+    # -- helpers
+
+    def _array(self, value: NDArray[Any], dtype: str = "float64") -> Any:
+        return self.array(value, dtype)
+
+    def _arrays(self, problem: Problem, dtype: str = "float64") -> list[Any]:
+        return [None if v is None else self._array(v, dtype) for v in problem.data.values()]
+
+    def _call(self, problem: Problem, arrays: Sequence[Any], **more: Any) -> Any:
+        if problem.form == "cone":
+            P, q, A, b = arrays
+            return cone_program(P, q, A, b, problem.cones, solver=self.solver, **more)
+        function: Any = qp if problem.form == "split" else box_qp
+        return function(*arrays, solver=self.solver, **more)
+
+    def _number(self, problem: Problem, *arrays: Any) -> Any:
+        """A number that depends on all outputs."""
+        return self._weighted(self._call(problem, arrays))
+
+    def _weighted(self, outputs: Any) -> Any:
+        parts = [
+            self.inner(out, self._array(np.broadcast_to(_weight(out.shape[-1]), out.shape).copy()))
+            for out in outputs
+            if out.shape[-1]
+        ]
+        return sum(parts[1:], parts[0])
+
+    def _solved(self, problem: Problem, **changes: Any) -> Result:
+        return solve(problem.program(**changes), self.solver)
+
+    def _value(self, problem: Problem, name: str, **changes: Any) -> Floats:
+        found: Floats = getattr(self._solved(problem, **changes), name)
+        return found
+
+    def _vjp(self, problem: Problem, **changes: Any) -> Any:
+        result = self._solved(problem, **changes)
+        names = [name for name, _ in result.program.model.outputs]
+        sizes = {name: getattr(result, name).size for name in names}
+        cotangents: Any = {name: _weight(size) for name, size in sizes.items() if size}
+        return result.vjp(**cotangents)
+
+    def _raises(self, kind: type[Exception], problem: Problem, arrays: Sequence[Any]) -> None:
+        try:
+            self._call(problem, arrays)
+        except kind:
+            return
+        except Exception as error:
+            raise CheckFailure(
+                f"expected ffoadapt.{kind.__name__}, got {type(error).__name__}: {error}"
+            ) from error
+        raise CheckFailure(f"expected ffoadapt.{kind.__name__}, and nothing was raised")
+
+
+def _weight(size: int) -> Floats:
+    """Fixed weights of an output's entries, none of them zero, no two alike."""
+    made: Floats = np.cos(np.arange(size)) + 0.1
+    return made
+
+
+def _accuracy(dtype: str) -> float:
+    return float(max(1e-6, 1e4 * np.finfo(np.dtype(dtype)).eps)) if dtype != "bfloat16" else 0.1

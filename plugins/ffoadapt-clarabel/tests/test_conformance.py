@@ -1,0 +1,9 @@
+"""The conformance kit of ffoadapt on this plugin."""
+
+from __future__ import annotations
+
+from ffoadapt.testing import SolverSuite
+
+
+class TestClarabel(SolverSuite):
+    solver = "clarabel"
