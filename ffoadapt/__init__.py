@@ -156,4 +156,3 @@ def __getattr__(name: str) -> Any:
     if name == "check_solver":
         return importlib.import_module(".testing", __name__).check_solver
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-

@@ -277,6 +277,8 @@ def _on_pattern(
 
 def _size(name: str, value: Any) -> int:
     """Length of the last axis of a vector argument."""
+    if value is None:
+        raise ShapeError(f"{name} is missing; expected a vector, or a batch of vectors")
     shape = value.shape if hasattr(value, "shape") else np.shape(value)
     if len(shape) == 0:
         raise ShapeError(f"{name} is a single number; expected a vector, or a batch of vectors")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from ._exceptions import ParameterError
 from ._interfaces import Differentiable, Framework
 
 __all__ = ["NumpyFramework"]
@@ -17,7 +18,7 @@ class NumpyFramework(Framework):
     """Plain evaluation in the dtype of the inputs."""
 
     def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
-        values = [np.asarray(array, dtype=np.float64) for array in arrays]
+        values = [_float64(array) for array in arrays]
         outputs, _ = function.forward(values)
         floating = [a.dtype for a in map(np.asarray, arrays) if a.dtype.kind == "f" and a.ndim]
         dtype = np.result_type(*floating) if floating else np.dtype(np.float64)
@@ -31,3 +32,13 @@ class NumpyFramework(Framework):
             return None
         coo = sparse.coo_matrix(array)
         return coo.row, coo.col, coo.data
+
+
+def _float64(array: Any) -> Any:
+    try:
+        found = np.asarray(array)
+        if found.dtype.kind != "c":
+            return found.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"an argument is no array of numbers: {error}") from error
+    raise ParameterError("an argument is complex; expected real numbers")

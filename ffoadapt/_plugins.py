@@ -78,7 +78,7 @@ def discover(accept: Accept, builtin: Any) -> list[Failure]:
             try:
                 _register(manager, source, load())
                 accept(source, _specs(source, collected))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failures.append(Failure(source, f"{type(error).__name__}: {error}"))
     return failures
 

@@ -277,7 +277,10 @@ def solve(
 
 def check_cones(cones: Any) -> tuple[Cone, ...]:
     """The cones as a tuple, each checked to be one."""
-    cones = tuple(cones)
+    try:
+        cones = tuple(cones)
+    except TypeError:
+        raise ProblemError(f"cones is {cones!r}; expected a list of cones") from None
     for cone in cones:
         if not isinstance(cone, Cone):
             raise ProblemError(

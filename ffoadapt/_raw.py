@@ -17,6 +17,7 @@ from scipy import sparse
 
 from ._checks import check_convex
 from ._cones import Cone
+from ._exceptions import ProblemError
 from ._oracle.gradient import Adjoint, outer, reduce_batch
 from ._program import BoxData, BoxRows, Pattern, ProgramBatch, Structure, polyhedral_cones
 
@@ -57,6 +58,18 @@ class ConeModel(RawModel):
 
     names = ("P", "q", "A", "b")
     unbounded = frozenset({"b"})
+
+    def check(self, values: Sequence[Floats]) -> None:
+        super().check(values)
+        kinds = np.array([cone.kind == "nonnegative" for cone in self.cones], dtype=bool)
+        bounds = np.repeat(kinds, np.array([cone.dim for cone in self.cones], dtype=int))
+        bad = np.argwhere(np.isinf(values[3]) & ~bounds)
+        if bad.size:
+            element = f" of batch element {bad[0][0]}" if values[3].shape[0] > 1 else ""
+            raise ProblemError(
+                f"b holds {values[3][tuple(bad[0])]} at index {bad[0][1]}{element}; only rows in "
+                "nonnegative cones may be infinite (no bound). Leave the cone out instead"
+            )
 
     @cached_property
     def structure(self) -> Structure:

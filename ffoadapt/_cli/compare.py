@@ -96,24 +96,12 @@ def _positive(text: str) -> int:
 
 
 def _print(problem: ProblemFile, found: Comparison) -> None:
-    structure = problem.structure
-    kind = "dense" if structure.dense else "sparse"
-    cones = ", ".join(sorted(structure.kinds)) or "none"
-    print(
-        f"{problem.path.name}: {structure.n} variables, {structure.m} rows, {kind}; cones: {cones}\n"
-    )
-    header = (
-        "solver",
-        "status",
-        "objective",
-        "KKT",
-        "KKT before",
-        "gradient",
-        "forward",
-        "backward",
-    )
+    s = problem.structure
+    kind, cones = "dense" if s.dense else "sparse", ", ".join(sorted(s.kinds)) or "none"
+    print(f"{problem.path.name}: {s.n} variables, {s.m} rows, {kind}; cones: {cones}\n")
+    numbers = ("objective", "KKT", "unpolished", "gradient", "forward", "backward")
     print_table(
-        header,
+        ("solver", "status", *numbers),
         [
             (
                 row.solver,
@@ -127,23 +115,17 @@ def _print(problem: ProblemFile, found: Comparison) -> None:
             )
             for row in found.rows
         ],
-        right=header[2:],
+        right=numbers,
         styles=_STYLES,
     )
-    others = [row for row in found.solved if row.solver != found.reference]
     data = [name for name, _ in problem.program.parameters]
-    if others and data:
+    if found.others and data:
         print(f"\nrelative difference of the gradient to that of {found.reference}:\n")
-        columns = [row.solver for row in others]
-        table = [(name, *(number(row.differences[name]) for row in others)) for name in data]
+        columns = [row.solver for row in found.others]
+        table = [(name, *(number(r.differences[name]) for r in found.others)) for name in data]
         print_table(("datum", *columns), table, right=columns)
-    notes = [(row.solver, row.reason) for row in found.rows if row.reason]
-    if not data:
-        notes.append(("gradient", "the problem has no parameters, so there is none"))
-    for row in found.solved:
-        if row.report is not None and row.report.verdict != "differentiable":
-            notes.append((row.solver, f"{row.report.verdict}. {row.report.advice}"))
-    print_notes(notes)
+    missing = "" if data else "the problem has no parameters, so there is none"
+    print_notes([*found.notes, *([("gradient", missing)] if missing else [])])
 
 
 def _record(problem: ProblemFile, found: Comparison, options: argparse.Namespace) -> dict[str, Any]:

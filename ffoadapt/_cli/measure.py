@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from .._exceptions import FFOAdaptError, OptionError, UnsupportedProblemError
 from .._layer import Layer, LayerResult
 from .._oracle.report import GradientReport
+from .._registry import registry
+from .._solution import Status
 from .console import silenced
 from .problem_file import ProblemFile
 
@@ -27,6 +29,9 @@ Floats = NDArray[np.float64]
 
 ENOUGH = 10.0
 """Seconds after which a solver is not run again, whatever the number of runs asked for."""
+
+EXACT = 1e-12
+"""A residual below this counts as this: among such solvers the reference goes by name."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,23 @@ class Comparison:
         """The rows with numbers."""
         return [row for row in self.rows if row.solved]
 
+    @property
+    def others(self) -> list[Row]:
+        """The solved rows whose gradient is compared with that of the reference."""
+        return [row for row in self.solved if row.solver != self.reference]
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """(solvers, what there is to say of them): why not solved, how far to trust a gradient."""
+        said: dict[str, list[str]] = {}
+        for row in self.rows:
+            text = row.reason
+            if row.report is not None and row.report.verdict != "differentiable":
+                text = f"{row.report.verdict.replace('_', ' ')}. {row.report.advice}"
+            if text:
+                said.setdefault(text, []).append(row.solver)
+        return [(", ".join(names), text) for text, names in said.items()]
+
 
 def compare_solvers(
     problem: ProblemFile,
@@ -135,24 +157,27 @@ def _row(
     runs: int,
     options: Mapping[str, Any],
 ) -> Row:
+    lacking = problem.structure.kinds - registry.specs("solver")[name].cones
+    if lacking:
+        return Row(name, "unsupported", reason=f"it lacks the cones {', '.join(sorted(lacking))}")
     try:
         layer = Layer(problem.program, solver=name, solver_options=options, on_failure="nan")
         result = layer.solve(*problem.values)
-        if not result.status.solved:
-            return Row(name, result.status.value, reason=_why(result))
+        status, report = _status(result), _report(result)
+        if not status.solved:
+            return Row(name, status.value, reason=str(result.info.get("message", "")))
         gradient = _gradient(problem, result, cotangents)
         raw = Layer(
             problem.program, solver=name, solver_options=options, on_failure="nan", polish=False
         ).solve(*problem.values)
         forward, backward = _times(layer, problem, cotangents, runs)
-        report = result.report()
         return Row(
             name,
-            result.status.value,
+            status.value,
             solved=True,
             objective=result.objective,
             residual=report.kkt_residual,
-            raw_residual=raw.report().kkt_residual,
+            raw_residual=_report(raw).kkt_residual,
             report=report,
             forward=median(forward),
             backward=median(backward) if gradient else None,
@@ -167,9 +192,16 @@ def _row(
         return Row(name, "error", reason=f"{type(error).__name__}: {error}")
 
 
-def _why(result: LayerResult) -> str:
-    info = {k: v for k, v in result.info.items() if k not in ("solver", "exception")}
-    return str(info.pop("message", None) or ", ".join(f"{k} {v}" for k, v in info.items()))
+def _status(result: LayerResult) -> Status:
+    """Of a result without batch axes, as all are here."""
+    assert isinstance(result.status, Status)
+    return result.status
+
+
+def _report(result: LayerResult) -> GradientReport:
+    report = result.report()
+    assert isinstance(report, GradientReport)
+    return report
 
 
 def _gradient(
@@ -200,7 +232,9 @@ def _times(
 
 def _reference(solved: Sequence[Row], wanted: str | None) -> Row | None:
     if wanted is None:
-        return min(solved, key=lambda row: (row.residual or 0.0, row.solver), default=None)
+        return min(
+            solved, key=lambda row: (max(row.residual or 0.0, EXACT), row.solver), default=None
+        )
     found = next((row for row in solved if row.solver == wanted), None)
     if found is None:
         names = ", ".join(row.solver for row in solved) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import platform
 from collections.abc import Sequence
 from html import escape
@@ -22,6 +23,10 @@ __all__ = ["write_page"]
 NO_PLOTS = "matplotlib is not installed, so the page has no plots: pip install matplotlib"
 
 
+_KINDS = {"optimal": "good", "optimal_inaccurate": "fair", "unsupported": "none"}
+"""How a status is coloured; other ones are poor."""
+
+
 def write_page(path: Path, problem: ProblemFile, found: Comparison, *, seed: int) -> str:
     """Write the page; return a note on what it lacks, or an empty string."""
     try:
@@ -36,11 +41,10 @@ def write_page(path: Path, problem: ProblemFile, found: Comparison, *, seed: int
     ]
     body = [
         f"<header><h1>{escape(problem.path.name)}</h1>{_facts(problem, found)}</header>",
-        f"<section>{_solver_table(found)}{_reasons(found)}</section>",
+        f"<section>{_solver_table(found)}{_notes(found)}</section>",
         f'<div class="plots">{"".join(figures)}</div>' if figures else "",
         f'<p class="note">{escape(note)}</p>' if note else "",
         _gradient_table(problem, found),
-        _verdicts(found),
         _footer(seed),
     ]
     title = f"{escape(problem.path.name)}: solvers compared"
@@ -75,7 +79,8 @@ def _table(header: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> 
         + "</tr>"
         for row in rows
     )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
 
 
 def _solver_table(found: Comparison) -> str:
@@ -93,15 +98,14 @@ def _solver_table(found: Comparison) -> str:
 
 
 def _solver_row(row: Row, reference: str | None) -> list[str]:
-    kind = "good" if row.status == "optimal" else "fair" if row.solved else "poor"
-    difference = number(row.worst)
+    kind = _KINDS.get(row.status, "poor")
     return [
         f"<b>{escape(row.solver)}</b>",
         f'<span class="status {kind}">{escape(row.status.replace("_", " "))}</span>',
         "-" if row.objective is None else f"{row.objective:.8g}",
         number(row.residual),
         number(row.raw_residual),
-        "reference" if row.solver == reference else difference,
+        "reference" if row.solver == reference else number(row.worst),
         seconds(row.forward),
         seconds(row.backward),
     ]
@@ -111,39 +115,33 @@ def _listed(items: Sequence[tuple[str, str]]) -> str:
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items)
 
 
-def _reasons(found: Comparison) -> str:
-    items = [(row.solver, row.reason) for row in found.rows if row.reason]
-    return f"<dl>{_listed(items)}</dl>" if items else ""
+def _notes(found: Comparison) -> str:
+    items = "".join(f"<dt>{escape(who)}</dt><dd>{escape(what)}</dd>" for who, what in found.notes)
+    return f"<dl>{items}</dl>" if items else ""
 
 
 def _gradient_table(problem: ProblemFile, found: Comparison) -> str:
     data = [name for name, _ in problem.program.parameters]
-    others = [row for row in found.solved if row.solver != found.reference]
     if not data:
         return '<p class="note">The problem has no parameters, so there is no gradient.</p>'
-    if not others:
+    if not found.others:
         return ""
-    header = [("word", "datum"), *(("figure", escape(row.solver)) for row in others)]
+    header = [("word", "datum"), *(("figure", escape(row.solver)) for row in found.others)]
     rows = [
-        [f"<b>{escape(name)}</b>", *(number(row.differences[name]) for row in others)]
+        [f"<b>{escape(name)}</b>", *(_shaded(row.differences[name]) for row in found.others)]
         for name in data
     ]
     return (
-        f"<section><h2>Gradients, as they differ from that of {escape(str(found.reference))}</h2>"
+        f"<section><h2>Gradients, relative to that of {escape(str(found.reference))}</h2>"
         f"{_table(header, rows)}</section>"
     )
 
 
-def _verdicts(found: Comparison) -> str:
-    said: dict[str, list[str]] = {}
-    for row in found.solved:
-        if row.report is not None:
-            text = f"{row.report.verdict.replace('_', ' ')}. {row.report.advice}"
-            said.setdefault(text, []).append(row.solver)
-    if not said:
-        return ""
-    items = [(", ".join(names), text) for text, names in said.items()]
-    return f"<section><h2>May the gradient be trusted?</h2><dl>{_listed(items)}</dl></section>"
+def _shaded(difference: float) -> str:
+    """The darker, the further away: nothing at 1e-12, full at 1."""
+    depth = min(max(1.0 + math.log10(max(difference, 1e-12)) / 12.0, 0.0), 1.0)
+    colour = f"rgba(224, 102, 43, {0.7 * depth:.2f})"
+    return f'<span class="shade" style="background: {colour}">{number(difference)}</span>'
 
 
 def _footer(seed: int) -> str:
@@ -157,9 +155,9 @@ def _footer(seed: int) -> str:
 
 READING = (
     "Residuals are the largest violation of the optimality conditions, relative to the size of the "
-    "data. The gradient is that of &lt;v, solution&gt; for one random v (seed {seed}); a difference "
-    "is |g &minus; g<sub>ref</sub>| / |g<sub>ref</sub>|, the reference being the solver with the "
-    "smallest residual unless another was asked for. Times are medians of whole calls of a layer: "
+    "data. The gradient is that of &lt;v, solution&gt; for one random v (seed {seed}); differences "
+    "are |g &minus; g<sub>ref</sub>| / |g<sub>ref</sub>|, and the reference is the solver with the "
+    "smallest residual (1e-12 is as good as 0), or the one that was asked for. Times are medians of whole calls of a layer: "
     "checks, solve and polishing forward; factorization and gradients of all data backward."
 )
 
@@ -200,10 +198,11 @@ th { padding: 4px 10px 8px; color: var(--soft); font-size: 13px; font-weight: 50
   vertical-align: bottom; }
 td { padding: 7px 10px; border-top: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { padding-left: 0; }
-th:last-child, td:last-child { padding-right: 0; }
 .word { text-align: left; } .figure { text-align: right; }
 .status { font-weight: 600; } .good { color: var(--good); } .fair { color: var(--fair); }
 .poor { color: var(--poor); }
+.none { color: var(--soft); }
+.shade { padding: 2px 8px; border-radius: 4px; margin: 0 -8px; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr));
   gap: 20px; margin-bottom: 20px; }
 .plots figure { margin: 0; }

@@ -24,7 +24,7 @@ INK = "#010203"
 FLOOR = 1e-17
 """Where a residual or difference of zero is drawn."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -64,17 +64,13 @@ def draw_plots(found: Comparison) -> list[tuple[str, str, str]]:
                 _svg("accuracy", _accuracy(rows)),
             ),
         ]
-        others = [row for row in rows if row.solver != found.reference and row.differences]
-        if others:
-            caption = f"Relative difference to the gradient of {found.reference}, by datum."
-            plots.append(("Gradients", caption, _svg("gradients", _gradients(others))))
     return plots
 
 
-def _axes(rows: int, width: float = 5.4) -> tuple[Any, Any]:
+def _axes(rows: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 1.25 + 0.34 * rows), layout="constrained")
+    figure = Figure(figsize=(5.4, 1.25 + 0.34 * rows), layout="constrained")
     return figure, figure.add_subplot()
 
 
@@ -99,6 +95,7 @@ def _times(rows: Sequence[Row]) -> Any:
     axes.scatter(forward, places, s=46, color=FORWARD, label="forward", zorder=2)
     axes.scatter(backward, places, s=46, color=BACKWARD, label="backward", zorder=2)
     axes.set_xlabel("milliseconds")
+    _plain_ticks(axes, np.nanmax([*forward, *backward]) / np.nanmin([*forward, *backward]))
     _legend(axes)
     return figure
 
@@ -117,31 +114,17 @@ def _accuracy(rows: Sequence[Row]) -> Any:
     return figure
 
 
+def _plain_ticks(axes: Any, ratio: float) -> None:
+    """0.1, 1, 10 instead of powers of ten, and 2 and 5 between them where there is room."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 300 else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _legend(axes: Any) -> None:
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.2)
-
-
-def _gradients(rows: Sequence[Row]) -> Any:
-    data = list(rows[0].differences)[:24]
-    values = np.array([[row.differences[name] for name in data] for row in rows])
-    exponents = np.log10(np.maximum(values, FLOOR))
-    figure, axes = _axes(len(rows), width=max(5.4, 1.6 + 0.8 * len(data)))
-    # Darker is further away; half transparent, so that the page's background carries it.
-    colours = [
-        [(0.88, 0.40, 0.17, 0.05 + 0.75 * min(max((e + 12) / 12, 0), 1)) for e in line]
-        for line in exponents
-    ]
-    axes.imshow(colours, aspect="auto")
-    for (i, k), value in np.ndenumerate(values):
-        text = "0" if value == 0.0 else f"{value:.0e}"
-        axes.text(k, i, text, ha="center", va="center", fontsize=9)
-    axes.set_xticks(np.arange(len(data)), data)
-    axes.set_yticks(np.arange(len(rows)), [row.solver for row in rows])
-    axes.tick_params(length=0)
-    axes.xaxis.tick_top()
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure
 
 
 def _svg(name: str, figure: Any) -> str:

@@ -115,15 +115,19 @@ def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     reach = b * b / squares
     if not np.isfinite(reach).all():
         reach = np.where(np.isfinite(reach), reach, 0.0)
-    primal = np.maximum(_largest(x), np.sqrt(_largest(reach)))
-    gradient = np.maximum(_largest(batch.q), np.sqrt(_largest(z * z * squares)))
+    reach, steepness = np.sqrt(_largest(reach)), _largest(batch.q)
+    primal = np.maximum(_largest(x), reach)
+    gradient = np.maximum(steepness, np.sqrt(_largest(z * z * squares)))
     curvature = _largest(_diagonal(batch))  # the largest entry of a semidefinite matrix
     curved = curvature > 0.0
     length = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curved)
     gradient = np.maximum(gradient, curvature * primal)
     primal = np.maximum(primal, length)
-    primal[primal == 0.0] = 1.0
-    gradient[gradient == 0.0] = 1.0
+    # Data without a length (or a gradient) of their own: x (or z) is 0 up to the solver's noise,
+    # or anything at all.
+    nowhere = (reach == 0.0) & ((steepness == 0.0) | ~curved)
+    primal = np.maximum(primal, nowhere)
+    gradient = np.maximum(gradient, (steepness == 0.0) & (~curved | (reach == 0.0)))
     return Scales(squares, primal, gradient)
 
 

@@ -92,12 +92,11 @@ def examine(
     )
 
     w, zeta, moves = w[1:], zeta[1:], moves[1:]
-    # With random signs a and c, diag(c) M diag(a) is M with its entries changed by 100 %.
-    a, c = _signs(n, 2), _signs(m, 3)
-    v_x = ROUNDING * (
-        a * batch.multiply("P", a[::-1] * w) + a * batch.multiply("A", c * zeta, transpose=True)
-    )
-    v_z = ROUNDING * (c * batch.multiply("A", a * w) + np.abs(v_z))
+    # With random signs a, b and c, diag(a) M diag(b) is M with its entries changed by 100 %.
+    a, b, c = _signs(n, 2), _signs(n, 3), _signs(m, 4)
+    v_x = ROUNDING * a * batch.multiply("P", b * w)
+    v_x = v_x + ROUNDING * b * batch.multiply("A", c * zeta, transpose=True)
+    v_z = ROUNDING * (c * batch.multiply("A", b * w) + np.abs(v_z))
     if not structure.polyhedral:
         v_z = v_z + (ROUNDING + uncertain) * c * moves
     error, zeta_error = _solve(factor, v_x, v_z)
@@ -120,12 +119,12 @@ def _shift(structure: Structure, p: Floats, step: Floats, margin: float) -> tupl
     """The share of the margin that the step takes: of all rows, and of the curved ones."""
     rows, curved = _kinds(structure)
     size, step_rows = np.abs(p[:, rows]), step[:, rows]
-    share = np.divide(step_rows, size, out=(step_rows > 0.0) * np.inf, where=size > 0.0)
+    share = np.divide(step_rows, size, out=np.where(step_rows > 0.0, np.inf, 0.0), where=size > 0.0)
     shift = _largest(share)
     if structure.polyhedral:
         return shift, 0.0
     bent = _largest(step[:, curved])
-    bent = bent / margin if margin > 0.0 else np.inf * bent
+    bent = bent / margin if margin > 0.0 else (np.inf if bent > 0.0 else 0.0)
     return max(shift, bent), bent
 
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas, eigh, lapack
+from scipy.linalg import eigh
 
+from .lapack import cholesky, solve_factor, solve_rows
 from .rows import ElementRows
 
 __all__ = ["DenseFactor", "GhostSolve"]
@@ -57,7 +58,7 @@ class DenseFactor:
         Rank deficiency: dependent active rows, and directions in which x is not determined.
     """
 
-    def __init__(self, P: Floats, A: Floats, rows: ElementRows, cholesky: Floats | None) -> None:
+    def __init__(self, P: Floats, A: Floats, rows: ElementRows, shared: Floats | None) -> None:
         self.rows, self.A = rows, A
         self.C = C = _constraint_rows(A, rows)
         self.H = H = _hessian(P, A, rows)
@@ -66,20 +67,20 @@ class DenseFactor:
         self.dependent = self.free = 0
         self._penalty: Floats | None = None
         self._spectral: _Spectral | None = None
-        L = cholesky if H is P else factor(H)
-        if L is None and self.active:
+        U = factor(H) if shared is None else shared
+        if U is None and self.active:
             self._penalty = _penalties(H, C)
-            L = factor(H + (C.T * self._penalty) @ C)
-        schur = None
-        if L is not None:
-            self.L = L
-            if self.active:
-                self.Y = blas.dtrsm(1.0, L, C.T, lower=1)
-                schur = factor(blas.dsyrk(1.0, self.Y, trans=1, lower=1), lower_only=True)
-                self.S = schur
-        if L is None or (self.active and schur is None):
+            U = factor(H + (C.T * self._penalty) @ C)
+        S = None
+        if U is not None:
+            self._Y = Y = C.copy()  # the rows U'^-1 c of H^-1 = U^-1 U'^-1
+            solve_rows(U, Y)
+            S = factor(Y @ Y.T)
+        if U is None or S is None:
             self._spectral = _Spectral(H, C)
             self.dependent, self.free = self._spectral.deficiency
+        else:
+            self._U, self._S = U, S
 
     def solve(self, v_x: Floats, v_z: Floats) -> GhostSolve:
         """w and zeta for cotangents v_x (n, K) and v_z (m, K)."""
@@ -103,13 +104,18 @@ class DenseFactor:
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         if self._spectral is not None:
             return self._spectral.solve(top, bottom)
-        if not self.active:
-            return lapack.dpotrs(self.L, top, lower=1)[0], bottom
         if self._penalty is not None:
             top = top + self.C.T @ (self._penalty[:, None] * bottom)
-        t = blas.dtrsm(1.0, self.L, top, lower=1)
-        mu = lapack.dpotrs(self.S, self.Y.T @ t - bottom, lower=1)[0]
-        w = blas.dtrsm(1.0, self.L, t - self.Y @ mu, lower=1, trans_a=1)
+        w = np.array(top, order="C")
+        solve_factor(self._U, w, transposed=True)
+        if not self.active:
+            mu = bottom
+        else:
+            mu = self._Y @ w - bottom
+            solve_factor(self._S, mu, transposed=True)
+            solve_factor(self._S, mu, transposed=False)
+            w -= self._Y.T @ mu
+        solve_factor(self._U, w, transposed=False)
         return w, mu
 
     def _residual(
@@ -128,16 +134,15 @@ class DenseFactor:
         return r, g, np.sqrt(np.minimum(both, np.maximum(upper, lower)))
 
 
-def factor(matrix: Floats, lower_only: bool = False) -> Floats | None:
-    """Lower Cholesky factor, or None where a pivot shows the matrix to be (nearly) singular."""
-    if matrix.shape[0] == 0:
-        return matrix
-    symmetric = matrix if lower_only else matrix.T  # F-ordered view of a C-ordered matrix
+def factor(matrix: Floats) -> Floats | None:
+    """The Cholesky factor as `lapack` uses it, or None where a pivot shows a lost rank."""
+    U = np.array(matrix, order="C")
+    if not U.shape[0]:
+        return U
     diagonal = matrix.diagonal()
-    L, info = lapack.dpotrf(symmetric, lower=1, clean=1)
-    if info != 0 or not (L.diagonal() ** 2 > RANK * diagonal).all():
+    if not cholesky(U) or not (U.diagonal() ** 2 > RANK * diagonal).all():
         return None
-    return L
+    return U
 
 
 def _hessian(P: Floats, A: Floats, rows: ElementRows) -> Floats:

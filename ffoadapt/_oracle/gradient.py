@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _threads
 from .._program import Pattern, ProgramBatch
 from .._solution import Points
 from .active_set import GhostBatch, Scales, linearize, scales
@@ -29,6 +30,9 @@ from .sparse import SparseFactor
 __all__ = ["Adjoint", "Oracle"]
 
 Floats = NDArray[np.float64]
+
+PARALLEL = 40
+"""From this many variables on, threads gain more than they cost."""
 
 
 class Adjoint(Mapping[str, Floats]):
@@ -70,12 +74,13 @@ class Adjoint(Mapping[str, Floats]):
 class Oracle:
     """Derivatives at the points of a batch. Factorizes at first use, once; safe to share.
 
+    ``threads`` lets elements of some size be factorized in parallel.
     Elements whose status is not solved get zero gradient: their points are NaN and nothing flows.
     """
 
-    def __init__(self, batch: ProgramBatch, points: Points) -> None:
-        self.batch = batch
-        self.solved = np.array([status.solved for status in points.status])
+    def __init__(self, batch: ProgramBatch, points: Points, threads: bool = True) -> None:
+        self.batch, self.threads = batch, threads
+        self.solved = np.array([status.solved for status in points.status], dtype=bool)
         if not self.solved.all():
             keep = self.solved[:, None]
             x, s, z = (np.where(keep, v, 0.0) for v in (points.x, points.s, points.z))
@@ -159,10 +164,18 @@ class Oracle:
         else:
             w, zeta = np.zeros(columns_x.shape), np.zeros(columns_z.shape)
             one_by_one = self.solved
-        for i in np.flatnonzero(one_by_one).tolist():
-            found = self._factor(i).solve(columns_x[i], columns_z[i])
-            w[i], zeta[i] = found.w, found.zeta
-            self._residuals[i] = found.residual.max(initial=0.0)
+        left = np.flatnonzero(one_by_one).tolist()
+
+        def solve(part: slice) -> None:
+            for i in left[part]:
+                found = self._factor(i).solve(columns_x[i], columns_z[i])
+                w[i], zeta[i] = found.w, found.zeta
+                self._residuals[i] = found.residual.max(initial=0.0)
+
+        if left:
+            _ = self.ghost  # made once, before the threads ask for it
+            parallel = self.threads and self.batch.structure.n >= PARALLEL
+            _threads.run(solve, len(left), None if parallel else 1)
         self._solves += 1
         return _from_columns(w, lead), _from_columns(zeta, lead)
 
@@ -194,15 +207,17 @@ class Oracle:
             batch, rows = self.batch, ElementRows(self.ghost, i)
             P, A = batch.matrix("P", i), batch.matrix("A", i)
             if batch.structure.dense:
-                shared = self._shared_cholesky if batch.P.shape[0] == 1 else factor(P)
-                found = DenseFactor(P, A, rows, shared)
+                found = DenseFactor(P, A, rows, self._shared_factor)
             else:
                 found = SparseFactor(P, A, rows)
             self._factors[i] = found
         return found
 
     @cached_property
-    def _shared_cholesky(self) -> Floats | None:
+    def _shared_factor(self) -> Floats | None:
+        """The factor of P where the batch shares one that needs no curvature added."""
+        if self.batch.P.shape[0] > 1 or self.ghost.blocks:
+            return None
         return factor(self.batch.P[0])
 
 

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 ACCURATE = 1e-13
 """A relative KKT residual below this is not worth another step."""
 
-ENOUGH = 1e-9
+ENOUGH = 1e-11
 """Polyhedral points below this stay as they are: their gradient hardly depends on the point."""
 
 ROUNDS = 5

@@ -21,7 +21,7 @@ __all__ = ["check_gradient", "check_gradient_closed_form"]
 
 Floats = NDArray[np.float64]
 
-STEP = 1e-4
+STEP = 1e-3
 
 
 def check_gradient(
@@ -29,7 +29,7 @@ def check_gradient(
 ) -> None:
     """The gradient of a datum, along a random direction, is the difference of two solves.
 
-    Cotangents on x and on the dual at once; central differences with a step of 1e-4.
+    Cotangents on x and on the dual at once; central differences with a step of 1e-3.
     """
     if problem.data.get(datum) is None or np.size(problem.data[datum]) == 0:
         raise CheckSkipped(f"the problem has no {datum}")

@@ -28,7 +28,7 @@ class SolverSuite:
         Options for every solve.
     tolerance
         How far, relative to their size, points may be from optimal. A solver with the common
-        option ``tolerance`` is asked for a thousandth of it.
+        option ``tolerance`` is asked for a hundredth of it.
     waive
         Reasons by the name of a check, of a problem, or "check-problem": not run, shown as
         skipped.

@@ -51,7 +51,7 @@ class CheckSettings:
         Options for every solve.
     tolerance
         Points may violate the optimality conditions by this, relative to their size. A solver that
-        has the common option ``tolerance`` is asked for a thousandth of it.
+        has the common option ``tolerance`` is asked for a hundredth of it.
     seed
         Draws the numbers of the problems and of the directions of derivatives.
     """
@@ -67,7 +67,7 @@ class CheckSettings:
         if own is not None and "tolerance" not in options:
             targets = (own,) if isinstance(own, str) else own
             if not any(target in self.solver_options for target in targets):
-                options = {"tolerance": 1e-3 * self.tolerance, **options}
+                options = {"tolerance": 1e-2 * self.tolerance, **options}
         return options
 
     def rng(self, *salt: int) -> np.random.Generator:

@@ -17,8 +17,8 @@ class TestPIQP(SolverSuite):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", ["dense", "sparse", "linear"])
 def test_random_programs(kind: str, seed: int) -> None:
-    # Made from its solution. Rows: equal; at u; at u, no l; at l; at l, no u; between; below u, no l;
-    # free. A linear program has as many active rows as variables.
+    # Made from its solution. Rows: equal; at u; at u, no l; at l; at l, no u; between; below u, no
+    # l; free. A linear program has as many active rows as variables.
     role = np.array([*"eeeuuuUUUlllLLLbbbbbbooooooffffff"])
     equal, above, below = (np.isin(role, [*letters]) for letters in ("e", "uU", "lL"))
     rng, m, n = np.random.default_rng(seed), role.size, 15 if kind == "linear" else 30

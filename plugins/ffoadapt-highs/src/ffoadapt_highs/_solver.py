@@ -40,24 +40,22 @@ class HighsSolver(Solver):
         return [name for name in dir(highspy.HighsOptions) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
-        highs, A, P = highspy.Highs(), program.A, sparse.tril(program.P, format="csc")
+        highs, A, (m, n) = highspy.Highs(), program.A, program.A.shape
         for name, value in options.items():
             if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
                 raise ValueError(f"HiGHS does not accept {name}={value!r}")
+        P, x = sparse.tril(program.P, format="csc"), np.zeros(n)
         weight = options["qp_regularization_value"] if P.nnz else 0.0
-        x = np.zeros(n := program.q.size)
         for _ in range(10):
             highs.passModel(
-                *(n, A.shape[0], A.nnz, P.nnz, 1, 1, 1, 0.0),  # by columns, triangular, minimize
+                *(n, m, A.nnz, P.nnz, 1, 1, 1, 0.0),  # by columns, triangular, minimize
                 *(program.q - weight * x, np.full(n, -np.inf), np.full(n, np.inf)),
                 *(program.l, program.u, A.indptr, A.indices, A.data),
                 *(P.indptr, P.indices, P.data, np.zeros(n, np.int32)),
             )
             highs.run()
-            last, x, name = x, np.array(highs.getSolution().col_value), highs.getModelStatus().name
+            found, last, name = highs.getSolution(), x, highs.getModelStatus().name
+            x, y = np.array(found.col_value), -np.array(found.row_dual)
             if name != "kOptimal" or weight * np.abs(x - last).max() <= 1e-10:
-                break
-        else:
-            name = "not settled"
-        y, status = -np.array(highs.getSolution().row_dual), _STATUS.get(name, Status.ERROR)
-        return Solution(x, y, None, status, {"status": name})
+                return Solution(x, y, None, _STATUS.get(name, Status.ERROR), {"status": name})
+        return Solution(status=Status.ERROR, info={"message": "its proximal steps do not settle"})

@@ -1,6 +1,10 @@
 """Registers JAX; imports it only at first use."""
 
+from typing import Any
+
 from ffoadapt import FrameworkSpec, hookimpl
+
+__all__ = ["CvxpyLayer"]
 
 
 @hookimpl
@@ -15,3 +19,11 @@ def ffoadapt_register_frameworks() -> list[FrameworkSpec]:
             mixes_with=("numpy",),
         )
     ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CvxpyLayer":
+        from ._module import CvxpyLayer
+
+        return CvxpyLayer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

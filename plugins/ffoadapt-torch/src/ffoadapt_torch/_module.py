@@ -1,9 +1,14 @@
-"""`CvxpyLayer`: an `ffoadapt.Layer` as a torch module, with cvxpylayers' call."""
+"""`CvxpyLayer`: an `ffoadapt.Layer` as a torch module that takes the place of cvxpylayers'."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import ffoadapt
 import torch
+
+from ._cvxpylayers import CvxpyLayers
 
 __all__ = ["CvxpyLayer"]
 
@@ -14,15 +19,89 @@ class CvxpyLayer(torch.nn.Module):
     Parameters
     ----------
     problem, parameters, variables
+        As in `ffoadapt.Layer`: a DPP problem, all its parameters in the order of the call, and the
+        variables or dual variables to return.
+    solver
+        A name in any case (``"SCS"``, ``cp.CLARABEL``), an `ffoadapt.Solver`, or None for the
+        fastest installed. ``"DIFFCP"`` means None: every solver is differentiated the same way.
+    gp
+        The problem is a geometric program; solved in logarithms, returned as it is stated.
+    verbose
+        Let the solver print.
+    canon_backend
+        Without effect.
+    solver_args
+        Options for every call, in the solver's own words, in ffoadapt's (``tolerance``, ...) or in
+        diffcp's (``eps``, ``max_iters``, ``solve_method``, ``abstol``, ...).
+    custom_method
+        Of cvxpylayers 0.1; not supported (`ffoadapt.OptionError`): write an `ffoadapt.Solver`.
+    solver_options, executor, on_failure, warm_start, polish
         As in `ffoadapt.Layer`.
-    settings
-        Its keyword arguments (solver, solver_options, executor, on_failure, warm_start).
+
+    Notes
+    -----
+    Unlike cvxpylayers, outputs have the dtype of the inputs, several batch axes may lead, and
+    gradients of dual variables, several calls in one graph and ``torch.func`` work. The module has
+    no state: of a checkpoint made with cvxpylayers' layer, its buffers are skipped.
     """
 
-    def __init__(self, problem: Any, parameters: Any, variables: Any, **settings: Any) -> None:
+    def __init__(
+        self,
+        problem: Any,
+        parameters: Sequence[Any],
+        variables: Sequence[Any],
+        solver: str | ffoadapt.Solver | type[ffoadapt.Solver] | None = None,
+        gp: bool = False,
+        verbose: bool = False,
+        canon_backend: str | None = None,
+        solver_args: Mapping[str, Any] | None = None,
+        *,
+        custom_method: Any = None,
+        solver_options: Mapping[str, Any] | None = None,
+        executor: str | ffoadapt.Executor = "auto",
+        on_failure: Literal["raise", "nan"] = "raise",
+        warm_start: bool = False,
+        polish: bool | Literal["auto"] = "auto",
+    ) -> None:
         super().__init__()
-        self.layer = ffoadapt.Layer(problem, parameters, variables, **settings)
+        self._layers = CvxpyLayers(
+            problem,
+            parameters,
+            variables,
+            solver=solver,
+            gp=gp,
+            verbose=verbose,
+            solver_args=solver_args,
+            solver_options=solver_options,
+            custom_method=custom_method,
+            settings={
+                "executor": executor,
+                "on_failure": on_failure,
+                "warm_start": warm_start,
+                "polish": polish,
+            },
+        )
 
-    def forward(self, *values: Any, solver_args: dict[str, Any] | None = None) -> Any:
-        """The variables, in a tuple; ``solver_args`` are solver options for this call."""
-        return self.layer(*values, solver_options=solver_args)
+    @property
+    def layer(self) -> ffoadapt.Layer:
+        """The layer itself (of a geometric program: that in logarithms)."""
+        return self._layers.layer
+
+    def forward(
+        self,
+        *params: torch.Tensor,
+        solver_args: Mapping[str, Any] | None = None,
+        warm_start: bool | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """The variables, in a tuple.
+
+        ``solver_args`` and ``warm_start`` hold for this call, over those of the constructor.
+        """
+        return self._layers(params, torch.log, torch.exp, solver_args, warm_start)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for buffer in ("P", "q", "A"):  # of cvxpylayers' layer: follow from the problem
+            state_dict.pop(prefix + buffer, None)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,218 @@
+"""cvxpylayers' words in ffoadapt's: solver names, solver arguments, geometric programs.
+
+ffoadapt-torch and ffoadapt-jax each hold this file, byte for byte (a test compares them), because
+plugins do not import each other. It knows no framework; cvxpy is imported for ``gp=True`` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ffoadapt import Layer, OptionError, ParameterError, UnsupportedProblemError
+
+__all__ = ["CvxpyLayers"]
+
+_OWN_METHOD = ("diffcp",)
+"""cvxpylayers' names for a way to differentiate; here every solver is differentiated the same."""
+
+_TOLERANCES = ("eps_abs", "eps_rel", "abstol", "reltol", "feastol")
+_RENAMED = {
+    "max_iter": "max_iterations",
+    "max_iters": "max_iterations",
+    "time_limit_secs": "time_limit",
+}
+_NO_EFFECT = ("n_jobs_backward", "n_jobs_forward")
+_EXACT_MODES = ("dense", "lsmr", "lsqr")
+_ONLY_SCS = frozenset({"acceleration_interval", "acceleration_lookback", "use_indirect"})
+_KEPT = 16
+
+
+class CvxpyLayers:
+    """The `ffoadapt.Layer` of a CvxpyLayer, and those for other solver arguments of single calls.
+
+    Parameters are those of ``CvxpyLayer``. Layers for the arguments of calls are kept, so that a
+    training loop which passes the same ``solver_args`` at every step keeps its sessions.
+    """
+
+    def __init__(
+        self,
+        problem: Any,
+        parameters: Sequence[Any],
+        variables: Sequence[Any],
+        *,
+        solver: Any,
+        gp: bool,
+        verbose: bool,
+        solver_args: Mapping[str, Any] | None,
+        solver_options: Mapping[str, Any] | None,
+        custom_method: Any,
+        settings: Mapping[str, Any],
+    ) -> None:
+        if custom_method is not None:
+            raise OptionError(
+                "custom_method is not supported: write the method as an ffoadapt.Solver (or a "
+                "function decorated with ffoadapt.box_solver) and pass it as solver="
+            )
+        self.takes: list[tuple[int, bool]] | None = None
+        self.exponentiated: list[bool] = []
+        if gp:
+            problem, parameters, variables = self._in_logs(problem, parameters, variables)
+        self.solver = "auto" if solver is None else solver
+        self.options = {**(solver_options or {}), **(solver_args or {})}
+        if verbose:
+            self.options["verbose"] = True
+        self.settings = dict(settings)
+        self.layer = self._layer(problem, parameters, variables, self.options, self.settings)
+        self._others: dict[Any, Layer] = {}
+
+    def __call__(
+        self,
+        values: Sequence[Any],
+        log: Callable[[Any], Any],
+        exp: Callable[[Any], Any],
+        solver_args: Mapping[str, Any] | None,
+        warm_start: bool | None,
+    ) -> tuple[Any, ...]:
+        """The variables at these values; ``log`` and ``exp`` are the framework's."""
+        if self.takes is not None:
+            count = 1 + max((k for k, _ in self.takes), default=-1)
+            if len(values) != count:
+                raise ParameterError(f"the layer takes {count} parameters, got {len(values)}")
+            values = [log(values[k]) if logged else values[k] for k, logged in self.takes]
+        outputs = self.at(solver_args, warm_start)(*values)
+        if self.takes is not None:
+            pairs = zip(outputs, self.exponentiated, strict=True)
+            outputs = tuple(exp(out) if on else out for out, on in pairs)
+        return tuple(outputs)
+
+    def at(self, solver_args: Mapping[str, Any] | None, warm_start: bool | None) -> Layer:
+        """The layer for the arguments of one call."""
+        settings = self.settings
+        if warm_start is not None and bool(warm_start) != settings["warm_start"]:
+            settings = {**settings, "warm_start": bool(warm_start)}
+        elif not solver_args:
+            return self.layer
+        try:
+            key = (tuple(sorted((solver_args or {}).items())), settings["warm_start"])
+            found = self._others.get(key)
+        except TypeError:  # an argument that has no hash
+            key, found = None, None
+        if found is None:
+            options = {**self.options, **(solver_args or {})}
+            found = self._layer(self.layer.program, (), (), options, settings)
+            if key is not None:
+                if len(self._others) >= _KEPT:
+                    self._others.clear()
+                self._others[key] = found
+        return found
+
+    def _layer(
+        self,
+        problem: Any,
+        parameters: Sequence[Any],
+        variables: Sequence[Any],
+        options: Mapping[str, Any],
+        settings: Mapping[str, Any],
+    ) -> Layer:
+        """The layer with these options: in the solver's own words, else in diffcp's."""
+        solver, rest, settings = _arguments(self.solver, options, settings)
+        try:
+            return Layer(
+                problem, parameters, variables, solver=solver, solver_options=rest, **settings
+            )
+        except OptionError as error:
+            common = _common(rest)
+            if common == rest:
+                raise _explained(error, rest) from error
+            rest, refused = common, error
+        try:
+            return Layer(
+                problem, parameters, variables, solver=solver, solver_options=rest, **settings
+            )
+        except OptionError as error:
+            raise _explained(error, rest) from refused
+
+    def _in_logs(
+        self, problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
+    ) -> tuple[Any, list[Any], list[Any]]:
+        """A geometric program as a convex one in the logarithms of variables and parameters."""
+        from cvxpy.reductions import Dgp2Dcp
+
+        if not problem.is_dgp(dpp=True):
+            raise UnsupportedProblemError(
+                "gp=True, but the problem is not a geometric program that keeps its form whatever "
+                "the parameters are (problem.is_dgp(dpp=True) is False)"
+            )
+        given, present = list(parameters), problem.parameters()
+        if {p.id for p in given} != {p.id for p in present} or len(given) != len(present):
+            raise ParameterError(
+                "the layer's parameters must be exactly those of the problem: got "
+                f"{[p.name() for p in given]}, expected {[p.name() for p in present]}"
+            )
+        reduction = Dgp2Dcp(problem)
+        convex, _ = reduction.apply(problem)
+        logs = {old.id: new.id for old, new in reduction.canon_methods._parameters.items()}
+        inside = {p.id: p for p in convex.parameters()}
+        # A parameter may enter by its logarithm, and as it is where it is an exponent.
+        self.takes, chosen = [], []
+        for k, parameter in enumerate(given):
+            for identity, logged in ((logs.get(parameter.id), True), (parameter.id, False)):
+                if identity in inside:
+                    self.takes.append((k, logged))
+                    chosen.append(inside[identity])
+        renamed = {old: new[0] for old, new in getattr(reduction, "var_id_map", {}).items()}
+        found = {v.id: v for v in convex.variables()}
+        wanted = [found.get(renamed.get(v.id, v.id)) for v in variables]
+        for variable, log_variable in zip(variables, wanted, strict=True):
+            if log_variable is None:
+                raise UnsupportedProblemError(
+                    f"{variable.name()!r} is not a variable of the geometric program; with gp=True "
+                    "a layer returns primal variables only"
+                )
+        self.exponentiated = [True] * len(wanted)
+        return convex, chosen, wanted
+
+
+def _arguments(
+    solver: Any, options: Mapping[str, Any], settings: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Solver, options and settings, without the arguments that are diffcp's alone."""
+    rest, settings = dict(options), dict(settings)
+    method = rest.pop("solve_method", None)
+    if method is not None:
+        solver = method
+    if isinstance(solver, str):
+        solver = solver.lower()
+        solver = "auto" if solver in _OWN_METHOD else solver
+    mode = rest.pop("mode", "lsqr")
+    if mode not in _EXACT_MODES:
+        raise OptionError(
+            f"mode={mode!r} is not supported; the modes {', '.join(_EXACT_MODES)} all mean the "
+            "exact derivative, which is what every solver gets here"
+        )
+    if rest.pop("derivative_kwargs", None):
+        raise OptionError("derivative_kwargs belong to diffcp's lpgd modes; leave them out")
+    for name in _NO_EFFECT:
+        rest.pop(name, None)
+    if "warm_start" in rest:
+        settings["warm_start"] = bool(rest.pop("warm_start"))
+    if "eps" in rest:
+        rest["tolerance"] = rest.pop("eps")
+    return solver, rest, settings
+
+
+def _common(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the names of SCS, ECOS and Clarabel in ffoadapt's common ones."""
+    tolerances = [options[name] for name in _TOLERANCES if name in options]
+    renamed = {_RENAMED.get(k, k): v for k, v in options.items() if k not in _TOLERANCES}
+    if tolerances:
+        renamed["tolerance"] = min([*tolerances, renamed.get("tolerance", tolerances[0])])
+    return renamed
+
+
+def _explained(error: OptionError, options: Mapping[str, Any]) -> OptionError:
+    only = sorted(_ONLY_SCS & set(options))
+    if only:
+        return OptionError(f"{error} ({', '.join(only)}: of SCS; leave out, or solver='scs')")
+    return OptionError(str(error))

@@ -1,0 +1,101 @@
+"""`CvxpyLayer`: an `ffoadapt.Layer` that takes the place of cvxpylayers' JAX layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import ffoadapt
+import jax
+import jax.numpy as jnp
+
+from ._cvxpylayers import CvxpyLayers
+
+__all__ = ["CvxpyLayer"]
+
+
+class CvxpyLayer:
+    """A cvxpy problem as a function of JAX arrays: parameters in, variables out.
+
+    Parameters
+    ----------
+    problem, parameters, variables
+        As in `ffoadapt.Layer`: a DPP problem, all its parameters in the order of the call, and the
+        variables or dual variables to return.
+    solver
+        A name in any case (``"SCS"``, ``cp.CLARABEL``), an `ffoadapt.Solver`, or None for the
+        fastest installed. ``"DIFFCP"`` means None: every solver is differentiated the same way.
+    gp
+        The problem is a geometric program; solved in logarithms, returned as it is stated.
+    verbose
+        Let the solver print.
+    canon_backend
+        Without effect.
+    solver_args
+        Options for every call, in the solver's own words, in ffoadapt's (``tolerance``, ...) or in
+        diffcp's (``eps``, ``max_iters``, ``solve_method``, ``abstol``, ...).
+    custom_method
+        Not supported (`ffoadapt.OptionError`): write an `ffoadapt.Solver`.
+    solver_options, executor, on_failure, warm_start, polish
+        As in `ffoadapt.Layer`.
+
+    Notes
+    -----
+    Unlike cvxpylayers, every solver works under jit, vmap and grad, several batch axes may lead,
+    and outputs have the dtype of the inputs.
+    """
+
+    def __init__(
+        self,
+        problem: Any,
+        parameters: Sequence[Any],
+        variables: Sequence[Any],
+        solver: str | ffoadapt.Solver | type[ffoadapt.Solver] | None = None,
+        gp: bool = False,
+        verbose: bool = False,
+        canon_backend: str | None = None,
+        solver_args: Mapping[str, Any] | None = None,
+        *,
+        custom_method: Any = None,
+        solver_options: Mapping[str, Any] | None = None,
+        executor: str | ffoadapt.Executor = "auto",
+        on_failure: Literal["raise", "nan"] = "raise",
+        warm_start: bool = False,
+        polish: bool | Literal["auto"] = "auto",
+    ) -> None:
+        self._layers = CvxpyLayers(
+            problem,
+            parameters,
+            variables,
+            solver=solver,
+            gp=gp,
+            verbose=verbose,
+            solver_args=solver_args,
+            solver_options=solver_options,
+            custom_method=custom_method,
+            settings={
+                "executor": executor,
+                "on_failure": on_failure,
+                "warm_start": warm_start,
+                "polish": polish,
+            },
+        )
+
+    @property
+    def layer(self) -> ffoadapt.Layer:
+        """The layer itself (of a geometric program: that in logarithms)."""
+        return self._layers.layer
+
+    def __call__(
+        self,
+        *params: jax.Array,
+        solver_args: Mapping[str, Any] | None = None,
+        warm_start: bool | None = None,
+    ) -> tuple[jax.Array, ...]:
+        """The variables, in a tuple.
+
+        ``solver_args`` and ``warm_start`` hold for this call, over those of the constructor.
+        """
+        return self._layers(params, jnp.log, jnp.exp, solver_args, warm_start)
+
+    forward = __call__
