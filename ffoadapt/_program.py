@@ -396,13 +396,12 @@ class ProgramBatch:
     def multiply(self, name: str, vectors: Floats, transpose: bool = False) -> Floats:
         """P or A (or the transpose) of each element times the (B, n or m) rows of ``vectors``.
 
-        Leading axes before the batch axis are allowed where the matrices are dense.
+        Leading axes before the batch axis are allowed. Every element is multiplied by itself, also
+        where they share a matrix: what an element gives must not depend on its neighbours.
         """
         values: Floats = getattr(self, name)
         pattern: Pattern | None = getattr(self.structure, name)
         if pattern is None:
-            if values.shape[0] == 1:
-                return vectors @ (values[0] if transpose else values[0].T)
             matrix = values.swapaxes(-1, -2) if transpose else values
             return (matrix @ vectors[..., None])[..., 0]
         if values.shape[0] == 1:

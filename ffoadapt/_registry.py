@@ -143,7 +143,7 @@ class Registry:
 
     def missing(self, spec: Spec) -> list[str]:
         """The modules that the record requires and that are not installed."""
-        return [m for m in spec.requires if importlib.util.find_spec(m) is None]
+        return [m for m in spec.requires if not _importable(m)]
 
     def ready(self, kind: str) -> dict[str, Any]:
         """The records of a kind whose requirements are installed."""
@@ -235,6 +235,13 @@ class Registry:
                 text += failure.reason
                 return text
         return text + f". If a plugin provides it: pip install ffoadapt-{name}"
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # the package around it is missing, or has no spec
+        return False
 
 
 def _agree(spec: SolverSpec, solver: Solver, source: Source) -> None:

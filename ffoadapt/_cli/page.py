@@ -157,8 +157,9 @@ READING = (
     "Residuals are the largest violation of the optimality conditions, relative to the size of the "
     "data. The gradient is that of &lt;v, solution&gt; for one random v (seed {seed}); differences "
     "are |g &minus; g<sub>ref</sub>| / |g<sub>ref</sub>|, and the reference is the solver with the "
-    "smallest residual (1e-12 is as good as 0), or the one that was asked for. Times are medians of whole calls of a layer: "
-    "checks, solve and polishing forward; factorization and gradients of all data backward."
+    "smallest residual (1e-12 is as good as 0), or the one that was asked for. Times are medians of "
+    "whole calls of a layer: checks, solve and polishing forward; factorization and gradients of "
+    "all data backward."
 )
 
 PAGE = """<!doctype html>

@@ -202,7 +202,7 @@ def _row_squares(batch: ProgramBatch) -> Floats:
     """(B or 1, m) squared Euclidean norms of the rows of A."""
     pattern = batch.structure.A
     if pattern is None:
-        return np.einsum("bij,bij->bi", batch.A, batch.A)
+        return np.square(batch.A).sum(axis=-1)  # einsum would sum in an order that B decides
     rows = pattern.shape[0]
     return np.array([np.bincount(pattern.indices, v * v, minlength=rows) for v in batch.A])
 

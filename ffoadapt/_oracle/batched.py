@@ -20,9 +20,12 @@ LARGEST = 28
 """Above this n, one LAPACK call an element costs no more than numpy's stacked ones (measured)."""
 
 
-def suits(size: int, n: int, m: int) -> bool:
-    """Whether a batch is better factorized at once than one by one."""
-    return size > 1 and n <= LARGEST and m <= 2 * LARGEST
+def suits(n: int, m: int) -> bool:
+    """Whether elements are better factorized at once than one by one.
+
+    The size of the batch does not decide, so that an element gives the same alone and among others.
+    """
+    return n <= LARGEST and m <= 4 * LARGEST
 
 
 class BatchedFactor:

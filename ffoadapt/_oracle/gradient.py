@@ -195,9 +195,7 @@ class Oracle:
     def _batched(self) -> BatchedFactor | None:
         batch = self.batch
         structure = batch.structure
-        if not (
-            structure.dense and structure.polyhedral and suits(batch.size, structure.n, structure.m)
-        ):
+        if not (structure.dense and structure.polyhedral and suits(structure.n, structure.m)):
             return None
         return BatchedFactor(batch.P, batch.A, self.ghost.active)
 

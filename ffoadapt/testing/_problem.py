@@ -116,7 +116,7 @@ class Problem:
         return changes
 
     def directions(self, datum: str, rng: np.random.Generator) -> dict[str, Any]:
-        """Tangents that move a datum: symmetric for P, on the pattern of a sparse matrix.
+        """A tangent of length 1 that moves a datum: symmetric for P, on a sparse pattern.
 
         The bounds of an equality row move together, infinite ones not at all.
         """
@@ -124,13 +124,15 @@ class Problem:
         step = rng.standard_normal(value.shape)
         if sparse.issparse(value):
             step = sparse.csc_matrix(value.astype(bool).multiply(step))
+        else:
+            step = np.where(np.isfinite(value), step, 0.0)
         if datum == "P":
             step = (step + step.T) / 2.0
-        if datum not in ("l", "u"):
-            finite = np.isfinite(value) if isinstance(value, np.ndarray) else True
-            return {datum: step * finite if isinstance(value, np.ndarray) else step}
-        equal = self.data["l"] == self.data["u"]
-        step = np.where(np.isfinite(value), step, 0.0)
-        if datum == "l":
-            return {"l": np.where(equal, 0.0, step)}
-        return {"u": step, "l": np.where(equal, step, 0.0)}
+        if datum in ("l", "u"):
+            equal = self.data["l"] == self.data["u"]
+            step = np.where(equal, 0.0, step) if datum == "l" else step
+        size = float(np.sqrt((step.multiply(step) if sparse.issparse(step) else step**2).sum()))
+        moved = {datum: step / size}
+        if datum == "u":
+            moved["l"] = np.where(equal, moved["u"], 0.0)
+        return moved

@@ -7,5 +7,10 @@ from ffoadapt import SolverSpec, hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
     """Gurobi, for linear and convex quadratic programs."""
     return [
-        SolverSpec("gurobi", load="ffoadapt_gurobi._solver:GurobiSolver", requires=("gurobipy",))
+        SolverSpec(
+            "gurobi",
+            load="ffoadapt_gurobi._solver:GurobiSolver",
+            requires=("gurobipy",),
+            matrices=frozenset({"dense", "sparse"}),
+        )
     ]

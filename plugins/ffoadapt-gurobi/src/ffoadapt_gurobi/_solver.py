@@ -46,19 +46,22 @@ class GurobiSolver(Solver):
         return [name for name in dir(GRB.Param) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
-        if "env" not in session:  # an environment serves one thread, and takes a while to start
-            session["env"] = gurobipy.Env(params={"OutputFlag": 0})
+        # An environment serves one thread, and takes as long to start as a small program to solve.
+        session["env"] = env = session.get("env") or gurobipy.Env(params={"OutputFlag": 0})
         A, l, u, y = program.A, program.l, program.u, np.zeros(program.u.size)
-        with gurobipy.Model(env=session["env"]) as model:
+        with gurobipy.Model(env=env) as model:
             for name, value in options.items():
                 model.setParam(name, value)
             x = model.addMVar(program.q.size, lb=-GRB.INFINITY)
             model.setMObjective(0.5 * program.P, program.q, 0.0, x, x, x)
-            above, below = np.isfinite(u) & (l < u), np.isfinite(l) & (l < u)
-            sides = [("=", l == u, u), ("<", above, u), (">", below, l)]
+            sides = [
+                ("=", l == u, u),
+                ("<", np.isfinite(u) & (l < u), u),
+                (">", np.isfinite(l) & (l < u), l),
+            ]
             rows = [(k, model.addMConstr(A[k], x, sign, v[k])) for sign, k, v in sides if k.any()]
             model.optimize()
-            status, info = _STATUS.get(model.Status, Status.ERROR), {"status": model.Status}
+            status = _STATUS.get(model.Status, Status.ERROR)
             for k, row in rows if status.solved else []:
                 y[k] -= row.Pi
-            return Solution(x.X if status.solved else None, y, None, status, info)
+            return Solution(x.X if status.solved else None, y, None, status)

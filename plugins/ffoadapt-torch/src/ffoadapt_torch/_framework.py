@@ -53,7 +53,7 @@ class _Call:
         self.state: Any = None
 
     def tensor(self, array: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
-        found = torch.from_numpy(np.ascontiguousarray(array))
+        found = torch.from_numpy(np.asarray(array, order="C"))
         return found.to(device=self.device, dtype=dtype or self.dtype)
 
 

@@ -1,0 +1,284 @@
+"""What importing ffoadapt costs, and which module may know which: the layers of the design."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import ffoadapt
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "ffoadapt"
+PLUGINS = sorted((ROOT / "plugins").glob("ffoadapt-*"))
+HEAVY = {
+    *("torch", "jax", "jaxlib", "tensorflow", "cvxpy", "ray"),
+    *("clarabel", "osqp", "scs", "gurobipy", "highspy", "piqp", "proxsuite", "daqp", "qpsolvers"),
+}
+FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "cvxpy"}
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# --- what an import brings in ---------------------------------------------------------------------
+
+
+def test_import_brings_in_no_framework_and_no_solver() -> None:
+    loaded = run("import sys, ffoadapt; print(*{name.partition('.')[0] for name in sys.modules})")
+    found = set(loaded.split())
+    assert "ffoadapt" in found and "numpy" in found
+    assert not found & HEAVY
+    assert not {name for name in found if name.startswith("ffoadapt_")}
+
+
+def test_listing_plugins_imports_none_of_what_they_wrap() -> None:
+    code = (
+        "import sys, ffoadapt; ffoadapt.plugins(); names = ffoadapt.solvers();"
+        "ffoadapt.frameworks(); ffoadapt.modelers(); ffoadapt.executors();"
+        "assert 'clarabel' in names;"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    found = set(run(code).split())
+    assert "ffoadapt_clarabel" in found
+    assert not found & HEAVY
+
+
+def test_a_numpy_solve_imports_one_solver_alone() -> None:
+    code = (
+        "import sys, numpy as np, ffoadapt;"
+        "ffoadapt.qp(np.eye(2), np.ones(2), solver='clarabel');"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    assert set(run(code).split()) & HEAVY == {"clarabel"}
+
+
+def test_import_is_fast() -> None:
+    """Less than 0.25 s over a bare interpreter's own start; the best of several."""
+
+    def seconds(code: str) -> float:
+        start = time.perf_counter()
+        run(code)
+        return time.perf_counter() - start
+
+    # What numpy and scipy cost is theirs: measured inside, after them.
+    code = (
+        "import time, numpy, scipy.sparse, scipy.linalg, scipy.sparse.linalg;"
+        "t = time.perf_counter(); import ffoadapt; print(time.perf_counter() - t)"
+    )
+    assert min(float(run(code)) for _ in range(4)) < 0.25
+    whole = min(seconds("import ffoadapt") for _ in range(4))
+    bare = min(seconds("pass") for _ in range(4))
+    assert whole - bare < WHOLE_IMPORT
+
+
+WHOLE_IMPORT = 0.25
+"""Seconds, with numpy and scipy."""
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def modules() -> list[str]:
+    """All modules of the core by dotted name, but `__main__`, which runs."""
+    paths = (path.relative_to(ROOT).with_suffix("") for path in sorted(CORE.rglob("*.py")))
+    names = (".".join(path.parts).removesuffix(".__init__") for path in paths)
+    return [name for name in names if not name.endswith("__main__")]
+
+
+def plugin_modules() -> list[Path]:
+    return [path for plugin in PLUGINS for path in sorted((plugin / "src").rglob("*.py"))]
+
+
+def import_module(name: str) -> object:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:  # an extra that is not installed
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", modules())
+def test_all_is_sorted_and_complete(name: str) -> None:
+    """Sorted; every name exists; every public function and class that is defined here is listed."""
+    module = import_module(name)
+    listed = getattr(module, "__all__", None)
+    if listed is None and name.endswith("__init__"):
+        return
+    assert listed is not None, f"{name} has no __all__"
+    assert len(set(listed)) == len(listed)
+    assert list(listed) == sorted(listed), f"__all__ of {name} is not sorted"
+    for entry in listed:
+        assert hasattr(module, entry), f"{name}.__all__ lists {entry!r}, which does not exist"
+
+
+def test_public_names_are_those_of_the_package() -> None:
+    """`__all__` is what `ffoadapt.` completes to: nothing public is missing, nothing hides."""
+    visible = {
+        name
+        for name, value in vars(ffoadapt).items()
+        if not name.startswith("_") and type(value).__name__ != "module" and name != "annotations"
+    }
+    assert visible <= set(ffoadapt.__all__)
+    for name in (
+        *("Layer", "qp", "box_qp", "cone_program", "solve", "ConeProgram", "gradient_report"),
+        *("solvers", "frameworks", "plugins", "register_solver", "SolverSpec", "Status"),
+        *("box_solver", "split_solver", "conic_solver", "check_solver", "FFOAdaptError"),
+    ):
+        assert name in ffoadapt.__all__ and getattr(ffoadapt, name) is not None
+
+
+def test_every_exception_is_public() -> None:
+    errors = importlib.import_module("ffoadapt._exceptions")
+    assert set(errors.__all__) <= set(ffoadapt.__all__)
+    drawn = errors.__doc__ or ""
+    assert all(name in drawn for name in errors.__all__), "the tree in the docstring is complete"
+
+
+# --- layers ---------------------------------------------------------------------------------------
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Absolute dotted names of all that a file imports, inside functions too."""
+    package = path.relative_to(ROOT).parent.parts
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *(node.module or "").split("."))).strip(".")
+            # `from . import _blas` imports a module; `from .x import y` may.
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+def core_files(*exclude: str) -> Iterator[Path]:
+    for path in sorted(CORE.rglob("*.py")):
+        if not any(path.is_relative_to(CORE / part) for part in exclude):
+            yield path
+
+
+def test_the_reader_of_imports_reads() -> None:
+    """A guard for the tests below: that relative imports come out as what they are."""
+    assert "ffoadapt._cones" in imports(CORE / "_oracle" / "active_set.py")
+    assert "ffoadapt._registry" in imports(CORE / "_layer.py")
+    assert "ffoadapt._blas" in imports(CORE / "_function.py")
+    assert "pluggy" in imports(CORE / "hookspecs.py")
+
+
+def test_core_imports_no_framework_and_no_solver() -> None:
+    for path in core_files():
+        assert not roots(path) & HEAVY, path
+        assert not {root for root in roots(path) if root.startswith("ffoadapt_")}, path
+
+
+def test_core_needs_only_its_dependencies() -> None:
+    """numpy, scipy, pluggy, qdldl; what an extra brings, or a test, is imported where it is used."""
+    allowed = {"numpy", "scipy", "pluggy", "qdldl", "ffoadapt", *sys.stdlib_module_names}
+    optional = {"threadpoolctl": "_blas.py", "rich": "_cli", "pytest": "testing"}
+    for path in core_files():
+        for root in roots(path) - allowed:
+            home = optional.get(root)
+            assert home is not None, f"{path} imports {root}"
+            assert path.is_relative_to(CORE / home), f"{path} imports {root}"
+
+
+def test_oracle_knows_no_registry_no_plugin_no_framework() -> None:
+    allowed = {"_oracle", "_cones", "_program", "_solution", "_exceptions"}
+    files = sorted((CORE / "_oracle").glob("*.py"))
+    assert len(files) > 4
+    for path in files:
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] == "ffoadapt" and len(parts) > 1:
+                assert parts[1] in allowed, f"{path.name} imports {name}"
+
+
+def test_lower_layers_know_nothing_above_them() -> None:
+    lower = {
+        "_exceptions.py": set(),
+        "_cones": {"_exceptions", "_cones"},
+        "_program.py": {"_cones", "_exceptions"},
+        "_solution.py": {"_exceptions"},
+        "_interfaces.py": {"_program", "_solution", "_exceptions", "_cones"},
+        "hookspecs.py": {"_interfaces"},
+    }
+    for place, allowed in lower.items():
+        path = CORE / place
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            for name in imports(file):
+                parts = name.split(".")
+                if parts[0] == "ffoadapt" and len(parts) > 1:
+                    assert parts[1] in allowed, f"{file} imports {name}"
+
+
+def test_only_hookspecs_and_plugins_know_pluggy() -> None:
+    know = {path.name for path in core_files() if "pluggy" in roots(path)}
+    assert know == {"hookspecs.py", "_plugins.py"}
+    for path in plugin_modules():
+        assert "pluggy" not in roots(path), path
+
+
+@pytest.mark.parametrize("path", plugin_modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_plugins_import_only_public_names(path: Path) -> None:
+    """And never each other."""
+    own = path.relative_to(ROOT / "plugins").parts[0].replace("-", "_")
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            module = node.module or ""
+            if module.partition(".")[0] == "ffoadapt":
+                assert not any(part.startswith("_") for part in module.split(".")), module
+                names = importlib.import_module(module).__all__
+                for alias in node.names:
+                    assert alias.name in names, f"{alias.name} is not public in {module}"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == "ffoadapt":
+                assert node.attr in ffoadapt.__all__ or node.attr == "testing", node.attr
+    for root in roots(path):
+        if root.startswith("ffoadapt_"):
+            assert root == own, f"{path} imports another plugin: {root}"
+    for name in imports(path):
+        assert not name.startswith("ffoadapt._"), name
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda p: p.name)
+def test_the_discoverable_module_of_a_plugin_is_light(plugin: Path) -> None:
+    """Hooks run in every process: the package's `__init__` imports ffoadapt and no more, at
+    least not before it is asked to."""
+    (init,) = (plugin / "src").glob("*/__init__.py")
+    for node in ast.parse(init.read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
+            for name in names:
+                root = (name or "").partition(".")[0]
+                assert root in {"ffoadapt", *sys.stdlib_module_names}, f"{init} imports {name}"
+
+
+def test_no_core_file_names_a_vendor() -> None:
+    """In code; comments and docstrings may give examples, error texts an install command."""
+    vendors = (HEAVY - {"ray"}) | {"gurobi", "highs", "proxqp"}
+    for path in core_files("testing", "_cli"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Name | ast.Attribute):
+                name = node.id if isinstance(node, ast.Name) else node.attr
+                assert name.lower() not in vendors, f"{path}: {name}"
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value.lower() not in vendors, f"{path}: {node.value!r}"
