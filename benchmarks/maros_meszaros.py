@@ -149,8 +149,11 @@ class Direction:
         p = self.problem
         D = sparse.diags_array(1 + t * self.scaling)
         return Problem(
-            sparse.csc_matrix(D @ p.P @ D), p.q + t * self.q, p.A + t * self.A,
-            p.l + t * self.l, p.u + t * self.u,
+            sparse.csc_matrix(D @ p.P @ D),
+            p.q + t * self.q,
+            p.A + t * self.A,
+            p.l + t * self.l,
+            p.u + t * self.u,
         )
 
     def slope(self, gradient: Any) -> tuple[float, float]:
@@ -184,7 +187,10 @@ def attempt(problem: Problem, solver: str, limit: float, tight: bool = False) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = ffoadapt.solve(
-            problem.program(), solver, solver_options=options, on_failure="nan",
+            problem.program(),
+            solver,
+            solver_options=options,
+            on_failure="nan",
             polish=True if tight else "auto",
         )
     return result
@@ -247,7 +253,11 @@ def examine(path: Path, limit: float) -> Row:
 
 
 def compare(
-    problem: Problem, solver: str, gradient: Any, v: np.ndarray, rng: np.random.Generator,
+    problem: Problem,
+    solver: str,
+    gradient: Any,
+    v: np.ndarray,
+    rng: np.random.Generator,
     limit: float,
 ) -> tuple[float | None, str]:
     """The largest relative disagreement with differences over the directions that have any."""
@@ -314,9 +324,7 @@ def run(path: Path, limit: float) -> Row:
 
 def write_table(rows: list[Row], path: Path) -> None:
     verdicts = sorted({r.verdict or r.status for r in rows})
-    counts = ", ".join(
-        f"{sum((r.verdict or r.status) == v for r in rows)} `{v}`" for v in verdicts
-    )
+    counts = ", ".join(f"{sum((r.verdict or r.status) == v for r in rows)} `{v}`" for v in verdicts)
     compared = [r for r in rows if r.difference is not None]
     lines = [
         "# The Maros-Meszaros problems",

@@ -180,8 +180,6 @@ def cvxpy_problem(kind: str, n: int, seed: int = 0) -> tuple[Any, list[Any], Any
     x = cp.Variable(n)
     shapes = [v.shape for v in program.data]
     L, q, G, h, A, b = (cp.Parameter(shape) for shape in shapes)
-    problem = cp.Problem(
-        cp.Minimize(0.5 * cp.sum_squares(L @ x) + q @ x), [G @ x <= h, A @ x == b]
-    )
+    problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(L @ x) + q @ x), [G @ x <= h, A @ x == b])
     values = [np.linalg.cholesky(program.P).T.copy(), *program.data[1:]]
     return problem, [L, q, G, h, A, b], x, values

@@ -35,6 +35,7 @@ from ._exceptions import (
     UnsupportedProblemError,
 )
 from ._functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
+from ._gradient_check import GradientCheck
 from ._inspect import (
     choose_solver,
     executors,
@@ -64,6 +65,7 @@ from ._oracle.report import GradientReport
 from ._problem import ConeProgram, Result, solve
 from ._program import BoxForm, ConeForm, Pattern, ProgramBatch, SplitForm, Structure
 from ._registry import PluginInfo
+from ._settings import SolveSettings
 from ._solution import Points, Solution, Status
 from .hookspecs import hookimpl
 
@@ -92,6 +94,7 @@ __all__ = [
     "FFOAdaptError",
     "Framework",
     "FrameworkSpec",
+    "GradientCheck",
     "GradientReport",
     "Job",
     "Layer",
@@ -118,6 +121,7 @@ __all__ = [
     "ShapeError",
     "Solution",
     "SolveError",
+    "SolveSettings",
     "Solver",
     "SolverChoice",
     "SolverSpec",

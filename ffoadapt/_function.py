@@ -7,10 +7,10 @@ An instance keeps nothing of a call, so that threads, graphs kept alive and vmap
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,37 +18,27 @@ from numpy.typing import NDArray
 from . import _blas
 from ._checks import check_finite, split_batch
 from ._choose import choose
-from ._exceptions import OptionError, ShapeError
-from ._interfaces import Executor, ParametricProgram, Solver
+from ._exceptions import ShapeError
+from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Oracle
-from ._oracle.polish import polish
+from ._oracle.polish import ROUNDS, polish
+from ._oracle.report import INACCURATE, GradientReport
 from ._program import ProgramBatch, Structure
 from ._registry import registry
+from ._settings import Settings
 from ._solution import Points, Status
-from ._solving import SolveJob, find_solver, raise_failures, translate_options
+from ._solving import (
+    SolveJob,
+    find_solver,
+    raise_failures,
+    refuse_inaccurate,
+    translate_options,
+)
 
-__all__ = ["Settings", "SolveFunction", "State"]
+__all__ = ["SolveFunction", "State"]
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to solve. See `ffoadapt.Layer` for what each means."""
-
-    solver: str | Solver | type[Solver] = "auto"
-    options: Mapping[str, Any] | None = None
-    executor: str | Executor = "auto"
-    on_failure: Literal["raise", "nan"] = "raise"
-    warm_start: bool = False
-    polish: bool | Literal["auto"] = "auto"
-
-    def __post_init__(self) -> None:
-        if self.on_failure not in ("raise", "nan"):
-            raise OptionError(f"on_failure={self.on_failure!r}; expected 'raise' or 'nan'")
-        if self.polish not in ("auto", True, False):
-            raise OptionError(f"polish={self.polish!r}; expected 'auto', True or False")
 
 
 @dataclass(eq=False)
@@ -65,9 +55,24 @@ class State:
     def oracle(self) -> Oracle:
         return Oracle(self.batch, self.points)
 
-    def polish(self, always: bool) -> None:
-        """Improve the points; the oracle there keeps what was factorized for it."""
-        self.points, self.oracle = polish(self.batch, self.points, always)
+    def polish(self, settings: Settings) -> None:
+        """Improve the points, and say of each whether it is as good as its solver claims.
+
+        The oracle keeps what was factorized on the way.
+        """
+        rounds = ROUNDS if settings.polish else 0
+        points, oracle, residual = polish(
+            self.batch, self.points, rounds, always=settings.polish is True
+        )
+        status = points.status
+        for i in np.flatnonzero(~(residual <= INACCURATE)).tolist():
+            if status[i].solved:
+                status[i] = Status.OPTIMAL_INACCURATE
+                points.info[i] = {**points.info[i], "kkt_residual": float(residual[i])}
+        if not settings.accept_inaccurate and Status.OPTIMAL_INACCURATE in status:
+            points = refuse_inaccurate(points)
+            oracle = Oracle(self.batch, points)
+        self.points, self.oracle = points, oracle
 
     @property
     def single(self) -> bool:
@@ -83,11 +88,14 @@ class SolveFunction:
         self.names = [name for name, _ in model.parameters]
         self.shapes = [shape for _, shape in model.parameters]
         self.ndims = [len(shape) for shape in self.shapes]
+        self.on_report: Callable[[list[GradientReport]], None] | None = None
         self._jobs: dict[Any, SolveJob] = {}
 
     def with_settings(self, settings: Settings) -> SolveFunction:
         """The same program solved otherwise."""
-        return SolveFunction(self.model, settings)
+        other = SolveFunction(self.model, settings)
+        other.on_report = self.on_report
+        return other
 
     # -- the differentiable function
 
@@ -101,11 +109,10 @@ class SolveFunction:
         job = self._job(batch.structure)
         with _blas.one_thread(batch.structure.n + batch.structure.m):
             points = self._executor(job, batch).run(job, batch)
-            if self.settings.on_failure == "raise":
-                raise_failures(points, job.name, single=batch_shape == ())
             state = State(batch_shape, leads, batch, points, job.name)
-            if self.settings.polish:
-                state.polish(always=self.settings.polish is True)
+            state.polish(self.settings)
+        if self.settings.on_failure == "raise":
+            raise_failures(state.points, job.name, single=state.single)
         return self._outputs(state), state
 
     def vjp(
@@ -122,6 +129,8 @@ class SolveFunction:
         with _blas.one_thread(state.batch.structure.n + state.batch.structure.m):
             adjoint = state.oracle.vjp(*self.model.retrieve_vjp(flat, state.batch))
             gradients = self.model.program_vjp(adjoint, needed)
+            if self.on_report is not None:
+                self.on_report([state.oracle.report(i) for i in range(size)])
         return [
             None if g is None else _unbroadcast(g, state, own, shape, len(lead))
             for g, own, shape in zip(gradients, state.leads, self.shapes, strict=True)
@@ -240,7 +249,7 @@ class SolveFunction:
             if wanted == "auto":
                 wanted = choose(structure).name
             solver, name = find_solver(wanted, structure)
-            options = translate_options(solver, name, settings.options or {})
+            options = translate_options(solver, name, settings.solver_options or {})
             job = self._jobs[key] = SolveJob(solver, name, options, settings.warm_start)
         return job
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from scipy import sparse
@@ -13,11 +13,12 @@ from scipy import sparse
 from ._cones import Cone
 from ._exceptions import ShapeError
 from ._frameworks import find_framework
-from ._function import Settings, SolveFunction
-from ._interfaces import Executor, Framework, ParametricProgram, Solver
+from ._function import SolveFunction
+from ._interfaces import Framework, ParametricProgram, Solver
 from ._problem import check_cones
 from ._program import Pattern
 from ._raw import BoxModel, ConeModel, SplitModel
+from ._settings import Settings, SolveSettings
 
 __all__ = ["BoxSolution", "ConeSolution", "QPSolution", "box_qp", "cone_program", "qp"]
 
@@ -54,11 +55,7 @@ def qp(
     b: Any = None,
     *,
     solver: str | Solver | type[Solver] = "auto",
-    solver_options: Mapping[str, Any] | None = None,
-    executor: str | Executor = "auto",
-    on_failure: Literal["raise", "nan"] = "raise",
-    warm_start: bool = False,
-    polish: bool | Literal["auto"] = "auto",
+    **settings: Unpack[SolveSettings],
 ) -> QPSolution:
     """minimize 1/2 x'Px + q'x subject to Gx <= h, Ax = b, differentiable in all six.
 
@@ -69,8 +66,11 @@ def qp(
         front or not. P is symmetric positive semidefinite; None means zero, or no such rows. h may
         hold inf. P, G and A may be the framework's sparse matrices (the gradient is on their
         pattern) or scipy.sparse constants.
-    solver, solver_options, executor, on_failure, warm_start, polish
-        As in `ffoadapt.Layer`.
+    solver
+        A name from `ffoadapt.solvers`, a `Solver` object or class, a decorated function, or
+        ``"auto"`` for the fastest installed.
+    settings
+        See `ffoadapt.SolveSettings`.
 
     Returns
     -------
@@ -82,13 +82,13 @@ def qp(
     ------
     ProblemError, SolveError
     """
-    settings = Settings(solver, solver_options, executor, on_failure, warm_start, polish)
+    chosen = Settings.of(solver, settings)
     n = _size("q", q)
     k, p = _rows("G", G, "h", h), _rows("A", A, "b", b)
     data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
     shapes = {"P": (n, n), "G": (k, n), "A": (p, n)}
     sizes = {"q": n, "h": k, "b": p}
-    outputs = _call("split", data, shapes, sizes, (k, p), settings)
+    outputs = _call("split", data, shapes, sizes, (k, p), chosen)
     return QPSolution(*outputs)
 
 
@@ -100,11 +100,7 @@ def box_qp(
     u: Any,
     *,
     solver: str | Solver | type[Solver] = "auto",
-    solver_options: Mapping[str, Any] | None = None,
-    executor: str | Executor = "auto",
-    on_failure: Literal["raise", "nan"] = "raise",
-    warm_start: bool = False,
-    polish: bool | Literal["auto"] = "auto",
+    **settings: Unpack[SolveSettings],
 ) -> BoxSolution:
     """minimize 1/2 x'Px + q'x subject to l <= Ax <= u, differentiable in all five.
 
@@ -116,12 +112,14 @@ def box_qp(
     BoxSolution
         ``x`` and ``y`` with Px + q + A'y = 0, y > 0 where u holds and y < 0 where l holds.
     """
-    settings = Settings(solver, solver_options, executor, on_failure, warm_start, polish)
+    chosen = Settings.of(solver, settings)
     n = _size("q", q)
     m = _size("l", l)
     data = {"P": P, "q": q, "A": A, "l": l, "u": u}
     shapes = {"P": (n, n), "A": (m, n)}
-    outputs = _call("box", data, shapes, {"q": n, "l": m, "u": m}, (m,), settings)
+    outputs = _call(
+        "box", data, shapes, {"q": n, "l": m, "u": m}, (m,), Settings.of(solver, settings)
+    )
     return BoxSolution(*outputs)
 
 
@@ -133,11 +131,7 @@ def cone_program(
     cones: Sequence[Cone],
     *,
     solver: str | Solver | type[Solver] = "auto",
-    solver_options: Mapping[str, Any] | None = None,
-    executor: str | Executor = "auto",
-    on_failure: Literal["raise", "nan"] = "raise",
-    warm_start: bool = False,
-    polish: bool | Literal["auto"] = "auto",
+    **settings: Unpack[SolveSettings],
 ) -> ConeSolution:
     """minimize 1/2 x'Px + q'x subject to Ax + s = b, s in K, differentiable in P, q, A, b.
 
@@ -148,7 +142,7 @@ def cone_program(
     ConeSolution
         ``x``, ``s``, ``z`` with Px + q + A'z = 0, s in K, z in the dual cone, s'z = 0.
     """
-    settings = Settings(solver, solver_options, executor, on_failure, warm_start, polish)
+    chosen = Settings.of(solver, settings)
     n = _size("q", q)
     cones = check_cones(cones)
     m = sum(cone.dim for cone in cones)
@@ -159,7 +153,9 @@ def cone_program(
         )
     data = {"P": P, "q": q, "A": A, "b": b}
     shapes = {"P": (n, n), "A": (m, n)}
-    outputs = _call("cone", data, shapes, {"q": n, "b": m}, (cones, m), settings)
+    outputs = _call(
+        "cone", data, shapes, {"q": n, "b": m}, (cones, m), Settings.of(solver, settings)
+    )
     return ConeSolution(*outputs)
 
 
@@ -205,23 +201,9 @@ def _function(
 ) -> SolveFunction:
     """The function of a structure and settings; the latest are kept, with their sessions."""
     n = int(data["q"].shape[-1]) if hasattr(data["q"], "shape") else len(data["q"])
-    options = settings.options
-    try:
-        key = (
-            form,
-            n,
-            rest,
-            tuple((name, p.key) for name, p in patterns.items()),
-            settings.solver if isinstance(settings.solver, str) else id(settings.solver),
-            None if options is None else tuple(sorted(options.items())),
-            settings.executor,
-            settings.on_failure,
-            settings.warm_start,
-            settings.polish,
-        )
-        hash(key)
-    except TypeError:  # an option that has no hash
+    if settings.key is None:
         return SolveFunction(_MODELS[form](n, patterns, *rest), settings)
+    key = (form, n, rest, tuple((name, p.key) for name, p in patterns.items()), settings.key)
     with _cache_lock:
         found = _cache.get(key)
         if found is None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import numpy as np
 
 from ._exceptions import DifferentiationError, ParameterError, UnsupportedProblemError
 from ._frameworks import find_framework
-from ._function import Settings, SolveFunction, State
-from ._interfaces import Executor, Modeler, ParametricProgram, Solver
+from ._function import SolveFunction, State
+from ._gradient_check import GradientCheck, check_gradients
+from ._interfaces import Modeler, ParametricProgram, Solver
 from ._oracle.report import GradientReport
 from ._registry import registry
+from ._settings import Settings, SolveSettings
 from ._solution import Status
 
 __all__ = ["Layer", "LayerResult"]
@@ -33,21 +35,10 @@ class Layer:
         What the call returns: variables, or dual variables of constraints
         (``constraint.dual_variables[i]``).
     solver
-        A name from `ffoadapt.solvers`, a `Solver` object, or ``"auto"`` for the fastest installed.
-    solver_options
-        ``tolerance``, ``max_iterations``, ``time_limit`` (seconds) and ``verbose`` mean the same
-        for every solver; other names are the solver's own. An unknown one raises `OptionError`.
-    executor
-        ``"auto"``, ``"serial"``, ``"threads"``, or another installed one: runs a batch's solves.
-    on_failure
-        ``"raise"`` a `SolveError` that names every failed batch element, or ``"nan"``: NaN for the
-        failed elements alone, and zero gradient through them.
-    warm_start
-        Start each solve from the thread's previous solution, where the solver can.
-    polish
-        Newton steps on the optimality conditions make the solver's point more accurate where that
-        lowers their residual: ``"auto"`` where it matters for the gradient, True for every point,
-        False for none.
+        A name from `ffoadapt.solvers`, a `Solver` object or class, a decorated function, or
+        ``"auto"`` for the fastest installed.
+    settings
+        See `ffoadapt.SolveSettings`.
 
     Notes
     -----
@@ -62,15 +53,10 @@ class Layer:
         variables: Sequence[Any] = (),
         *,
         solver: str | Solver | type[Solver] = "auto",
-        solver_options: Mapping[str, Any] | None = None,
-        executor: str | Executor = "auto",
-        on_failure: Literal["raise", "nan"] = "raise",
-        warm_start: bool = False,
-        polish: bool | Literal["auto"] = "auto",
+        **settings: Unpack[SolveSettings],
     ) -> None:
-        settings = Settings(solver, solver_options, executor, on_failure, warm_start, polish)
         self.program = _parametrize(problem, parameters, variables)
-        self._function = SolveFunction(self.program, settings)
+        self._function = SolveFunction(self.program, Settings.of(solver, settings))
         structure = getattr(self.program, "structure", None)
         if structure is not None:  # an unknown solver or option is an error of the constructor
             self._function._job(structure)
@@ -92,12 +78,39 @@ class Layer:
         outputs, state = function.forward(arrays)
         return LayerResult(function, arrays, outputs, state)
 
+    def check_gradients(
+        self, *values: Any, directions: int = 3, tolerance: float = 1e-4, seed: int = 0
+    ) -> GradientCheck:
+        """Compare the gradient of each parameter with central differences of tight solves.
+
+        ``str()`` of the result says which parameter disagrees; ``.ok`` whether none does.
+        """
+        framework = find_framework(self._named(values))
+        arrays = [framework.to_numpy(v) for v in values]
+        return check_gradients(
+            self._function,
+            self._function.names,
+            arrays,
+            directions=directions,
+            tolerance=tolerance,
+            seed=seed,
+        )
+
+    @property
+    def on_report(self) -> Callable[[list[GradientReport]], None] | None:
+        """Called after every backward pass with the reports of the batch, if set."""
+        return self._function.on_report
+
+    @on_report.setter
+    def on_report(self, hook: Callable[[list[GradientReport]], None] | None) -> None:
+        self._function.on_report = hook
+
     def _with(self, options: Mapping[str, Any] | None) -> SolveFunction:
         if not options:
             return self._function
         settings = self._function.settings
-        merged = {**(settings.options or {}), **options}
-        return self._function.with_settings(replace(settings, options=merged))
+        merged = {**(settings.solver_options or {}), **options}
+        return self._function.with_settings(replace(settings, solver_options=merged))
 
     def _named(self, values: Sequence[Any]) -> dict[str, Any]:
         names = self._function.names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,13 @@ from scipy import sparse
 
 from ._cones import Cone
 from ._exceptions import ProblemError, ShapeError
-from ._function import Settings, SolveFunction, State
-from ._interfaces import Executor, Solver
+from ._function import SolveFunction, State
+from ._interfaces import Solver
 from ._oracle.report import GradientReport
 from ._oracle.resolve import resolve_vjp
 from ._program import Pattern
 from ._raw import BoxModel, ConeModel, SplitModel
+from ._settings import Settings, SolveSettings
 
 __all__ = ["ConeProgram", "Result", "solve"]
 
@@ -253,21 +254,15 @@ class Result:
 def solve(
     program: ConeProgram,
     solver: str | Solver | type[Solver] = "auto",
-    *,
-    solver_options: Mapping[str, Any] | None = None,
-    on_failure: Literal["raise", "nan"] = "raise",
-    executor: str | Executor = "auto",
-    polish: bool | Literal["auto"] = "auto",
+    **settings: Unpack[SolveSettings],
 ) -> Result:
-    """Solve one program; see `ConeProgram`, `Result` and `ffoadapt.Layer` for the arguments."""
+    """Solve one program; see `ConeProgram`, `Result` and `ffoadapt.SolveSettings`."""
     if not isinstance(program, ConeProgram):
         raise ProblemError(
             f"solve takes an ffoadapt.ConeProgram, got {type(program).__name__}; for a modeler's "
             "problem use ffoadapt.Layer"
         )
-    function = SolveFunction(
-        program.model, Settings(solver, solver_options, executor, on_failure, polish=polish)
-    )
+    function = SolveFunction(program.model, Settings.of(solver, settings))
     _, state = function.forward(program.values)
     return Result(program, function, state)
 

@@ -53,7 +53,8 @@ def box(**data: Any) -> Any:
     return ffoadapt.box_qp(**{"P": I, "q": q, "A": G, "l": -h, "u": h, **data})
 
 
-def cone(cones: Any = (NonnegativeCone(2),), **data: Any) -> Any:
+def cone(cones: Any = None, **data: Any) -> Any:
+    cones = [NonnegativeCone(2)] if cones is None else cones
     return ffoadapt.cone_program(**{"P": I, "q": q, "A": G, "b": h, **data}, cones=cones)
 
 
@@ -329,9 +330,8 @@ def test_solver_without_its_package(solver: str, monkeypatch: pytest.MonkeyPatch
 @every_solver
 def test_unknown_option(solver: str) -> None:
     call = lambda: qp(solver=solver, solver_options={"max_iterrr": 3})  # noqa: E731
-    error = caught(
-        call, OptionError, repr(solver), "'max_iterrr'", "Did you mean 'max_iter", "It has"
-    )
+    words = [repr(solver), "'max_iterrr'", "Did you mean 'max_iter", "It has"]
+    error = caught(call, OptionError, *words)
     assert isinstance(error, ValueError)
     assert "tolerance" in str(error)
     caught(lambda: layer(solver=solver, solver_options={"nonsense": 1}), OptionError, "'nonsense'")
@@ -460,21 +460,20 @@ def test_nan_semantics(solver: str) -> None:
         assert torch.isfinite(grad).all()
         assert (grad[solved].flatten(1).abs().sum(1) > 0).any()
 
-    # Bit for bit what they are among programs that all have solutions.
+    # Bit for bit what they are alone, and among programs that all have solutions.
+    for i in solved:
+        alone, own = torch_run(solver, [v[i] for v in data])
+        assert torch.equal(solution.x[i], alone.x)
+        assert torch.equal(solution.z_ineq[i], alone.z_ineq)
+        for grad, expected in zip(grads, own, strict=True):
+            assert torch.equal(grad[i], expected)
     healed = [v.copy() for v in data]
     for v in healed:
         v[failed] = v[0]
     other, others = torch_run(solver, healed)
-    for value, expected in zip((solution.x, solution.z_ineq), (other.x, other.z_ineq), strict=True):
-        assert torch.equal(value[solved], expected[solved])
+    assert torch.equal(solution.x[solved], other.x[solved])
     for grad, expected in zip(grads, others, strict=True):
         assert torch.equal(grad[solved], expected[solved])
-    # And what they are alone, to rounding: batches have linear algebra of their own.
-    for i in solved[::7]:
-        alone, own = torch_run(solver, [v[i] for v in data])
-        assert torch.allclose(solution.x[i], alone.x, rtol=1e-10, atol=1e-10)
-        for grad, expected in zip(grads, own, strict=True):
-            assert torch.allclose(grad[i], expected, rtol=1e-9, atol=1e-10)
 
 
 @every_solver
@@ -511,7 +510,7 @@ def test_nan_elements_add_nothing_to_shared_data(solver: str) -> None:
 def test_nan_in_other_frameworks(framework: str) -> None:
     import jax
 
-    bounds = np.array([[1.0, 1], [-1, -1], [2, 1]])
+    bounds = np.array([[1.0, 0.5], [-1, -1], [2, 0.2]])
     if framework == "numpy":
         x = qp(G=OUTWARD, h=bounds, on_failure="nan").x
     else:

@@ -6,7 +6,6 @@ import ast
 import importlib
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -66,26 +65,16 @@ def test_a_numpy_solve_imports_one_solver_alone() -> None:
 
 
 def test_import_is_fast() -> None:
-    """Less than 0.25 s over a bare interpreter's own start; the best of several."""
+    """Less than 0.25 s of processor time beyond numpy's and scipy's own; the best of several.
 
-    def seconds(code: str) -> float:
-        start = time.perf_counter()
-        run(code)
-        return time.perf_counter() - start
-
-    # What numpy and scipy cost is theirs: measured inside, after them.
+    Processor time, so that other work on the machine does not count. (numpy and scipy.sparse alone
+    take as long again: scipy imports numpy.f2py and numpy.testing.)
+    """
     code = (
         "import time, numpy, scipy.sparse, scipy.linalg, scipy.sparse.linalg;"
-        "t = time.perf_counter(); import ffoadapt; print(time.perf_counter() - t)"
+        "t = time.process_time(); import ffoadapt; print(time.process_time() - t)"
     )
     assert min(float(run(code)) for _ in range(4)) < 0.25
-    whole = min(seconds("import ffoadapt") for _ in range(4))
-    bare = min(seconds("pass") for _ in range(4))
-    assert whole - bare < WHOLE_IMPORT
-
-
-WHOLE_IMPORT = 0.25
-"""Seconds, with numpy and scipy."""
 
 
 # --- names ----------------------------------------------------------------------------------------
@@ -111,14 +100,17 @@ def import_module(name: str) -> object:
 
 @pytest.mark.parametrize("name", modules())
 def test_all_is_sorted_and_complete(name: str) -> None:
-    """Sorted; every name exists; every public function and class that is defined here is listed."""
+    """Sorted as ruff does: constants, classes, the rest. Every name exists, and there is one."""
     module = import_module(name)
     listed = getattr(module, "__all__", None)
-    if listed is None and name.endswith("__init__"):
-        return
+    if listed is None and not any(
+        getattr(value, "__module__", "") == name for value in vars(module).values()
+    ):
+        return  # a package of modules
     assert listed is not None, f"{name} has no __all__"
     assert len(set(listed)) == len(listed)
-    assert list(listed) == sorted(listed), f"__all__ of {name} is not sorted"
+    key = lambda entry: (2 - entry[:1].isupper() - entry.isupper(), entry)  # noqa: E731
+    assert list(listed) == sorted(listed, key=key), f"__all__ of {name} is not sorted"
     for entry in listed:
         assert hasattr(module, entry), f"{name}.__all__ lists {entry!r}, which does not exist"
 
@@ -128,8 +120,11 @@ def test_public_names_are_those_of_the_package() -> None:
     visible = {
         name
         for name, value in vars(ffoadapt).items()
-        if not name.startswith("_") and type(value).__name__ != "module" and name != "annotations"
+        if not name.startswith("_")
+        and type(value).__name__ != "module"
+        and getattr(value, "__module__", "").startswith("ffoadapt")
     }
+    assert len(visible) > 40
     assert visible <= set(ffoadapt.__all__)
     for name in (
         *("Layer", "qp", "box_qp", "cone_program", "solve", "ConeProgram", "gradient_report"),
@@ -190,9 +185,14 @@ def test_core_imports_no_framework_and_no_solver() -> None:
 
 
 def test_core_needs_only_its_dependencies() -> None:
-    """numpy, scipy, pluggy, qdldl; what an extra brings, or a test, is imported where it is used."""
+    """numpy, scipy, pluggy, qdldl; what an extra brings is imported in its corner alone."""
     allowed = {"numpy", "scipy", "pluggy", "qdldl", "ffoadapt", *sys.stdlib_module_names}
-    optional = {"threadpoolctl": "_blas.py", "rich": "_cli", "pytest": "testing"}
+    optional = {
+        "threadpoolctl": "_blas.py",
+        "rich": "_cli",
+        "matplotlib": "_cli",
+        "pytest": "testing",
+    }
     for path in core_files():
         for root in roots(path) - allowed:
             home = optional.get(root)
@@ -200,15 +200,25 @@ def test_core_needs_only_its_dependencies() -> None:
             assert path.is_relative_to(CORE / home), f"{path} imports {root}"
 
 
+def inside(path: Path) -> set[str]:
+    """The parts of ffoadapt that a file imports, by the first name below it."""
+    parts = (name.split(".") for name in imports(path))
+    return {p[1] for p in parts if p[0] == "ffoadapt" and len(p) > 1}
+
+
+LEAVES = {"_threads", "_blas"}
+"""How the core runs its linear algebra; they know nothing else of it."""
+
+
 def test_oracle_knows_no_registry_no_plugin_no_framework() -> None:
-    allowed = {"_oracle", "_cones", "_program", "_solution", "_exceptions"}
+    allowed = {"_oracle", "_cones", "_program", "_solution", "_exceptions", *LEAVES}
     files = sorted((CORE / "_oracle").glob("*.py"))
     assert len(files) > 4
     for path in files:
-        for name in imports(path):
-            parts = name.split(".")
-            if parts[0] == "ffoadapt" and len(parts) > 1:
-                assert parts[1] in allowed, f"{path.name} imports {name}"
+        assert inside(path) <= allowed, f"{path.name} imports {inside(path) - allowed}"
+    for name in LEAVES:
+        if (CORE / f"{name}.py").exists():
+            assert inside(CORE / f"{name}.py") <= LEAVES, name
 
 
 def test_lower_layers_know_nothing_above_them() -> None:
@@ -223,10 +233,7 @@ def test_lower_layers_know_nothing_above_them() -> None:
     for place, allowed in lower.items():
         path = CORE / place
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            for name in imports(file):
-                parts = name.split(".")
-                if parts[0] == "ffoadapt" and len(parts) > 1:
-                    assert parts[1] in allowed, f"{file} imports {name}"
+            assert inside(file) <= allowed, f"{file} imports {inside(file) - allowed}"
 
 
 def test_only_hookspecs_and_plugins_know_pluggy() -> None:
@@ -249,9 +256,8 @@ def test_plugins_import_only_public_names(path: Path) -> None:
                 names = importlib.import_module(module).__all__
                 for alias in node.names:
                     assert alias.name in names, f"{alias.name} is not public in {module}"
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id == "ffoadapt":
-                assert node.attr in ffoadapt.__all__ or node.attr == "testing", node.attr
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "ffoadapt":
+            assert node.attr in ffoadapt.__all__ or node.attr == "testing", node.attr
     for root in roots(path):
         if root.startswith("ffoadapt_"):
             assert root == own, f"{path} imports another plugin: {root}"

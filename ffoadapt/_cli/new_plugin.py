@@ -117,9 +117,10 @@ def _is_source(relative: Path) -> bool:
 def _renamed(text: str, name: str) -> str:
     """``text`` with the three spellings of the name: module, class and the name itself."""
     words = "".join(word.capitalize() for word in name.split("-"))
+    stem = re.sub("solver$", "", words, flags=re.IGNORECASE) or words
     return (
         text.replace("ffoadapt_template", f"ffoadapt_{name.replace('-', '_')}")
-        .replace("TemplateSolver", f"{words.removesuffix('Solver') or words}Solver")
+        .replace("TemplateSolver", f"{stem}Solver")
         .replace("TestTemplate", f"Test{words}")
         .replace("template", name)
     )

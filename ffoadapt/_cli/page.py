@@ -153,14 +153,12 @@ def _footer(seed: int) -> str:
     return f"<footer><p>{READING.format(seed=seed)}</p><p>{escape(versions)}; {day}.</p></footer>"
 
 
-READING = (
-    "Residuals are the largest violation of the optimality conditions, relative to the size of the "
-    "data. The gradient is that of &lt;v, solution&gt; for one random v (seed {seed}); differences "
-    "are |g &minus; g<sub>ref</sub>| / |g<sub>ref</sub>|, and the reference is the solver with the "
-    "smallest residual (1e-12 is as good as 0), or the one that was asked for. Times are medians of "
-    "whole calls of a layer: checks, solve and polishing forward; factorization and gradients of "
-    "all data backward."
-)
+READING = """\
+Residuals are the largest violation of the optimality conditions, relative to the size of the data.
+The gradient is that of &lt;v, solution&gt; for one random v (seed {seed}); differences are
+|g &minus; g<sub>ref</sub>| / |g<sub>ref</sub>|, and the reference is the solver with the smallest
+residual (1e-12 is as good as 0), or the one that was asked for. Times are medians of whole calls of
+a layer: checks, solve and polishing forward; factorization and gradients of all data backward."""
 
 PAGE = """<!doctype html>
 <html lang="en">

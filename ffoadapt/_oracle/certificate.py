@@ -98,7 +98,7 @@ def examine(
     v_x = v_x + ROUNDING * b * batch.multiply("A", c * zeta, transpose=True)
     v_z = ROUNDING * (c * batch.multiply("A", b * w) + np.abs(v_z))
     if not structure.polyhedral:
-        v_z = v_z + (ROUNDING + uncertain) * c * moves
+        v_z = v_z + (ROUNDING + min(uncertain, 1.0)) * c * moves
     error, zeta_error = _solve(factor, v_x, v_z)
     size = max(_largest(w / unit_x), _largest(zeta / unit_z))
     return Certificate(

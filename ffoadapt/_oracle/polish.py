@@ -33,8 +33,11 @@ ROUNDS = 5
 """Steps at most; near a solution the residual squares with each."""
 
 
-def polish(batch: ProgramBatch, points: Points, always: bool = False) -> tuple[Points, Oracle]:
-    """Improved points where that is possible, and an oracle there that keeps the factorizations.
+def polish(
+    batch: ProgramBatch, points: Points, rounds: int = ROUNDS, always: bool = False
+) -> tuple[Points, Oracle, Floats]:
+    """Improved points where that is possible, an oracle there that keeps the factorizations, and
+    the relative KKT residual (B,) of each.
 
     Elements that are accurate enough stay as they are, bit for bit; with ``always``, only those
     that cannot be improved do. With curved cones the derivative moves with the point, so these are
@@ -46,7 +49,7 @@ def polish(batch: ProgramBatch, points: Points, always: bool = False) -> tuple[P
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
     residual = kkt_residuals(batch, current, oracle.scales).kkt
     wanted = oracle.solved & (residual > enough)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         if not wanted.any():
             break
         part = np.flatnonzero(wanted)
@@ -65,13 +68,13 @@ def polish(batch: ProgramBatch, points: Points, always: bool = False) -> tuple[P
         wanted[part[~improved]] = False
         wanted[at] = residual[at] > ACCURATE
     if current is oracle.points:
-        return points, oracle
+        return points, oracle, residual
     for name in ("x", "s", "z"):
         getattr(current, name)[~oracle.solved] = np.nan
     oracle = Oracle(batch, current)
     if latest is not None:
         oracle.adopt(*latest)
-    return current, oracle
+    return current, oracle, residual
 
 
 def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Floats, Oracle]:

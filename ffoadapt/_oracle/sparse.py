@@ -109,20 +109,34 @@ class SparseFactor:
         return (y, max(error, rest)) if np.isfinite(y).all() else (np.zeros_like(v), 1.0)
 
     def _iterate(self, v: Floats, size: float) -> tuple[Floats, Floats, float]:
-        y = np.zeros_like(v)
-        r, error = v, float(np.linalg.norm(v)) / size
+        """Where refinement ends: the point, its residual, and the size of that relative to v.
+
+        The x part and the row part of v have units of their own, and equilibration need not bring
+        them to one size. So each part of the residual has to become small beside its own part of v.
+        """
+        n = self.n
+        parts = [float(np.linalg.norm(part)) for part in (v[:n], v[n:])]
+
+        def measure(r: Floats) -> float:
+            if not all(parts):
+                return float(np.linalg.norm(r)) / size
+            return max(
+                float(np.linalg.norm(r[:n])) / parts[0], float(np.linalg.norm(r[n:])) / parts[1]
+            )
+
+        y, r, error = np.zeros_like(v), v, 1.0
         slow = 0
         for _ in range(ROUNDS):
             if error <= TARGET or slow > 5:
                 break
             candidate = y + self._ldl.solve(r)
             rest = v - self.K @ candidate
-            found = float(np.linalg.norm(rest)) / size
+            found = measure(rest)
             if not found < error:
                 break
             slow = slow + 1 if found > 0.9 * error else 0
             y, r, error = candidate, rest, found
-        return y, r, error
+        return y, r, float(np.linalg.norm(r)) / size
 
 
 _NONE: Floats = np.zeros(0)

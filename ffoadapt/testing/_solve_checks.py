@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from .._exceptions import FFOAdaptError
-from .._function import Settings, SolveFunction
 from .._interfaces import Session
+from .._layer import Layer
 from ._point import Point, point_of
 from ._problem import Problem
 from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, call, require, view_of
@@ -129,8 +130,9 @@ def check_warm_start(
 def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """Several solves at once, each in a session of its own, give what one after the other gives."""
     found, name = require(solver, problem)
-    threads, rounds = 4, 4
+    threads, rounds = 4, 12
     programs = [problem.program(**problem.variant(settings.rng(3, k))) for k in range(threads)]
+    views = [view_of(found, program) for program in programs]
     alone = [_solve_in(found, name, program, settings, Session()) for program in programs]
     together: list[list[Point]] = [[] for _ in programs]
     failures: list[BaseException] = []
@@ -139,9 +141,9 @@ def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings =
     def work(k: int) -> None:
         try:
             session = Session()
-            for _ in range(rounds):
-                gate.wait(60.0)
-                together[k].append(_solve_in(found, name, programs[k], settings, session))
+            gate.wait(60.0)
+            solutions = [call(found, name, views[k], settings, session) for _ in range(rounds)]
+            together[k] = [point_of(views[k], solution) for solution in solutions]
         except BaseException as error:
             failures.append(error)
             gate.abort()
@@ -174,25 +176,24 @@ def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings =
 def check_batch(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """A batch gives what its elements give one by one, values and gradients."""
     found, _ = require(solver, problem)
-    function = SolveFunction(problem.program().model, Settings(solver, settings.options(found)))
-    elements = [problem.program(**problem.variant(settings.rng(4, k))).values for k in range(3)]
-    stacked = [np.stack(parts) for parts in zip(*elements, strict=True)]
+    program = problem.program()
+    layer = Layer(program.model, solver=solver, solver_options=settings.options(found))
+    elements = [problem.program(**problem.variant(settings.rng(4, k))).values for k in range(4)]
     try:
-        outputs, state = function.forward(stacked)
-        needed = [True] * len(stacked)
-        gradients = function.vjp(state, [np.ones_like(v) for v in outputs], needed)
+        together = layer.solve(*(np.stack(parts) for parts in zip(*elements, strict=True)))
+        gradients = together.vjp(*(np.ones_like(v) for v in together.variables))
         for i, values in enumerate(elements):
-            ones, alone = function.forward(values)
-            _close_arrays("output", [v[i] for v in outputs], ones, i, settings)
-            single = function.vjp(alone, [np.ones_like(v) for v in ones], needed)
-            parts = [None if g is None else g[i] for g in gradients]
-            _close_arrays("gradient", parts, single, i, settings)
+            alone = layer.solve(*values)
+            parts = [v[i] for v in together.variables]
+            _close_arrays("output", parts, alone.variables, i, settings)
+            single = alone.vjp(*(np.ones_like(v) for v in alone.variables))
+            _close_arrays("gradient", [g[i] for g in gradients], single, i, settings)
     except FFOAdaptError as error:
-        raise CheckFailure(f"a batch of three solvable programs failed: {error}") from error
+        raise CheckFailure(f"a batch of four solvable programs failed: {error}") from error
 
 
 def _close_arrays(
-    what: str, batch: list[Any], single: list[Any], i: int, settings: CheckSettings
+    what: str, batch: Sequence[Any], single: Sequence[Any], i: int, settings: CheckSettings
 ) -> None:
     for k, (a, b) in enumerate(zip(batch, single, strict=True)):
         limit = 1000 * settings.tolerance * max(1.0, float(np.abs(b).max(initial=0.0)))
@@ -200,8 +201,9 @@ def _close_arrays(
         if not error <= limit:
             raise CheckFailure(
                 f"{what} {k} of batch element {i} differs by {error:.3g} from the same program "
-                f"solved alone; expected at most {limit:.1g}. Likely cause: the session carries "
-                "numbers from one element to the next"
+                f"solved alone; expected at most {limit:.1g}. Likely cause: the vendor takes the "
+                "strided arrays of a batch for contiguous ones (np.ascontiguousarray), the session "
+                "carries numbers from one element to the next, or threads disturb each other"
             )
 
 

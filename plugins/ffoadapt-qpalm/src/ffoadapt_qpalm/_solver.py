@@ -30,7 +30,14 @@ class QPALMSolver(Solver):
         "time_limit": "time_limit",
         "verbose": "verbose",
     }
-    defaults: ClassVar = {"verbose": False, "eps_abs": 1e-10, "eps_rel": 1e-11}
+    # With its own 1e-5 for certificates it calls one linear program in six infeasible.
+    defaults: ClassVar = {
+        "verbose": False,
+        "eps_abs": 1e-10,
+        "eps_rel": 1e-11,
+        "eps_prim_inf": 1e-9,
+        "eps_dual_inf": 1e-9,
+    }
     releases_gil = True
 
     def known_options(self) -> list[str]:
@@ -38,7 +45,8 @@ class QPALMSolver(Solver):
 
     def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
         data, settings = qpalm.Data(program.q.size, program.u.size), qpalm.Settings()
-        data.Q, data.q, data.A = program.P, program.q, program.A
+        # Copies, because QPALM reads strided values as if they were contiguous.
+        data.Q, data.q, data.A = program.P.copy(), program.q, program.A.copy()
         data.bmin, data.bmax = program.l, program.u
         for name, value in options.items():
             setattr(settings, name, value)

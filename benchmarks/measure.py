@@ -1,0 +1,95 @@
+"""Interleaved timing: A, B, C, A, B, C, ... so that a busy moment of the machine meets all alike.
+
+Medians per contestant, and medians of the ratios within each round.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Contestant", "Timing", "median_ratio", "race"]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """``forward()`` gives a state, ``backward(state)`` the gradients by name; either may raise."""
+
+    name: str
+    forward: Callable[[], Any]
+    backward: Callable[[Any], Any] | None = None
+    gradients: Callable[[Any], dict[str, Any]] | None = None
+
+
+@dataclass
+class Timing:
+    """Seconds of every round, and what came out of the first call."""
+
+    name: str
+    forward: list[float] = field(default_factory=list)
+    backward: list[float] = field(default_factory=list)
+    result: Any = None
+    failure: str = ""
+
+    @property
+    def total(self) -> list[float]:
+        return [f + b for f, b in zip(self.forward, self.backward, strict=True)]
+
+    def median(self, part: str = "total") -> float:
+        """Median seconds of ``forward``, ``backward`` or ``total``; NaN where it failed."""
+        values = getattr(self, part)
+        return statistics.median(values) if values else float("nan")
+
+
+def race(
+    contestants: list[Contestant], budget: float, rounds: int = 40, slowest: float = 20.0
+) -> dict[str, Timing]:
+    """Time all contestants in turn for about ``budget`` seconds (at least 3 rounds).
+
+    The first call of each is not timed: it builds and imports, and gives the result to check. One
+    whose second call takes longer than ``slowest`` seconds runs no more than that.
+    """
+    timings = {c.name: Timing(c.name) for c in contestants}
+    running = []
+    for contestant in contestants:
+        timing = timings[contestant.name]
+        try:
+            state = contestant.forward()
+            gradients = contestant.backward(state) if contestant.backward else None
+            if contestant.gradients is not None:
+                timing.result = contestant.gradients(gradients)
+            _once(contestant, timing)
+        except Exception as error:  # a contestant that fails loses; the race goes on
+            timing.failure = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            timing.forward.clear()
+            timing.backward.clear()
+            continue
+        if timing.total[0] < slowest:
+            running.append(contestant)
+    deadline = time.perf_counter() + budget
+    for k in range(rounds):
+        if k >= 3 and time.perf_counter() > deadline:
+            break
+        for contestant in running:
+            _once(contestant, timings[contestant.name])
+    return timings
+
+
+def _once(contestant: Contestant, timing: Timing) -> None:
+    start = time.perf_counter()
+    state = contestant.forward()
+    middle = time.perf_counter()
+    if contestant.backward is not None:
+        contestant.backward(state)
+    end = time.perf_counter()
+    timing.forward.append(middle - start)
+    timing.backward.append(end - middle)
+
+
+def median_ratio(first: Timing, second: Timing) -> float:
+    """Median over the rounds of the ratio of the totals."""
+    pairs = list(zip(first.total, second.total, strict=False))
+    return statistics.median(a / b for a, b in pairs) if pairs else float("nan")

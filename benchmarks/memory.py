@@ -1,0 +1,130 @@
+"""Peaks of memory, growth over many calls, and the cost of building a layer.
+
+Each number comes from a process of its own (this file run as a script), so that none sees what
+another allocated. A peak is that of the resident set above where it stood before the call.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Fact", "measure"]
+
+Fact = dict[str, Any]
+
+
+def measure(quick: bool) -> Iterator[Fact]:
+    """Facts: {"what", "n", then numbers}."""
+    jobs: list[tuple[str, int]] = [("dense", 200), ("dense", 500), ("sparse", 10_000)]
+    jobs += [("growth", 1_000 if quick else 10_000), ("build", 100)]
+    if not quick:
+        jobs += [("dense", 1000), ("sparse", 100_000), ("sparse", 1_000_000), ("build", 500)]
+    for what, n in jobs:
+        command = [sys.executable, str(Path(__file__).resolve()), what, str(n)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            yield {"what": what, "n": n, "failure": done.stderr.strip().splitlines()[-1:]}
+        else:
+            yield {"what": what, "n": n, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def resident() -> float:
+    """MB in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def peak() -> float:
+    """MB at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def dense(n: int) -> Fact:
+    """Forward and backward of one dense program; the KKT factor is that of 1.7 n rows."""
+    import peers
+    from problems import dense_qp
+
+    problem = dense_qp(n)
+    peers.ours_dense(dense_qp(10), np.ones(10)).forward()  # imports and their buffers
+    active = int((problem.z > 0).sum()) + problem.b.size
+    return _call(peers.ours_dense(problem, np.ones(n)), 8 * (n * n + active * active + n * active))
+
+
+def sparse(n: int) -> Fact:
+    """The same for a sparse program; the factor is qdldl's of the active set's KKT matrix."""
+    import peers
+    from problems import sparse_qp
+
+    warm = peers.row_major(sparse_qp(100))
+    peers.ours_sparse(warm, np.ones(100)).forward()
+    problem = peers.row_major(sparse_qp(n))
+    return _call(peers.ours_sparse(problem, np.ones(n)), 12 * _fill(problem))
+
+
+def _fill(problem: Any) -> int:
+    """Entries of the LDL' factor of the active set's KKT matrix, in a minimum degree order."""
+    from scipy import sparse as sp
+    from scipy.sparse import linalg
+
+    C = sp.vstack([problem.G.tocsr()[problem.z > 0], problem.A], format="csc")
+    K = sp.csc_matrix(sp.bmat([[problem.P, C.T], [C, -1e-6 * sp.identity(C.shape[0])]]))
+    lu = linalg.splu(K, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0)
+    return int(lu.L.nnz)
+
+
+def _call(contestant: Any, factor: int) -> Fact:
+    before = resident()
+    start = time.perf_counter()
+    contestant.backward(contestant.forward())
+    seconds = time.perf_counter() - start
+    above = peak() - before
+    mega = factor / 2**20
+    return {"peak_mb": above, "factor_mb": mega, "ratio": above / mega, "seconds": seconds}
+
+
+def growth(calls: int) -> Fact:
+    """Resident memory over many calls of n = 10, after the first tenth of them."""
+    import peers
+    from problems import dense_qp
+
+    contestant = peers.ours_dense(dense_qp(10), np.ones(10))
+    start = 0.0
+    for k in range(calls):
+        contestant.backward(contestant.forward())
+        if k == calls // 10:
+            start = resident()
+    return {"calls": calls, "growth_mb": resident() - start}
+
+
+def build(n: int) -> Fact:
+    """A layer of the dense program through cvxpy, against cvxpy's own canonicalization."""
+    import cvxpy as cp
+    from problems import cvxpy_problem
+
+    import ffoadapt
+
+    for size in (5, n):  # the first one imports
+        statement, parameters, x, _ = cvxpy_problem("qp", size)
+        before, start = resident(), time.perf_counter()
+        ffoadapt.Layer(statement, parameters, [x])
+        seconds, above = time.perf_counter() - start, peak() - before
+    statement, parameters, _, values = cvxpy_problem("qp", n)
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.value = value
+    start = time.perf_counter()
+    statement.get_problem_data(cp.CLARABEL)
+    theirs = time.perf_counter() - start
+    return {"seconds": seconds, "peak_mb": above, "cvxpy_seconds": theirs}
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](int(sys.argv[2]))))

@@ -1,0 +1,246 @@
+"""Measures every installed solver on one thread: the times from which ``solver="auto"`` chooses.
+
+    python benchmarks/speed_table.py            # measure, print, write benchmarks/results/speed.csv
+    python benchmarks/speed_table.py --apply    # and write speed={...} into every plugin's record
+
+A time is that of a whole forward call of `ffoadapt.qp` or `ffoadapt.cone_program` on NumPy arrays,
+so that a solver pays for its adapter, and an inaccurate one for the polish it needs. A solver whose
+polished x is still off by more than `ACCURACY` did not solve the program: its time counts as
+`UNSOLVED` seconds, which a size in between feels too (times are interpolated).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import os
+import re
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from problems import cvxpy_problem, dense_lp, dense_qp, sparse_lp, sparse_qp
+
+import ffoadapt
+from ffoadapt._registry import registry
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).resolve().parent / "results"
+ACCURACY = 1e-6
+UNSOLVED = 1e4
+SLOWEST = 12.0  # seconds that the next size may take by extrapolation
+
+DENSE = (10, 50, 100, 200, 500, 1000)
+SPARSE = (100, 1_000, 10_000, 100_000)
+CONE = (20, 50, 200, 500)
+
+Row = tuple[str, int, str, float, float]  # kind, n, solver, seconds, error
+
+
+def main() -> None:
+    """Command line."""
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # is read when the libraries load: start again
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **one})
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--apply", action="store_true", help="edit the plugins' records")
+    parser.add_argument("--from-csv", action="store_true", help="do not measure again")
+    parser.add_argument("--kinds", default="dense,sparse,cone,lp,sparse lp")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    for kind in [] if args.from_csv else args.kinds.split(","):
+        write(measure_all([kind]))
+    rows = write([])
+    show(rows)
+    if args.apply:
+        apply(rows)
+
+
+def measure_all(kinds: list[str]) -> list[Row]:
+    """All solvers on all classes; the solvers of a class take turns."""
+    rows: list[Row] = []
+    sizes = {"dense": DENSE, "sparse": SPARSE, "cone": CONE}
+    sizes |= {"lp": (10, 50, 200), "sparse lp": (100, 1_000, 10_000)}
+    for kind in kinds:
+        alive = dict.fromkeys(ffoadapt.solvers(), (0.0, 0))
+        for size in sizes[kind]:
+            n, run, truth = program(kind, size)
+            fit = {
+                name: run
+                for name, (seconds, last) in alive.items()
+                if not last
+                or seconds * (size / last) ** (3 if "sparse" not in kind else 1.5) < SLOWEST
+            }
+            for name, (seconds, error) in turns(fit, truth).items():
+                rows.append((kind, n, name, seconds, error))
+                alive[name] = (seconds, size)
+                print(f"{kind:10} {n:7} {name:10} {seconds * 1e3:10.3f} ms  error {error:.1e}")
+            alive = {name: alive[name] for name in fit if np.isfinite(alive[name][0])}
+    return rows
+
+
+def growth(name: str, kind: str) -> float:
+    """The exponent of n by which to guess the time of the next size."""
+    return 1.5 if "sparse" in kind and "sparse" in takes()[name] else 3.0
+
+
+@functools.cache
+def takes() -> dict[str, frozenset[str]]:
+    """The matrix types of every installed solver."""
+    return {name: spec.matrices for name, spec in registry.specs("solver").items()}
+
+
+def program(kind: str, size: int) -> tuple[int, Callable[[str], Any], Any]:
+    """(n of the canonical program, x of a solver's name, the known x or None)."""
+    if kind == "cone":
+        statement, parameters, x, values = cvxpy_problem("soc", size)
+        layer = ffoadapt.Layer(statement, parameters, [x])
+        batch = layer.program.program([v[None] for v in values], 1)
+        P, A, cones = batch.matrix("P", 0), batch.matrix("A", 0), batch.structure.cones
+
+        def cone(name: str) -> Any:
+            found = ffoadapt.cone_program(
+                P, batch.q[0], A, batch.b[0], cones, solver=name, executor="serial"
+            )
+            return found.x
+
+        return batch.structure.n, cone, None
+    make = {"dense": dense_qp, "sparse": sparse_qp, "lp": dense_lp, "sparse lp": sparse_lp}
+    problem = make[kind](size)
+
+    def quadratic(name: str) -> Any:
+        return ffoadapt.qp(*problem.data, solver=name, executor="serial").x
+
+    return problem.n, quadratic, problem.x
+
+
+def turns(runs: dict[str, Callable[[str], Any]], truth: Any) -> dict[str, tuple[float, float]]:
+    """(median seconds, error of x) of each solver, interleaved; infinite where it fails."""
+    times: dict[str, list[float]] = {}
+    errors: dict[str, float] = {}
+    points = {}
+    for name, run in runs.items():
+        try:
+            points[name] = run(name)
+            start = time.perf_counter()
+            run(name)
+            times[name] = [time.perf_counter() - start]
+        except Exception as error:
+            print(f"  {name}: {type(error).__name__}: {str(error)[:150]}")
+            errors[name] = float("inf")
+    if truth is None and points:  # no closed form: the solvers must agree with Clarabel
+        truth = points.get("clarabel", next(iter(points.values())))
+    for name, x in points.items():
+        errors[name] = float(np.abs(x - truth).max() / max(1.0, np.abs(truth).max()))
+    spent = time.perf_counter()
+    for k in range(30):
+        if k >= 4 and time.perf_counter() - spent > 4.0:
+            break
+        for name, seen in times.items():
+            if seen[0] > 3.0 and k:
+                continue
+            start = time.perf_counter()
+            runs[name](name)
+            seen.append(time.perf_counter() - start)
+    return {
+        name: (statistics.median(times[name]) if name in times else float("inf"), error)
+        for name, error in errors.items()
+    }
+
+
+def write(rows: list[Row]) -> list[Row]:
+    """Merge into results/speed.csv and return the whole."""
+    path = RESULTS / "speed.csv"
+    known: dict[tuple[str, int, str], Row] = {}
+    if path.exists():
+        with path.open() as file:
+            for kind, n, name, seconds, error in list(csv.reader(file))[1:]:
+                known[kind, int(n), name] = (kind, int(n), name, float(seconds), float(error))
+    again = {row[0] for row in rows}
+    merged = [row for row in known.values() if row[0] not in again] + rows
+    merged.sort()
+    RESULTS.mkdir(exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("kind", "n", "solver", "seconds", "error"))
+        writer.writerows((k, n, s, f"{t:.3g}", f"{e:.1e}") for k, n, s, t, e in merged)
+    return merged
+
+
+def show(rows: list[Row]) -> None:
+    """What auto takes, as Markdown, also into results/speed.md."""
+    solvers = sorted({row[2] for row in rows})
+    lines = ["| class | n | " + " | ".join(solvers) + " | fastest |"]
+    lines.append("|---|---|" + "---|" * (len(solvers) + 1))
+    for kind in dict.fromkeys(row[0] for row in rows):
+        for n in sorted({row[1] for row in rows if row[0] == kind}):
+            cell = {row[2]: row for row in rows if row[:2] == (kind, n)}
+            good = {s: row[3] for s, row in cell.items() if solved(row)}
+            words = [_words(cell.get(s)) for s in solvers]
+            best = min(good, key=good.__getitem__) if good else "-"
+            lines.append(f"| {kind} | {n:,} | " + " | ".join(words) + f" | {best} |")
+    text = "\n".join(lines)
+    print(text)
+    (RESULTS / "speed.md").write_text(text + "\n")
+
+
+def solved(row: Row) -> bool:
+    return bool(np.isfinite(row[3]) and row[4] <= ACCURACY)
+
+
+def _words(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    if not np.isfinite(row[3]):
+        return "fails"
+    return f"{row[3] * 1e3:.3g}" if solved(row) else f"off by {row[4]:.0e}"
+
+
+def entries(rows: list[Row], solver: str) -> dict[tuple[str, int], float]:
+    """The record's table for one solver; kinds in which it solved nothing have no entry."""
+    found = {}
+    for kind in ("dense", "sparse", "cone"):
+        mine = [row for row in rows if row[0] == kind and row[2] == solver]
+        if any(solved(row) for row in mine):
+            found |= {
+                (kind, n): float(f"{t:.2g}") if solved(row) else UNSOLVED
+                for row in mine
+                for _, n, _, t, _ in [row]
+            }
+    return found
+
+
+def apply(rows: list[Row]) -> None:
+    """Write SPEED = {...} into the __init__ of every plugin that registers a measured solver."""
+    for path in sorted(ROOT.glob("plugins/ffoadapt-*/src/*/__init__.py")):
+        text = path.read_text()
+        match = re.search(r'SolverSpec\(\s*"(\w+)"', text)
+        if match is None or not (table := entries(rows, match[1])):
+            continue
+        lines = [f'    ("{kind}", {n}): {t:g},' for (kind, n), t in table.items()]
+        block = "\n".join(
+            ["# Seconds a solve, by benchmarks/speed_table.py.", "SPEED = {", *lines, "}"]
+        )
+        if "SPEED = {" in text:
+            text = re.sub(r"# Seconds a solve[^\n]*\nSPEED = \{.*?\n\}", block, text, flags=re.S)
+        else:
+            text = re.sub(r"\n\n\n@hookimpl", f"\n\n{block}\n\n\n@hookimpl", text, count=1)
+            text = re.sub(
+                r"(SolverSpec\(.*?),?(\s*)\)(?=\s*\])",
+                lambda m: f"{m[1]}, speed=SPEED,{m[2]})",
+                text,
+                count=1,
+                flags=re.S,
+            )
+        path.write_text(text)
+        print(f"wrote {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""How to solve and differentiate: the keyword arguments that every way in shares."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypedDict
+
+from ._exceptions import OptionError
+from ._interfaces import Executor, Solver
+
+__all__ = ["Settings", "SolveSettings"]
+
+
+class SolveSettings(TypedDict, total=False):
+    """Keyword arguments of `qp`, `box_qp`, `cone_program`, `solve` and `Layer`, next to ``solver``.
+
+    Attributes
+    ----------
+    solver_options
+        ``tolerance``, ``max_iterations``, ``time_limit`` (seconds) and ``verbose`` mean the same
+        for every solver; other names are the solver's own. An unknown one raises `OptionError`.
+    executor
+        Runs the solves of a batch: ``"auto"`` (threads where the solver releases the GIL),
+        ``"serial"``, ``"threads"``, or another installed one.
+    on_failure
+        ``"raise"`` a `SolveError` that names every failed batch element, or ``"nan"``: NaN for the
+        failed elements alone, and zero gradient through them.
+    accept_inaccurate
+        False makes a point that violates the optimality conditions by more than 1e-4 (relative), or
+        that its solver calls inaccurate, a failure. True (the default) keeps it, with the status
+        ``optimal_inaccurate`` and a report that says so.
+    warm_start
+        True starts each solve from the thread's previous solution, where the solver can.
+    polish
+        Newton steps on the optimality conditions make the solver's point more accurate where that
+        lowers their residual: ``"auto"`` where it matters for the gradient, True for every point,
+        False for none.
+    """
+
+    solver_options: Mapping[str, Any] | None
+    executor: str | Executor
+    on_failure: Literal["raise", "nan"]
+    accept_inaccurate: bool
+    warm_start: bool
+    polish: bool | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`SolveSettings` with their defaults, and the solver, checked."""
+
+    solver: str | Solver | type[Solver] = "auto"
+    solver_options: Mapping[str, Any] | None = None
+    executor: str | Executor = "auto"
+    on_failure: Literal["raise", "nan"] = "raise"
+    accept_inaccurate: bool = True
+    warm_start: bool = False
+    polish: bool | Literal["auto"] = "auto"
+
+    @classmethod
+    def of(cls, solver: str | Solver | type[Solver], given: Mapping[str, Any]) -> Settings:
+        """From keyword arguments; an unknown one raises `OptionError` with the known."""
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise OptionError(
+                    f"there is no setting {name!r}.{hint} The settings are {', '.join(known)}; "
+                    "options of the solver go into solver_options={...}"
+                )
+        return cls(solver, **given)
+
+    def __post_init__(self) -> None:
+        choices: dict[str, tuple[Any, ...]] = {
+            "on_failure": ("raise", "nan"),
+            "accept_inaccurate": (True, False),
+            "warm_start": (True, False),
+            "polish": ("auto", True, False),
+        }
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if not any(value is choice or value == choice for choice in allowed):
+                expected = " or ".join(map(repr, allowed))
+                raise OptionError(f"{name}={value!r}; expected {expected}")
+
+    @property
+    def key(self) -> tuple[Any, ...] | None:
+        """Equal for equal settings; None where an option has no hash."""
+        options = self.solver_options
+        solver = self.solver if isinstance(self.solver, str) else id(self.solver)
+        values = (getattr(self, f.name) for f in fields(self) if "solver" not in f.name)
+        try:
+            key = (solver, options and tuple(sorted(options.items())), *values)
+            hash(key)
+        except TypeError:
+            return None
+        return key
