@@ -117,9 +117,7 @@ def box_qp(
     m = _size("l", l)
     data = {"P": P, "q": q, "A": A, "l": l, "u": u}
     shapes = {"P": (n, n), "A": (m, n)}
-    outputs = _call(
-        "box", data, shapes, {"q": n, "l": m, "u": m}, (m,), Settings.of(solver, settings)
-    )
+    outputs = _call("box", data, shapes, {"q": n, "l": m, "u": m}, (m,), chosen)
     return BoxSolution(*outputs)
 
 
@@ -153,9 +151,7 @@ def cone_program(
         )
     data = {"P": P, "q": q, "A": A, "b": b}
     shapes = {"P": (n, n), "A": (m, n)}
-    outputs = _call(
-        "cone", data, shapes, {"q": n, "b": m}, (cones, m), Settings.of(solver, settings)
-    )
+    outputs = _call("cone", data, shapes, {"q": n, "b": m}, (cones, m), chosen)
     return ConeSolution(*outputs)
 
 

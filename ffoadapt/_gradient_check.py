@@ -54,8 +54,8 @@ class GradientCheck:
             verdict = "the gradients agree with central differences"
         else:
             verdict = (
-                f"the gradients of {', '.join(self.disagreeing)} disagree with central differences; "
-                "see report(): at a kink, or where the solution is not unique, they must"
+                f"the gradients of {', '.join(self.disagreeing)} disagree with central "
+                "differences; see report(): at a kink, or where the solution is not unique, they must"
             )
         return "\n".join(
             [f"{verdict} (relative difference, tolerance {self.tolerance:.0e})", *lines]

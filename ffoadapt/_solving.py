@@ -78,6 +78,9 @@ class SolveJob:
                     solution = _failure(f"it returned arrays of the wrong shape: {error}")
             status[i], info[i] = solution.status, solution.info
         z = given.canonical_dual(self.solver.form, duals)
+        if structure.box is not None and self.solver.form != "box":
+            # Where l = u in this element alone, z of its two rows may have any common part.
+            z = structure.box.dual(structure.box.fold(z))
         infinite = np.isposinf(batch.b)
         if infinite.any():  # a row that constrains nothing has no multiplier
             z = np.where(infinite, 0.0, z)

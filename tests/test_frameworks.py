@@ -397,6 +397,24 @@ def test_mixed_dtypes_promote(framework: str) -> None:
     assert np.asarray(k.call("clarabel", *data)[0]).dtype == np.float64
 
 
+@every_gradient
+@every_solver
+def test_equalities_of_some_elements(solver: str, framework: str) -> None:
+    """A row with l = u in one element of a batch and l < u in another: as each element alone."""
+    k = KINDS["box_qp"]
+    P, q, A, _, _ = k.data(1)
+    lower = np.array([[-0.1, -0.2, 0.1, 0.0], [0.05, -0.2, -0.3, -9], [-0.2, 0.1, 0.1, -0.1]])
+    upper = np.array([[0.2, 0.1, 0.1, 0.0], [0.05, 0.3, 0.2, 9.0], [0.2, 0.1, 0.1, 0.3]])
+    data = [P, q, A, lower, upper]
+    cotangents = random_cotangents(k.call(solver, *data))
+    expected, grads = batched_reference(k, solver, data, (3,), cotangents)
+    values, found = gradients(framework, lambda *d: k.call(solver, *d), data, cotangents)
+    for value, reference in zip(values, expected, strict=True):
+        assert close(value, reference)
+    for name, value, reference in zip(k.names, found, grads, strict=True):
+        assert close(value, reference), name
+
+
 # --- sparse matrices ------------------------------------------------------------------------------
 
 

@@ -97,7 +97,7 @@ def test_good_solvers_pass(solver):
     assert sum(result.outcome == "passed" for result in report.results) > 150
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_other_numbers(seed):
     report = ffoadapt.check_solver(ReferenceSolver, seed=seed)
     assert report.ok, str(report)
@@ -333,9 +333,7 @@ def test_broken_solvers_fail_the_named_check(broken):
     assert words in found[check]
 
 
-@pytest.mark.parametrize(
-    "broken", [Random, SharesState, StartIsTheEnd, Prints, SpoiledByFailure]
-)
+@pytest.mark.parametrize("broken", [Random, SharesState, StartIsTheEnd, Prints, SpoiledByFailure])
 def test_one_fault_one_check(broken):
     """What is wrong in one way only fails no other check, so that the name says what to fix."""
     assert set(failing(broken)) == {CAUGHT[broken][0]}
