@@ -1,6 +1,7 @@
 """Interleaved timing: A, B, C, A, B, C, ... so that a busy moment of the machine meets all alike.
 
-Medians per contestant, and medians of the ratios within each round.
+Medians per contestant, and medians of the ratios within each round. Seconds of CPU are kept as
+well: on a busy machine they say what the wall clock cannot (of one thread; a waiting one may spin).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Timing:
     name: str
     forward: list[float] = field(default_factory=list)
     backward: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     result: Any = None
     failure: str = ""
 
@@ -39,7 +41,7 @@ class Timing:
         return [f + b for f, b in zip(self.forward, self.backward, strict=True)]
 
     def median(self, part: str = "total") -> float:
-        """Median seconds of ``forward``, ``backward`` or ``total``; NaN where it failed."""
+        """Median seconds of ``forward``, ``backward``, ``total`` or ``cpu``; NaN where it failed."""
         values = getattr(self, part)
         return statistics.median(values) if values else float("nan")
 
@@ -66,6 +68,7 @@ def race(
             timing.failure = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             timing.forward.clear()
             timing.backward.clear()
+            timing.cpu.clear()
             continue
         if timing.total[0] < slowest:
             running.append(contestant)
@@ -79,17 +82,18 @@ def race(
 
 
 def _once(contestant: Contestant, timing: Timing) -> None:
-    start = time.perf_counter()
+    busy, start = time.process_time(), time.perf_counter()
     state = contestant.forward()
     middle = time.perf_counter()
     if contestant.backward is not None:
         contestant.backward(state)
     end = time.perf_counter()
+    timing.cpu.append(time.process_time() - busy)
     timing.forward.append(middle - start)
     timing.backward.append(end - middle)
 
 
-def median_ratio(first: Timing, second: Timing) -> float:
-    """Median over the rounds of the ratio of the totals."""
-    pairs = list(zip(first.total, second.total, strict=False))
+def median_ratio(first: Timing, second: Timing, part: str = "total") -> float:
+    """Median over the rounds of the ratio of the totals (or of ``cpu``)."""
+    pairs = list(zip(getattr(first, part), getattr(second, part), strict=False))
     return statistics.median(a / b for a, b in pairs) if pairs else float("nan")

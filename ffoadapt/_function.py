@@ -7,9 +7,9 @@ An instance keeps nothing of a call, so that threads, graphs kept alive and vmap
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from . import _blas
 from ._checks import check_finite, split_batch
-from ._choose import choose
-from ._exceptions import ShapeError
+from ._choose import choose, ranking
+from ._exceptions import FFOAdaptError, ShapeError
 from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Oracle
-from ._oracle.polish import ROUNDS, polish
-from ._oracle.report import INACCURATE, GradientReport
+from ._oracle.report import GradientReport
 from ._program import ProgramBatch, Structure
 from ._registry import registry
 from ._settings import Settings
+from ._settle import Run, fall_back, settle
 from ._solution import Points, Status
 from ._solving import (
     SolveJob,
@@ -36,6 +36,9 @@ from ._solving import (
 )
 
 __all__ = ["SolveFunction", "State"]
+
+FALLBACKS = 3
+"""How many further solvers ``solver="auto"`` tries on what the first could not solve."""
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -49,30 +52,8 @@ class State:
     leads: list[Shape]
     batch: ProgramBatch
     points: Points
+    oracle: Oracle
     name: str
-
-    @cached_property
-    def oracle(self) -> Oracle:
-        return Oracle(self.batch, self.points)
-
-    def polish(self, settings: Settings) -> None:
-        """Improve the points, and say of each whether it is as good as its solver claims.
-
-        The oracle keeps what was factorized on the way.
-        """
-        rounds = ROUNDS if settings.polish else 0
-        points, oracle, residual = polish(
-            self.batch, self.points, rounds, always=settings.polish is True
-        )
-        status = points.status
-        for i in np.flatnonzero(~(residual <= INACCURATE)).tolist():
-            if status[i].solved:
-                status[i] = Status.OPTIMAL_INACCURATE
-                points.info[i] = {**points.info[i], "kkt_residual": float(residual[i])}
-        if not settings.accept_inaccurate and Status.OPTIMAL_INACCURATE in status:
-            points = refuse_inaccurate(points)
-            oracle = Oracle(self.batch, points)
-        self.points, self.oracle = points, oracle
 
     @property
     def single(self) -> bool:
@@ -108,11 +89,17 @@ class SolveFunction:
         batch = self.model.program(flat, math.prod(batch_shape))
         job = self._job(batch.structure)
         with _blas.one_thread(batch.structure.n + batch.structure.m):
-            points = self._executor(job, batch).run(job, batch)
-            state = State(batch_shape, leads, batch, points, job.name)
-            state.polish(self.settings)
+            points, oracle = settle(batch, self._run(job, batch), self.settings)
+            if self.settings.solver == "auto":
+                others = self._others(batch.structure, job.name)
+                points, better = fall_back(batch, points, others, self.settings)
+                oracle = better or oracle
+        if not self.settings.accept_inaccurate and Status.OPTIMAL_INACCURATE in points.status:
+            points = refuse_inaccurate(points)
+            oracle = Oracle(batch, points)
+        state = State(batch_shape, leads, batch, points, oracle, job.name)
         if self.settings.on_failure == "raise":
-            raise_failures(state.points, job.name, single=state.single)
+            raise_failures(points, job.name, single=state.single)
         return self._outputs(state), state
 
     def vjp(
@@ -197,7 +184,7 @@ class SolveFunction:
             for i in range(size)
         ]
         points = Points(x, s, z, status, [{}] * size)
-        return State(batch_shape, leads, batch, points, "")
+        return State(batch_shape, leads, batch, points, Oracle(batch, points), "")
 
     # -- pieces
 
@@ -239,19 +226,35 @@ class SolveFunction:
             for out, (_, shape) in zip(outputs, self.model.outputs, strict=True)
         ]
 
-    def _job(self, structure: Structure) -> SolveJob:
-        """The solves for programs of a structure; made once for each kind of structure."""
-        key = (structure.kinds, structure.dense, structure.n, structure.m)
+    def _job(self, structure: Structure, name: str | None = None) -> SolveJob:
+        """The solves for programs of a structure, by the named solver or the chosen one.
+
+        Made once for each kind of structure.
+        """
+        key = (name, structure.kinds, structure.dense, structure.n, structure.m)
         job = self._jobs.get(key)
         if job is None:
             settings = self.settings
-            wanted = settings.solver
+            wanted = settings.solver if name is None else name
             if wanted == "auto":
                 wanted = choose(structure).name
-            solver, name = find_solver(wanted, structure)
-            options = translate_options(solver, name, settings.solver_options or {})
-            job = self._jobs[key] = SolveJob(solver, name, options, settings.warm_start)
+            solver, found = find_solver(wanted, structure)
+            options = translate_options(solver, found, settings.solver_options or {})
+            job = self._jobs[key] = SolveJob(solver, found, options, settings.warm_start)
         return job
+
+    def _others(self, structure: Structure, first: str) -> Iterator[tuple[str, Run]]:
+        """The next fastest solvers that take the options given."""
+        names = [choice.name for choice in ranking(structure) if choice.name != first]
+        for name in names[:FALLBACKS]:
+            try:
+                job = self._job(structure, name)
+            except FFOAdaptError:  # it cannot be loaded, or an option is not one of its own
+                continue
+            yield name, partial(self._run, job)
+
+    def _run(self, job: SolveJob, batch: ProgramBatch) -> Points:
+        return self._executor(job, batch).run(job, batch)
 
     def _executor(self, job: SolveJob, batch: ProgramBatch) -> Executor:
         wanted = self.settings.executor

@@ -55,7 +55,7 @@ class GradientCheck:
         else:
             verdict = (
                 f"the gradients of {', '.join(self.disagreeing)} disagree with central "
-                "differences; see report(): at a kink, or where the solution is not unique, they must"
+                "differences; see report(): at a kink they must, and where x is not unique"
             )
         return "\n".join(
             [f"{verdict} (relative difference, tolerance {self.tolerance:.0e})", *lines]

@@ -100,7 +100,7 @@ def test_plugins_lists_what_is_installed(capsys: Capture) -> None:
     assert main(["plugins"]) == 0
     lines = capsys.readouterr().out.splitlines()
     clarabel = next(line for line in lines if line.split()[1:2] == ["clarabel"])
-    for word in ("solver", "ready", "ffoadapt-clarabel", "0.1.0", "sparse", "exponential", "psd"):
+    for word in ("solver", "ready", "ffoadapt-clarabel", "sparse", "exponential", "psd"):
         assert word in clarabel
     assert any(line.split()[:3] == ["framework", "numpy", "ready"] for line in lines)
 
@@ -214,8 +214,8 @@ def test_new_plugin_refuses_to_overwrite(copy: Path, capsys: Capture) -> None:
         ("../evil", "e.g. 'evil'"),
         ("", "cannot name a plugin"),
         ("ffoadapt-mine", "leave the prefix out: 'mine'"),
-        ("daqp", "taken by ffoadapt-daqp 0.1.0"),
-        ("torch", "ffoadapt-torch 0.1.0 is installed already"),
+        ("daqp", r"taken by ffoadapt-daqp \d"),
+        ("torch", r"ffoadapt-torch \S+ is installed already"),
     ],
 )
 def test_new_plugin_names(name: str, words: str, tmp_path: Path, capsys: Capture) -> None:

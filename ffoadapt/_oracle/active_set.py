@@ -23,6 +23,10 @@ __all__ = ["Block", "GhostBatch", "Scales", "complementary", "groups", "lineariz
 
 Floats = NDArray[np.float64]
 
+TIE = 1e-13
+"""Rows with s = z = 0 to this rounding count as inactive, whichever sign the rounding has: so the
+second row of an equality that is written as two inequalities stays out."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
@@ -137,8 +141,9 @@ def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> Ghost
     size, m = z.shape
     if m == 0:
         return GhostBatch(np.zeros((size, 0), bool), z, (), np.full(size, np.inf))
-    # z_hat > s_hat, multiplied out; never so for rows in zero cones, which always hold.
-    active = z * scale.squares * (scale.primal / scale.gradient) > s
+    # z_hat > s_hat + TIE, multiplied out. Rows in zero cones always hold.
+    tie = TIE * np.sqrt(scale.squares) * scale.primal
+    active = z * scale.squares * (scale.primal / scale.gradient) > s + tie
     active |= structure.equality
     margin = np.full(size, np.inf)
     if structure.polyhedral:

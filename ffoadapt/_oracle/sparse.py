@@ -39,6 +39,9 @@ SINGULAR = 1e-7
 ROUNDS = 60
 """Refinement steps at most."""
 
+APART = 1e3
+"""Parts of a right-hand side whose sizes differ by more than this are solved for one by one."""
+
 
 class SparseFactor:
     """A factorization that serves any number of right-hand sides; attributes as `DenseFactor`."""
@@ -97,8 +100,20 @@ class SparseFactor:
         return int(self._null[0] > SINGULAR)
 
     def _refined(self, v: Floats) -> tuple[Floats, float]:
-        """The solution and its residual relative to v, which is that of least squares."""
-        size = float(np.linalg.norm(v))
+        """The solution and its residual relative to v, which is that of least squares.
+
+        The x part and the row part of v have units of their own, and equilibration need not bring
+        them to one size: a part that would be rounding beside the other is solved for by itself.
+        """
+        above, below = v.copy(), v.copy()
+        above[self.n :] = below[: self.n] = 0.0
+        sizes = float(np.linalg.norm(above)), float(np.linalg.norm(below))
+        if max(sizes) > APART * min(sizes) > 0.0:
+            (y, error), (more, rest) = self._least(above, sizes[0]), self._least(below, sizes[1])
+            return y + more, max(error, rest)
+        return self._least(v, float(np.hypot(*sizes)))
+
+    def _least(self, v: Floats, size: float) -> tuple[Floats, float]:
         if size == 0.0:
             return np.zeros_like(v), 0.0
         y, r, error = self._iterate(v, size)
@@ -109,34 +124,20 @@ class SparseFactor:
         return (y, max(error, rest)) if np.isfinite(y).all() else (np.zeros_like(v), 1.0)
 
     def _iterate(self, v: Floats, size: float) -> tuple[Floats, Floats, float]:
-        """Where refinement ends: the point, its residual, and the size of that relative to v.
-
-        The x part and the row part of v have units of their own, and equilibration need not bring
-        them to one size. So each part of the residual has to become small beside its own part of v.
-        """
-        n = self.n
-        parts = [float(np.linalg.norm(part)) for part in (v[:n], v[n:])]
-
-        def measure(r: Floats) -> float:
-            if not all(parts):
-                return float(np.linalg.norm(r)) / size
-            return max(
-                float(np.linalg.norm(r[:n])) / parts[0], float(np.linalg.norm(r[n:])) / parts[1]
-            )
-
-        y, r, error = np.zeros_like(v), v, 1.0
+        y = np.zeros_like(v)
+        r, error = v, float(np.linalg.norm(v)) / size
         slow = 0
         for _ in range(ROUNDS):
             if error <= TARGET or slow > 5:
                 break
             candidate = y + self._ldl.solve(r)
             rest = v - self.K @ candidate
-            found = measure(rest)
+            found = float(np.linalg.norm(rest)) / size
             if not found < error:
                 break
             slow = slow + 1 if found > 0.9 * error else 0
             y, r, error = candidate, rest, found
-        return y, r, float(np.linalg.norm(r)) / size
+        return y, r, error
 
 
 _NONE: Floats = np.zeros(0)
