@@ -329,7 +329,9 @@ def draw_units(
 
 
 def row_kind(cones: list[Cone], kinds: tuple[type, ...]) -> np.ndarray:
-    return np.concatenate([np.zeros(0, bool), *(np.full(c.dim, isinstance(c, kinds)) for c in cones)])
+    return np.concatenate(
+        [np.zeros(0, bool), *(np.full(c.dim, isinstance(c, kinds)) for c in cones)]
+    )
 
 
 def active_count(cones: list[Cone], s: np.ndarray, z: np.ndarray) -> int:

@@ -41,7 +41,7 @@ class Timing:
         return [f + b for f, b in zip(self.forward, self.backward, strict=True)]
 
     def median(self, part: str = "total") -> float:
-        """Median seconds of ``forward``, ``backward``, ``total`` or ``cpu``; NaN where it failed."""
+        """Median seconds of forward, backward, total or cpu; NaN where it failed."""
         values = getattr(self, part)
         return statistics.median(values) if values else float("nan")
 

@@ -38,7 +38,7 @@ def _entry(cell: Cell | None) -> str:
 
 
 def markdown(cells: Sequence[Cell]) -> str:
-    """Total ms of everyone, and of ours: forward, backward, and the two ratios."""
+    """Total ms of everyone, forward and backward of ours, and the ratios: wall clock (CPU)."""
     names = [n for n in dict.fromkeys(c.name for c in cells) if n not in (OURS, LIMIT)]
     heads = ["program", "n", "B", "**ffoadapt**", "forward", "backward", *names, "limit"]
     heads += ["best peer / ours", "ours / limit"]
@@ -47,54 +47,74 @@ def markdown(cells: Sequence[Cell]) -> str:
         ours, bound = group.get(OURS), group.get(LIMIT)
         if ours is None:
             continue
-        rival = best_peer(list(group.values()))
         words = [row, f"{n:,}", str(B), f"**{_entry(ours)}**"]
         words += [_number(ours.forward), _number(ours.backward)]
         words += [_entry(group.get(name)) for name in names]
         words += [_number(bound.total) if bound else "-"]
-        words += [f"{rival.ratio:.2f}" if rival else "-"]
-        words += [f"{1.0 / bound.ratio:.2f}" if bound and bound.ratio > 0 else "-"]
+        rivals = [best_peer(list(group.values()), part) for part in PARTS]
+        words += [_pair([getattr(c, p) if c else None for c, p in zip(rivals, PARTS, strict=True)])]
+        words += [_pair([1.0 / getattr(bound, p) if bound else None for p in PARTS])]
         lines.append("| " + " | ".join(words) + " |")
     return "\n".join(lines)
 
 
+PARTS = ("ratio", "cpu_ratio")
+
+
+def _pair(values: Sequence[float | None]) -> str:
+    """Wall clock (CPU)."""
+    wall, cpu = ("-" if v is None else f"{v:.2f}" for v in values)
+    return "-" if wall == "-" else f"{wall} ({cpu})"
+
+
 def summary(cells: Sequence[Cell]) -> list[str]:
-    """Geometric means, and where the targets are missed."""
-    rival, behind, over, slow, wrong = [], [], [], [], []
-    against: dict[str, list[float]] = {}
+    """Geometric means, and where the targets are missed; wall clock (CPU)."""
+    rival: dict[str, list[float]] = {part: [] for part in PARTS}
+    against: dict[str, dict[str, list[float]]] = {}
+    behind, over, slow, wrong = [], [], [], []
     for (row, n, B), group in groups(cells).items():
         ours, where = group.get(OURS), f"{row} n={n} B={B}"
         if ours is None or not ours.right:
             wrong.append(f"{where}: ffoadapt {ours.note if ours else 'absent'}")
             continue
-        peer, bound = best_peer(list(group.values())), group.get(LIMIT)
-        if peer is not None:
-            rival.append(peer.ratio)
-            if peer.ratio < 1.0:
-                behind.append(f"{where}: {peer.name} takes {peer.ratio:.2f} of our time")
+        found = {part: best_peer(list(group.values()), part) for part in PARTS}
+        peer, bound = found["ratio"], group.get(LIMIT)
+        for part, cell in found.items():
+            if cell is not None:
+                rival[part].append(getattr(cell, part))
+        if peer is not None and min(peer.ratio, rival["cpu_ratio"][-1]) < 1.0:
+            both = _pair([peer.ratio, peer.cpu_ratio])
+            behind.append(f"{where}: {peer.name} takes {both} of our time")
         for cell in group.values():
-            if cell.name not in (OURS, LIMIT) and not cell.right:
+            if cell.name in (OURS, LIMIT):
+                continue
+            if cell.right:
+                lists = against.setdefault(cell.name, {part: [] for part in PARTS})
+                for part in PARTS:
+                    lists[part].append(getattr(cell, part))
+            else:
                 why = cell.note or f"gradients off by {cell.error:.1e}"
                 wrong.append(f"{where}: {cell.name}: {why}")
-            elif cell.name not in (OURS, LIMIT):
-                against.setdefault(cell.name, []).append(cell.ratio)
-        if bound is not None and bound.ratio > 0 and 1.0 / bound.ratio > (0.8 if B > 1 else 1.35):
-            over.append(f"{where}: {1.0 / bound.ratio:.2f} x limit")
+        if bound is not None:
+            target = 0.8 if B > 1 else 1.35
+            ratios = [1.0 / getattr(bound, part) for part in PARTS]
+            if ratios[0] > target:
+                over.append(f"{where}: {_pair(ratios)} x limit")
         if n >= 200 and ours.backward > 0.35 * ours.forward:
             slow.append(f"{where}: backward / forward {ours.backward / ours.forward:.2f}")
     lines = []
-    if rival:
-        lines.append(f"best peer / ours, geometric mean of {len(rival)} cells: {_mean(rival):.2f}")
-    for name, ratios in against.items():
-        lines.append(f"{name} / ours, geometric mean of {len(ratios)} cells: {_mean(ratios):.1f}")
-    for head, found in (
+    for name, lists in {"best peer": rival, **against}.items():
+        if count := len(lists["ratio"]):
+            means = _pair([_mean(lists[part]) for part in PARTS])
+            lines.append(f"{name} / ours, geometric mean of {count} cells: {means}")
+    for head, listed in (
         ("slower than the best peer", behind),
         ("above the target against the limit (1.35; batches 0.8)", over),
         ("backward above 0.35 of forward at n >= 200", slow),
         (f"failed, or gradients wrong (relative error above {RIGHT:g})", wrong),
     ):
-        lines.append(f"{head}: {len(found)}")
-        lines += [f"  - {line}" for line in found]
+        lines.append(f"{head}: {len(listed)}")
+        lines += [f"  - {line}" for line in listed]
     return lines
 
 

@@ -288,7 +288,7 @@ def _error(timing: Timing, expected: dict[str, Any], row: str, n: int) -> float:
     return gradient_error(found, expected)
 
 
-def best_peer(group: list[Cell]) -> Cell | None:
-    """The fastest peer with right gradients."""
+def best_peer(group: list[Cell], part: str = "ratio") -> Cell | None:
+    """The fastest peer with right gradients, by ``ratio`` (wall clock) or ``cpu_ratio``."""
     able = [c for c in group if c.right and c.name not in (OURS, LIMIT)]
-    return min(able, key=lambda c: c.total, default=None)
+    return min(able, key=lambda c: getattr(c, part), default=None)

@@ -91,7 +91,8 @@ def line(cell: Cell) -> str:
         return f"{head} {cell.note}"
     times = f"{cell.forward:10.3f} + {cell.backward:9.3f} ms"
     verdict = "" if cell.right else "  WRONG"
-    return f"{head} {times}  {cell.ratio:8.2f} x ours  error {cell.error:.1e}{verdict}"
+    ratios = f"{cell.ratio:8.2f} ({cell.cpu_ratio:.2f}) x ours"
+    return f"{head} {times}  {ratios}  error {cell.error:.1e}{verdict}"
 
 
 def profile(row: str, n: str, batch: str = "1") -> None:

@@ -30,6 +30,7 @@ LOOKBACKS = ((0, 1), (1, 4), (4, 26), (26, 52))  # weeks ago: to, from
 VOLATILITY_WEEKS = 13
 BLOCK = 240  # weeks of one training step, at least
 LEARNING_RATE = 0.01
+TOLERANCE = 1e-10
 EPOCHS = 4
 YEARS = {  # in this order in time; every number above was chosen without a look at the test years
     "train": ("1990", "2009-12-31"),
@@ -94,7 +95,8 @@ def portfolio_layer(covariance: Any, solver: str, **settings: Any) -> ffoadapt.L
         cp.Maximize(forecast @ weights - 0.5 * RISK_AVERSION * risk),
         [cp.sum(weights) == 1, weights >= 0, weights <= LARGEST_WEIGHT],
     )
-    return ffoadapt.Layer(problem, [forecast], [weights], solver=solver, **settings)
+    settings = {"solver": solver, "solver_options": {"tolerance": TOLERANCE}, **settings}
+    return ffoadapt.Layer(problem, [forecast], [weights], **settings)
 
 
 def decide(layer: ffoadapt.Layer, theta: Any, weeks: Weeks) -> Any:
@@ -171,7 +173,7 @@ class Run:
 
 
 def two_stage(weeks: Weeks) -> Any:
-    """The model whose forecasts of returns (less their mean over stocks) have least squared error."""
+    """The model of least squared error; it forecasts a return less the mean over the stocks."""
     target = weeks.returns - weeks.returns.mean(axis=1, keepdims=True)
     rows = weeks.features.reshape(-1, weeks.features.shape[-1])
     return np.linalg.lstsq(rows, target.ravel(), rcond=None)[0]
@@ -222,6 +224,13 @@ def train(run: Run, parts: dict[str, Weeks], covariance: Any, start: Any, epochs
         run.scores[name] = float(score(theta, parts["test"]))
 
 
+def outcome(name: str, weights: Any, weeks: Weeks) -> show.Outcome:
+    """What holding these weights (T, n) comes to."""
+    wealth = np.cumprod(1 + earned(weights, weeks.returns) / 100)
+    value, cost = objective(weights, weeks.returns), WEEKS * costs(weights).mean()
+    return show.Outcome(name, float(value), float(cost), wealth)
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     ready = [name for name in FRAMEWORKS if name in ffoadapt.frameworks()]
@@ -258,15 +267,7 @@ def main() -> None:
         "no forecast": decide(portfolio_layer(covariance, "auto"), 0 * start, test),
         "equal weights": np.full_like(test.returns, 1 / len(covariance)),
     }
-    outcomes = [
-        show.Outcome(
-            name,
-            float(objective(w, test.returns)),
-            WEEKS * float(costs(w).mean()),
-            np.cumprod(1 + earned(w, test.returns) / 100),
-        )
-        for name, w in weights.items()
-    ]
+    outcomes = [outcome(name, w, test) for name, w in weights.items()]
     print(show.summary(done, outcomes))
     show.draw(done, outcomes, test.dates[1:], options.output)
     print(f"plot: {options.output}")

@@ -60,7 +60,7 @@ def table(runs: Sequence[Any], reference: Any) -> str:
 
 
 def summary(runs: Sequence[Any], outcomes: Sequence[Outcome]) -> str:
-    """What the columns mean, whether training end to end paid, and what else one could have done."""
+    """What the columns mean, whether end to end paid, and what else one could have done."""
     better = sum(run.scores["end to end"] > run.scores["two-stage"] for run in runs)
     lines = [
         "",
@@ -68,7 +68,7 @@ def summary(runs: Sequence[Any], outcomes: Sequence[Outcome]) -> str:
         "certainty-equivalent return in the test years, % a year after costs, higher is better.",
         f"End to end beats two-stage out of sample in {better} of {len(runs)} runs.",
     ]
-    lines += [f"{o.name:14}{o.objective:6.2f}, of which costs {-o.costs:5.2f}" for o in outcomes]
+    lines += [f"  {o.name:14}{o.objective:6.2f}  (costs {o.costs:.2f})" for o in outcomes]
     return "\n".join(lines)
 
 
@@ -97,7 +97,7 @@ def _draw_training(axes: Any, runs: Sequence[Any]) -> None:
         color = f"C{solvers.index(run.solver) % 10}"
         style = "-" if run.framework == runs[0].framework else (0, (4, 2))
         label = run.solver if run.framework == runs[0].framework else None
-        axes.plot(run.validation, style, color=color, lw=width, label=label)
+        axes.plot(run.validation, ls=style, color=color, lw=width, label=label)
     epochs = len(runs[0].validation)
     axes.axhline(runs[0].validation[0], color="0.4", ls=":", lw=1.2)
     axes.annotate(

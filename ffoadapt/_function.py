@@ -97,6 +97,7 @@ class SolveFunction:
         if not self.settings.accept_inaccurate and Status.OPTIMAL_INACCURATE in points.status:
             points = refuse_inaccurate(points)
             oracle = Oracle(batch, points)
+        oracle = self._choosing(oracle)
         state = State(batch_shape, leads, batch, points, oracle, job.name)
         if self.settings.on_failure == "raise":
             raise_failures(points, job.name, single=state.single)
@@ -184,9 +185,13 @@ class SolveFunction:
             for i in range(size)
         ]
         points = Points(x, s, z, status, [{}] * size)
-        return State(batch_shape, leads, batch, points, Oracle(batch, points), "")
+        oracle = self._choosing(Oracle(batch, points))
+        return State(batch_shape, leads, batch, points, oracle, "")
 
     # -- pieces
+
+    def _choosing(self, oracle: Oracle) -> Oracle:
+        return oracle.choosing(self.settings.degenerate, self.settings.smoothing)
 
     def _batch_shape(self, shapes: Sequence[Shape]) -> Shape:
         leads = [s[: len(s) - ndim] for s, ndim in zip(shapes, self.ndims, strict=True)]

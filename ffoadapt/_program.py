@@ -89,6 +89,13 @@ class BoxRows:
     lower: Ints
     rows: int
 
+    @cached_property
+    def pairs(self) -> tuple[Ints, Ints]:
+        """The canonical rows of the upper and of the lower bound of the rows that have both."""
+        _, at_upper, at_lower = np.intersect1d(self.upper, self.lower, return_indices=True)
+        start = self.equal.size
+        return start + at_upper, start + self.upper.size + at_lower
+
     def dual(self, y: Floats) -> Floats:
         """Canonical z (..., m) of a box dual y (..., rows)."""
         parts = (y[..., self.equal], y[..., self.upper], -y[..., self.lower])

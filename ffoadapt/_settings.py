@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict
+from numbers import Real
+from typing import Any, Literal, TypedDict, get_args
+
+import numpy as np
 
 from ._exceptions import OptionError
 from ._interfaces import Executor, Solver
+from ._oracle.active_set import Degenerate
 
 __all__ = ["Settings", "SolveSettings"]
 
@@ -37,6 +41,16 @@ class SolveSettings(TypedDict, total=False):
         Newton steps on the optimality conditions make the solver's point more accurate where that
         lowers their residual: ``"auto"`` where it matters for the gradient, True for every point,
         False for none.
+    degenerate
+        What the derivative does with weakly active constraints (zero slack and zero multiplier),
+        where the solution has a kink: ``"keep"`` or ``"drop"`` them for the derivative on either
+        side, ``"least_squares"`` for the midpoint of the two in each row, ``"auto"`` leaves each
+        to the larger of its slack and multiplier. Elsewhere all are the same.
+    smoothing
+        mu >= 0: differentiates as if mu/2 |x - x*|^2, with x* the solution, were part of the
+        objective, which leaves x* a solution. Makes the gradient of a program with many solutions
+        that of the nearest one, times 1/mu where nothing else holds x. Its bias is O(mu), and the
+        report does not call it `differentiable` where that matters.
     """
 
     solver_options: Mapping[str, Any] | None
@@ -45,6 +59,8 @@ class SolveSettings(TypedDict, total=False):
     accept_inaccurate: bool
     warm_start: bool
     polish: bool | Literal["auto"]
+    degenerate: Degenerate
+    smoothing: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,8 @@ class Settings:
     accept_inaccurate: bool = True
     warm_start: bool = False
     polish: bool | Literal["auto"] = "auto"
+    degenerate: Degenerate = "auto"
+    smoothing: float = 0.0
 
     @classmethod
     def of(cls, solver: str | Solver | type[Solver], given: Mapping[str, Any]) -> Settings:
@@ -79,12 +97,16 @@ class Settings:
             "accept_inaccurate": (True, False),
             "warm_start": (True, False),
             "polish": ("auto", True, False),
+            "degenerate": get_args(Degenerate),
         }
         for name, allowed in choices.items():
             value = getattr(self, name)
             if not any(value is choice or value == choice for choice in allowed):
                 expected = " or ".join(map(repr, allowed))
                 raise OptionError(f"{name}={value!r}; expected {expected}")
+        mu: Any = self.smoothing
+        if isinstance(mu, bool) or not isinstance(mu, Real) or not 0.0 <= float(mu) < np.inf:
+            raise OptionError(f"smoothing={mu!r}; expected a number mu with 0 <= mu < inf")
 
     @property
     def key(self) -> tuple[Any, ...] | None:

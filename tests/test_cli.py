@@ -408,6 +408,7 @@ def test_compare_without_parameters(tmp_path: Path, capsys: Capture) -> None:
         ("problem.npz", {**FORMS["box"], "h": np.ones(1)}, "h is not expected"),
         ("problem.npz", {"q": np.zeros(2), "P": np.eye(3)}, r"P has shape \(3, 3\); expected"),
         ("problem.npz", {"q": np.zeros(2), "P": -np.eye(2)}, "not positive semidefinite"),
+        ("problem.npz", {"q": np.array([1.0, np.nan])}, "q holds nan"),
         ("problem.npz", {"q": np.array([object()])}, "it is no .npz file of plain arrays"),
         ("problem.npz", {**FORMS["cone"], "cones": ["zro:1"]}, "'zro:1' is no cone; expected"),
         ("problem.npz", {**FORMS["cone"], "cones": ["zero:x"]}, "'zero:x' has no valid size"),

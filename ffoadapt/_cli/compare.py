@@ -118,7 +118,7 @@ def _print(problem: ProblemFile, found: Comparison) -> None:
         right=numbers,
         styles=_STYLES,
     )
-    data = [name for name, _ in problem.program.parameters]
+    data = problem.data
     if found.others and data:
         print(f"\nrelative difference of the gradient to that of {found.reference}:\n")
         columns = [row.solver for row in found.others]

@@ -207,10 +207,11 @@ def _report(result: LayerResult) -> GradientReport:
 def _gradient(
     problem: ProblemFile, result: LayerResult, cotangents: Sequence[Floats | None]
 ) -> dict[str, Floats]:
-    names = [name for name, _ in problem.program.parameters]
-    if not names:
+    if not problem.data:
         return {}
-    return dict(zip(names, result.vjp(*cotangents), strict=True))
+    names = [name for name, _ in problem.program.parameters]
+    gradients = dict(zip(names, result.vjp(*cotangents), strict=True))
+    return {name: gradients[name] for name in problem.data}
 
 
 def _times(

@@ -121,7 +121,7 @@ def _notes(found: Comparison) -> str:
 
 
 def _gradient_table(problem: ProblemFile, found: Comparison) -> str:
-    data = [name for name, _ in problem.program.parameters]
+    data = problem.data
     if not data:
         return '<p class="note">The problem has no parameters, so there is no gradient.</p>'
     if not found.others:

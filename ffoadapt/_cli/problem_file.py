@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from .._checks import check_finite
 from .._cones import (
     Cone,
     ExponentialCone,
@@ -70,13 +71,14 @@ class ProblemFile:
     values: list[Floats]
     outputs: int
     """The first so many outputs get a cotangent: x of matrices, all variables of a modeler."""
+    structure: Structure
+    """Sizes and cones of the canonical program."""
 
     @property
-    def structure(self) -> Structure:
-        """Sizes and cones of the canonical program."""
-        flat = [value[None] for value in self.values]
-        self.program.check(flat)
-        return self.program.program(flat, 1).structure
+    def data(self) -> list[str]:
+        """The names of the parameters, without those that have no entries."""
+        pairs = zip(self.program.parameters, self.values, strict=True)
+        return [name for (name, _), value in pairs if value.size]
 
 
 def read_problem(path: Path) -> ProblemFile:
@@ -100,6 +102,17 @@ def read_problem(path: Path) -> ProblemFile:
         raise ProblemError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
+def _checked(
+    path: Path, program: ParametricProgram, values: list[Floats], outputs: int
+) -> ProblemFile:
+    """The problem, if its numbers are finite (bounds may be infinite) and it is convex."""
+    for (name, shape), value in zip(program.parameters, values, strict=True):
+        check_finite(name, value, len(shape), name in program.unbounded)
+    flat = [value[None] for value in values]
+    program.check(flat)
+    return ProblemFile(path, program, values, outputs, program.program(flat, 1).structure)
+
+
 # ------------------------------------------------------------------------------------- .npz
 
 
@@ -113,7 +126,7 @@ def _read_npz(path: Path) -> ProblemFile:
             "matrix by its parts"
         ) from error
     program = _program(data)
-    return ProblemFile(path, program.model, program.values, 1)
+    return _checked(path, program.model, program.values, 1)
 
 
 def _matrices(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +201,7 @@ def _read_python(path: Path) -> ProblemFile:
     if problem is None:
         raise ProblemError("it defines no `problem` (e.g. a cvxpy.Problem)")
     if isinstance(problem, ConeProgram):
-        return ProblemFile(path, problem.model, problem.values, 1)
+        return _checked(path, problem.model, problem.values, 1)
     parameters = _listed(names, problem, "parameters")
     variables = _listed(names, problem, "variables")
     program = Layer(problem, parameters, variables).program
@@ -196,7 +209,7 @@ def _read_python(path: Path) -> ProblemFile:
         _value(parameter, name, shape)
         for parameter, (name, shape) in zip(parameters, program.parameters, strict=True)
     ]
-    return ProblemFile(path, program, values, len(program.outputs))
+    return _checked(path, program, values, len(program.outputs))
 
 
 def _listed(names: Mapping[str, Any], problem: Any, what: str) -> list[Any]:

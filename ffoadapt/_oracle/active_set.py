@@ -11,7 +11,8 @@ A block of a curved cone has one r, the largest of its rows, since its rows shar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,25 @@ from numpy.typing import NDArray
 from .._cones import Cone, GhostRows
 from .._program import ProgramBatch, Structure
 
-__all__ = ["Block", "GhostBatch", "Scales", "complementary", "groups", "linearize", "scales"]
+__all__ = [
+    "Block",
+    "Degenerate",
+    "GhostBatch",
+    "Scales",
+    "at_kinks",
+    "complementary",
+    "groups",
+    "linearize",
+    "scales",
+]
 
 Floats = NDArray[np.float64]
 
-TIE = 1e-13
-"""Rows with s = z = 0 to this rounding count as inactive, whichever sign the rounding has: so the
-second row of an equality that is written as two inequalities stays out."""
+Degenerate = Literal["auto", "least_squares", "drop", "keep"]
+"""What becomes of weakly active rows, see `at_kinks`."""
+
+KINK = 1e-7
+"""A row with s and z below this, dimensionless, is weakly active: at a kink."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,9 +154,16 @@ def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> Ghost
     size, m = z.shape
     if m == 0:
         return GhostBatch(np.zeros((size, 0), bool), z, (), np.full(size, np.inf))
-    # z_hat > s_hat + TIE, multiplied out. Rows in zero cones always hold.
-    tie = TIE * np.sqrt(scale.squares) * scale.primal
-    active = z * scale.squares * (scale.primal / scale.gradient) > s + tie
+    # z_hat > s_hat, multiplied out; never so for rows in zero cones, which always hold.
+    active = z * scale.squares * (scale.primal / scale.gradient) > s
+    if structure.box is not None:
+        # Of l <= a'x <= u one side at most: where l = u in some elements alone, the other would
+        # repeat it.
+        upper, lower = structure.box.pairs
+        both = active[:, upper] & active[:, lower]
+        at_upper = z[:, upper] >= z[:, lower]
+        active[:, upper] &= ~both | at_upper
+        active[:, lower] &= ~both | ~at_upper
     active |= structure.equality
     margin = np.full(size, np.inf)
     if structure.polyhedral:
@@ -167,6 +187,35 @@ def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> Ghost
         if ghost.G.shape[1] or ghost.R.shape[1]:
             blocks.append(_block(ghost, cone.dim, start, size, count, unit))
     return GhostBatch(active, weight, tuple(blocks), margin)
+
+
+def at_kinks(
+    ghost: GhostBatch, batch: ProgramBatch, s: Floats, z: Floats, scale: Scales, how: Degenerate
+) -> GhostBatch:
+    """The ghost rows with another choice for the weakly active rows of nonnegative cones.
+
+    ``"keep"`` makes them active and ``"drop"`` inactive: the derivatives on either side of the
+    kink. ``"least_squares"`` is the midpoint of the two for each row, (D + I)/2 in terms of the
+    projection: the row is neither kept nor dropped but has curvature 1, so that the ghost problem
+    keeps it in the sense of least squares. ``"auto"`` leaves it to the larger of s and z.
+    """
+    if how == "auto" or not s.shape[1]:
+        return ghost
+    nonnegative = np.zeros(s.shape[1], dtype=bool)
+    for cone, start, count in groups(batch.structure):
+        if cone.kind == "nonnegative":
+            nonnegative[start : start + count * cone.dim] = True
+    weak = nonnegative & (np.maximum(scale.slack(s), scale.dual(z)) < KINK)
+    if not weak.any():
+        return ghost
+    if how == "keep":
+        return replace(ghost, active=ghost.active | weak)
+    ghost = replace(ghost, active=ghost.active & ~weak)
+    if how == "drop":
+        return ghost
+    weight = ghost.weight.copy() if ghost.weight.size else np.zeros(s.shape)
+    weight[weak] = (scale.gradient / (scale.squares * scale.primal) + weight)[weak]
+    return replace(ghost, weight=weight)
 
 
 def complementary(

@@ -66,9 +66,18 @@ def defects(batch: ProgramBatch, x: Floats, s: Floats, z: Floats) -> tuple[Float
 
 
 def examine(
-    batch: ProgramBatch, points: Points, scale: Scales, factor: Any, margin: float
+    batch: ProgramBatch,
+    points: Points,
+    scale: Scales,
+    factor: Any,
+    margin: float,
+    smoothing: float = 0.0,
 ) -> Certificate:
-    """Examine a batch of one; ``factor`` at its point, ``margin`` the least of its curved cones."""
+    """Examine a batch of one.
+
+    ``factor`` is that at its point, ``margin`` the least of its curved cones, and ``smoothing`` the
+    proximal term that the factor holds, whose bias counts as an error.
+    """
     structure = batch.structure
     n, m = structure.n, structure.m
     root = np.sqrt(scale.squares)
@@ -95,7 +104,7 @@ def examine(
     # With random signs a, b and c, diag(a) M diag(b) is M with its entries changed by 100 %.
     a, b, c = _signs(n, 2), _signs(n, 3), _signs(m, 4)
     v_x = ROUNDING * a * batch.multiply("P", b * w)
-    v_x = v_x + ROUNDING * b * batch.multiply("A", c * zeta, transpose=True)
+    v_x = v_x + ROUNDING * b * batch.multiply("A", c * zeta, transpose=True) + smoothing * w
     v_z = ROUNDING * (c * batch.multiply("A", b * w) + np.abs(v_z))
     if not structure.polyhedral:
         v_z = v_z + (ROUNDING + min(uncertain, 1.0)) * c * moves

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from .. import _threads
 from .._program import Pattern, ProgramBatch
 from .._solution import Points
-from .active_set import GhostBatch, Scales, linearize, scales
+from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
 from .batched import BatchedFactor, suits
 from .dense import DenseFactor, factor
 from .report import GradientReport, make_report
@@ -86,14 +88,25 @@ class Oracle:
             x, s, z = (np.where(keep, v, 0.0) for v in (points.x, points.s, points.z))
             points = Points(x, s, z, points.status, points.info)
         self.points = points
+        self.degenerate: Degenerate = "auto"
+        self.smoothing = 0.0
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
         self._residuals = np.zeros(batch.size)
         self._solves = 0
 
+    def choosing(self, degenerate: Degenerate, smoothing: float) -> Oracle:
+        """The oracle here with these choices, see `SolveSettings`; itself if it has them."""
+        if (degenerate, smoothing) == (self.degenerate, self.smoothing):
+            return self
+        other = Oracle(self.batch, self.points, self.threads)
+        other.degenerate, other.smoothing = degenerate, smoothing
+        return other
+
     @cached_property
     def ghost(self) -> GhostBatch:
         """The active sets and curvatures."""
-        return linearize(self.batch, self.points.s, self.points.z, self.scales)
+        at = self.batch, self.points.s, self.points.z, self.scales
+        return at_kinks(linearize(*at), *at, self.degenerate)
 
     @cached_property
     def scales(self) -> Scales:
@@ -149,6 +162,7 @@ class Oracle:
             margin=float(self.ghost.margin[i]),
             residual=float(self._residuals[i]),
             factor=self._factor(i) if self.solved[i] else None,
+            smoothing=self.smoothing,
         )
 
     def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
@@ -197,13 +211,15 @@ class Oracle:
         structure = batch.structure
         if not (structure.dense and structure.polyhedral and suits(structure.n, structure.m)):
             return None
-        return BatchedFactor(batch.P, batch.A, self.ghost.active)
+        if self.ghost.weight.size:
+            return None
+        return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost.active)
 
     def _factor(self, i: int) -> DenseFactor | SparseFactor:
         found = self._factors.get(i)
         if found is None:
             batch, rows = self.batch, ElementRows(self.ghost, i)
-            P, A = batch.matrix("P", i), batch.matrix("A", i)
+            P, A = self._smoothed(batch.matrix("P", i)), batch.matrix("A", i)
             if batch.structure.dense:
                 found = DenseFactor(P, A, rows, self._shared_factor)
             else:
@@ -214,9 +230,18 @@ class Oracle:
     @cached_property
     def _shared_factor(self) -> Floats | None:
         """The factor of P where the batch shares one that needs no curvature added."""
-        if self.batch.P.shape[0] > 1 or self.ghost.blocks:
+        if self.batch.P.shape[0] > 1 or self.ghost.blocks or self.ghost.weight.size:
             return None
-        return factor(self.batch.P[0])
+        return factor(self._smoothed(self.batch.P[0]))
+
+    def _smoothed(self, P: Any) -> Any:
+        """P, dense or sparse, with the proximal term."""
+        if not self.smoothing:
+            return P
+        n = self.batch.structure.n
+        if sparse.issparse(P):
+            return sparse.csc_matrix(P + self.smoothing * sparse.eye_array(n))
+        return P + self.smoothing * np.eye(n)
 
 
 def _to_columns(v: Floats) -> Floats:

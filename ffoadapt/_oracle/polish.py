@@ -17,7 +17,7 @@ from .._solution import Points
 from .active_set import complementary, scales
 from .certificate import defects
 from .gradient import Oracle
-from .report import kkt_residuals
+from .report import Residuals, kkt_residuals
 
 __all__ = ["polish"]
 
@@ -28,6 +28,9 @@ ACCURATE = 1e-13
 
 ENOUGH = 1e-11
 """Polyhedral points below this stay as they are: their gradient hardly depends on the point."""
+
+FEASIBLE = 1e-9
+"""A step may violate feasibility by this, or by as much as the point did; never by more."""
 
 ROUNDS = 5
 """Steps at most; near a solution the residual squares with each."""
@@ -47,7 +50,8 @@ def polish(
     oracle = Oracle(batch, points)
     current = oracle.points
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
-    residual = kkt_residuals(batch, current, oracle.scales).kkt
+    before = kkt_residuals(batch, current, oracle.scales)
+    residual, outside = before.kkt, np.maximum(before.infeasibility, FEASIBLE)
     wanted = oracle.solved & (residual > enough)
     for _ in range(rounds):
         if not wanted.any():
@@ -56,7 +60,7 @@ def polish(
         everything = part.size == batch.size
         some = batch if everything else batch.take(part)
         better, found, last = _step(some, current if everything else _pick(current, part))
-        improved = found < residual[part]
+        improved = (found.kkt < residual[part]) & (found.infeasibility <= outside[part])
         if not improved.any():
             break
         at = part[improved]
@@ -64,7 +68,7 @@ def polish(
         x[at], s[at], z[at] = better.x[improved], better.s[improved], better.z[improved]
         current = Points(x, s, z, current.status, current.info)
         latest = last, part
-        residual[at] = found[improved]
+        residual[at] = found.kkt[improved]
         wanted[part[~improved]] = False
         wanted[at] = residual[at] > ACCURATE
     if current is oracle.points:
@@ -77,7 +81,7 @@ def polish(
     return current, oracle, residual
 
 
-def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Floats, Oracle]:
+def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Residuals, Oracle]:
     """The points after one Newton step, their residuals (B,), and the oracle of the step."""
     scale = scales(batch, points.x, points.z)
     s, z = complementary(batch, points.s, points.z, scale)
@@ -88,7 +92,7 @@ def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Floats, Oracle]:
     x = points.x + dx
     s, z = complementary(batch, s + ds, z + dz, scale)
     moved = Points(x, s, z, points.status, points.info)
-    return moved, kkt_residuals(batch, moved, scales(batch, x, z)).kkt, oracle
+    return moved, kkt_residuals(batch, moved, scales(batch, x, z)), oracle
 
 
 def _pick(points: Points, part: NDArray[np.intp]) -> Points:

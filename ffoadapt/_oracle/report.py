@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._program import ProgramBatch
 from .._solution import Points
-from .active_set import Scales, groups, scales
+from .active_set import KINK, Scales, groups, scales
 from .certificate import examine
 
 __all__ = ["GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report"]
@@ -30,9 +30,6 @@ INACCURATE = 1e-4
 
 GHOST = 1e-8
 """A relative residual of the ghost solve above this says that it has no solution."""
-
-KINK = 1e-7
-"""A dimensionless margin below this is a kink."""
 
 SHIFT = 0.1
 """Where the solution may be this share of its margin away from the point, so may be a kink."""
@@ -108,10 +105,11 @@ class GradientReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Residuals:
-    """Of B points, relative: the largest KKT violation, and the smallest strict-complementarity
-    margin of single rows; each (B,)."""
+    """Of B points, relative: the largest KKT violation, the largest of those of feasibility alone
+    (primal and dual), and the smallest strict-complementarity margin of single rows; each (B,)."""
 
     kkt: Floats
+    infeasibility: Floats
     margin: Floats
 
 
@@ -127,7 +125,7 @@ def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residua
     worst = np.abs(stationarity).max(axis=-1, initial=0.0) / scale.gradient[:, 0]
     margin = np.full_like(worst, np.inf)
     if structure.m == 0:
-        return Residuals(worst, margin)
+        return Residuals(worst, np.zeros_like(worst), margin)
     b, free = batch.b, np.isposinf(batch.b)
     if free.any():
         s, b = np.where(free, 0.0, s), np.where(free, 0.0, b)
@@ -135,28 +133,37 @@ def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residua
     s_hat, z_hat = scale.slack(s), scale.dual(z)
     if free.any():
         primal, z_hat = np.where(free, 0.0, primal), np.where(free, 0.0, z_hat)
-    worst = np.maximum(worst, np.abs(scale.slack(primal)).max(axis=-1))
+    outside = np.abs(scale.slack(primal)).max(axis=-1)
     for cone, start, count in groups(structure):
         at = slice(start, start + count * cone.dim)
         s_at, z_at = s_hat[:, at], z_hat[:, at]
         if cone.kind == "nonnegative":
-            worst = np.maximum(worst, np.abs(np.minimum(s_at, z_at)).max(axis=-1))
+            smaller = np.minimum(s_at, z_at)
+            worst = np.maximum(worst, smaller.max(axis=-1))
+            outside = np.maximum(outside, -smaller.min(axis=-1))
             larger = np.maximum(s_at, z_at)
             if free.any():
                 larger = np.where(free[:, at], np.inf, larger)
             margin = np.minimum(margin, larger.min(axis=-1))
             continue
         for hat, violation in ((s_at, cone.violation), (z_at, cone.dual_violation)):
-            outside = violation(hat.reshape(-1, cone.dim)).reshape(hat.shape[0], -1)
-            worst = np.maximum(worst, outside.max(axis=-1, initial=0.0))
+            found = violation(hat.reshape(-1, cone.dim)).reshape(hat.shape[0], -1)
+            outside = np.maximum(outside, found.max(axis=-1, initial=0.0))
         if not cone.polyhedral:
             gaps = (s_at * z_at).reshape(s_at.shape[0], count, cone.dim).sum(axis=-1)
             worst = np.maximum(worst, np.abs(gaps).max(axis=-1, initial=0.0))
-    return Residuals(worst, margin)
+    return Residuals(np.maximum(worst, outside), outside, margin)
 
 
 def make_report(
-    batch: ProgramBatch, points: Points, i: int, *, margin: float, residual: float, factor: Any
+    batch: ProgramBatch,
+    points: Points,
+    i: int,
+    *,
+    margin: float,
+    residual: float,
+    factor: Any,
+    smoothing: float = 0.0,
 ) -> GradientReport:
     """The report of element ``i``: ``margin`` of its curved cones, ``factor`` at its point."""
     if factor is None:
@@ -174,7 +181,7 @@ def make_report(
         if margin < max(KINK, 10 * kkt):
             verdict = "weakly_active"
     else:
-        certificate = examine(batch, single, scale, factor, curved)
+        certificate = examine(batch, single, scale, factor, curved, smoothing)
         if not margin >= KINK or not certificate.shift <= SHIFT:
             verdict = "weakly_active"
         elif not certificate.distance <= ERROR:

@@ -31,7 +31,7 @@ class ElementRows:
     @property
     def curved(self) -> bool:
         """Whether there is any row besides the unit rows."""
-        return bool(self.ghost.blocks)
+        return bool(self.ghost.blocks) or bool(self.weighted.size)
 
     @cached_property
     def unit(self) -> NDArray[np.intp]:

@@ -83,11 +83,11 @@ class SparseFactor:
         """Sizes of the x part and of the row part of a random vector's share of the null space."""
         probe = np.random.default_rng(0).standard_normal(self.K.shape[0])
         probe[self.n + self.active :] = 0.0
-        size = float(np.linalg.norm(probe))
+        size = _norm(probe)
         _, r, error = self._iterate(probe, size)
         if error <= SINGULAR:
             return 0.0, 0.0
-        return float(np.linalg.norm(r[: self.n])) / size, float(np.linalg.norm(r[self.n :])) / size
+        return _norm(r[: self.n]) / size, _norm(r[self.n :]) / size
 
     @property
     def dependent(self) -> int:
@@ -107,7 +107,7 @@ class SparseFactor:
         """
         above, below = v.copy(), v.copy()
         above[self.n :] = below[: self.n] = 0.0
-        sizes = float(np.linalg.norm(above)), float(np.linalg.norm(below))
+        sizes = _norm(above), _norm(below)
         if max(sizes) > APART * min(sizes) > 0.0:
             (y, error), (more, rest) = self._least(above, sizes[0]), self._least(below, sizes[1])
             return y + more, max(error, rest)
@@ -125,19 +125,24 @@ class SparseFactor:
 
     def _iterate(self, v: Floats, size: float) -> tuple[Floats, Floats, float]:
         y = np.zeros_like(v)
-        r, error = v, float(np.linalg.norm(v)) / size
+        r, error = v, _norm(v) / size
         slow = 0
         for _ in range(ROUNDS):
             if error <= TARGET or slow > 5:
                 break
             candidate = y + self._ldl.solve(r)
             rest = v - self.K @ candidate
-            found = float(np.linalg.norm(rest)) / size
+            found = _norm(rest) / size
             if not found < error:
                 break
             slow = slow + 1 if found > 0.9 * error else 0
             y, r, error = candidate, rest, found
         return y, r, error
+
+
+def _norm(v: Floats) -> float:
+    """Without BLAS, whose threads cost more than they save on long vectors."""
+    return float(np.sqrt(np.square(v).sum()))
 
 
 _NONE: Floats = np.zeros(0)

@@ -1,7 +1,7 @@
 """Moreau: interior point, all six cones. Its PSD blocks stack the upper triangle by columns.
 
-The symbolic work is kept in the session; the numbers that come out are the same bits. The active-set
-mode is left out: on a singular P it says solved with an arbitrary residual, or infeasible.
+The symbolic work is kept in the session, and the numbers that come out are the same bits. The
+active-set mode is left out: where P is singular it says solved, or infeasible, and neither is true.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,6 @@ _STATUS = {
     "MaxIterations": Status.ITERATION_LIMIT,
     "MaxTime": Status.TIME_LIMIT,
 }
-_TOLERANCES = ("tol_gap_abs", "tol_gap_rel", "tol_feas")
 _GENERAL = ("max_iter", "time_limit", "verbose")
 
 
@@ -35,12 +34,12 @@ class MoreauSolver(Solver):
     form = "cone"
     cones = CONES
     common_options: ClassVar = {
-        "tolerance": _TOLERANCES,
+        "tolerance": ("tol_gap_abs", "tol_gap_rel", "tol_feas"),
         "max_iterations": "max_iter",
         "time_limit": "time_limit",
         "verbose": "verbose",
     }
-    defaults: ClassVar = dict.fromkeys(_TOLERANCES, 1e-10)
+    defaults: ClassVar = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
     releases_gil = True
 
     def known_options(self) -> list[str]:
@@ -50,8 +49,7 @@ class MoreauSolver(Solver):
         blocks = sorted(_blocks(program.cones), key=lambda block: _ORDER.index(block[0]))
         order = np.concatenate([np.arange(0), *(rows for *_, rows in blocks)])
         P, A = program.P.tocsr(), program.A.tocsr()[order]
-        if "solver" not in session:
-            patterns = (A.shape[1], A.shape[0], P.indptr, P.indices, A.indptr, A.indices)
+        if (solver := session.get("solver")) is None:
             by_kind = {k: [cone for kind, cone, _ in blocks if kind == k] for k in _ORDER}
             cones = moreau.Cones(
                 num_zero_cones=sum(cone.dim for cone in by_kind["zero"]),
@@ -61,13 +59,12 @@ class MoreauSolver(Solver):
                 num_exp_cones=len(by_kind["exponential"]),
                 power_alphas=[cone.alpha for cone in by_kind["power"]],
             )
-            general = {name: value for name, value in options.items() if name in _GENERAL}
-            inner = {name: value for name, value in options.items() if name not in _GENERAL}
-            settings = moreau.Settings(
-                solver="ipm", device="cpu", ipm_settings=moreau.IPMSettings(**inner), **general
+            settings = moreau.Settings(solver="ipm", device="cpu")
+            for name, value in options.items():
+                setattr(settings if name in _GENERAL else settings.ipm_settings, name, value)
+            session["solver"] = solver = moreau.CompiledSolver(
+                *(*A.shape[::-1], P.indptr, P.indices, A.indptr, A.indices), cones, settings
             )
-            session["solver"] = moreau.CompiledSolver(*patterns, cones, settings)
-        solver = session["solver"]
         solver.setup(P.data[None], A.data[None])
         found = solver.solve(program.q[None], program.b[order][None])
         z, s = np.empty((2, order.size))

@@ -4,7 +4,7 @@ from typing import Any
 
 from ffoadapt import FrameworkSpec, hookimpl
 
-__all__ = ["CvxpyLayer"]
+__all__ = ["CvxpyLayer", "prepare_compile"]
 
 
 @hookimpl
@@ -18,6 +18,15 @@ def ffoadapt_register_frameworks() -> list[FrameworkSpec]:
             modules=("torch",),
         )
     ]
+
+
+def prepare_compile() -> None:
+    """Let `torch.compile` take ``ffoadapt.qp``, ``box_qp``, ``cone_program`` and `Layer` whole.
+
+    Once in a process, before compiled code runs; imports torch's compiler (seconds). Without it
+    they are graph breaks, with the same numbers. `CvxpyLayer` does not need it.
+    """
+    from . import _compiled  # noqa: F401 - marks the functions
 
 
 def __getattr__(name: str) -> Any:

@@ -23,17 +23,21 @@ class TorchFramework(Framework):
         tensors = [a for a in arrays if isinstance(a, torch.Tensor)]
         if not tensors:
             raise ParameterError("a torch call needs at least one tensor among its arguments")
-        dtype = _common_dtype(tensors)
+        dtype = common_dtype(tensors)
         device = next((t.device for t in tensors if t.ndim), tensors[0].device)
         given = [
             a if isinstance(a, torch.Tensor) else torch.as_tensor(a, dtype=dtype, device=device)
             for a in arrays
         ]
+        if torch.compiler.is_compiling() or _dispatch_modes():  # traced, now or one level up
+            from . import _compiled
+
+            return list(_compiled.solve(id(function), given))
         solve = _Solve if _transforms_active() else _PlainSolve
         return list(solve.apply(_Call(function, dtype, device), *given))
 
     def to_numpy(self, array: Any) -> Any:
-        return _to_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
+        return to_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
 
     def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
         if not isinstance(array, torch.Tensor) or array.layout == torch.strided:
@@ -62,7 +66,7 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, *tensors: Any) -> Any:
-        outputs, call.state = call.function.forward([_to_numpy(t) for t in tensors])
+        outputs, call.state = call.function.forward([to_numpy(t) for t in tensors])
         return tuple(call.tensor(output) for output in outputs)
 
     @staticmethod
@@ -112,7 +116,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, needed: Any, count: int, *rest: Any) -> Any:
-        arrays = [None if c is None else _to_numpy(c) for c in rest[count:]]
+        arrays = [None if c is None else to_numpy(c) for c in rest[count:]]
         found = call.function.vjp(call.state, arrays, needed)
         return tuple(
             t.new_zeros(()) if g is None else call.tensor(g, t.dtype).to(t.device)
@@ -164,7 +168,7 @@ class _Tangent(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, count: int, *rest: Any) -> Any:
-        arrays = [None if t is None else _to_numpy(t) for t in rest[count:]]
+        arrays = [None if t is None else to_numpy(t) for t in rest[count:]]
         return tuple(call.tensor(t) for t in call.function.jvp(call.state, arrays))
 
     @staticmethod
@@ -204,6 +208,8 @@ class _Tangent(torch.autograd.Function):
 # torch asks the same in autograd.Function.apply; where a release lacks it, assume the general case.
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
+_dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
+
 
 def _batch_parameters(
     call: _Call, dims: Any, tensors: Any, size: int
@@ -235,7 +241,7 @@ def _front(tensor: Any, dim: int | None, size: int) -> Any:
     return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
 
-def _common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
+def common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
     for t in tensors:
         if t.is_complex():
             raise ParameterError("an argument is complex; expected real numbers")
@@ -246,7 +252,7 @@ def _common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
     return dtype
 
 
-def _to_numpy(tensor: torch.Tensor) -> Any:
+def to_numpy(tensor: torch.Tensor) -> Any:
     if tensor.layout != torch.strided:
         raise ParameterError(
             "an argument is a sparse tensor; only the matrices P, G and A of qp, box_qp and "

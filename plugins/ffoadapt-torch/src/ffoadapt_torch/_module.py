@@ -97,6 +97,13 @@ class CvxpyLayer(torch.nn.Module):
 
         ``solver_args`` and ``warm_start`` hold for this call, over those of the constructor.
         """
+        if torch.compiler.is_compiling():
+            from . import _compiled
+
+            found: tuple[torch.Tensor, ...] = _compiled.call(
+                id(self._layers), params, solver_args, warm_start
+            )
+            return found
         return self._layers(params, torch.log, torch.exp, solver_args, warm_start)
 
     def _load_from_state_dict(

@@ -1,0 +1,141 @@
+"""What `torch.compile` puts into its graphs: two operators, of the solve and of its gradient.
+
+Imported when a call is traced for the first time, for torch's compiler takes seconds to import.
+Operators take tensors and numbers only. So the function of a call travels as its id, under
+which it is kept here, and the state between solve and gradient as the float64 arrays of
+`Differentiable.pack`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import ffoadapt
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._framework import common_dtype, to_numpy
+
+__all__ = ["solve"]
+
+_functions: dict[int, Any] = {}
+"""Functions that graphs call, by id: kept as long as the process, as the graphs may be."""
+
+
+@torch.library.custom_op("ffoadapt::solve", mutates_args=())
+def _solve(arrays: list[Tensor], number: int, dtype: torch.dtype) -> list[Tensor]:
+    """Outputs, then state."""
+    function = _functions[number]
+    outputs, state = function.forward([to_numpy(t) for t in arrays])
+    device = _device(arrays)
+    found = [_tensor(v, device, dtype) for v in outputs]
+    return found + [_tensor(v, device, torch.float64) for v in function.pack(state)]
+
+
+@_solve.register_fake
+def _(arrays: list[Tensor], number: int, dtype: torch.dtype) -> list[Tensor]:
+    function, device = _functions[number], _device(arrays)
+    shapes = [tuple(t.shape) for t in arrays]
+    outputs = [torch.empty(s, dtype=dtype, device=device) for s in function.output_shapes(shapes)]
+    return outputs + [
+        torch.empty(s, dtype=torch.float64, device=device) for s in function.state_shapes(shapes)
+    ]
+
+
+@torch.library.custom_op("ffoadapt::gradient", mutates_args=())
+def _gradient(
+    arrays: list[Tensor],
+    state: list[Tensor],
+    cotangents: list[Tensor],
+    number: int,
+    needed: list[bool],
+) -> list[Tensor]:
+    """A gradient for each array that needs one, in their order."""
+    function = _functions[number]
+    kept = function.unpack([to_numpy(t) for t in arrays], [to_numpy(t) for t in state])
+    found = function.vjp(kept, [to_numpy(t) for t in cotangents], needed)
+    return [
+        _tensor(g, t.device, t.dtype)
+        for g, t, on in zip(found, arrays, needed, strict=True)
+        if on
+    ]
+
+
+@_gradient.register_fake
+def _(
+    arrays: list[Tensor],
+    state: list[Tensor],
+    cotangents: list[Tensor],
+    number: int,
+    needed: list[bool],
+) -> list[Tensor]:
+    return [
+        torch.empty(t.shape, dtype=t.dtype, device=t.device)
+        for t, on in zip(arrays, needed, strict=True)
+        if on
+    ]
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    arrays, ctx.number, _ = inputs
+    ctx.count, ctx.outputs = len(arrays), len(output) - _states(ctx.number)
+    ctx.needed = [t.requires_grad for t in arrays]
+    ctx.save_for_backward(*arrays, *output)
+
+
+def _backward(ctx: Any, cotangents: Sequence[Any]) -> Any:
+    arrays, output = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+    outputs, state = output[: ctx.outputs], output[ctx.outputs :]
+    bars = [
+        torch.zeros_like(t) if c is None else c
+        for c, t in zip(cotangents[: ctx.outputs], outputs, strict=True)
+    ]
+    found = iter(_gradient(list(arrays), list(state), bars, ctx.number, ctx.needed))
+    return [next(found) if on else None for on in ctx.needed], None, None
+
+
+_solve.register_autograd(_backward, setup_context=_setup)
+
+
+def _states(number: int) -> int:
+    """How many arrays the state has."""
+    function = _functions[number]
+    return len(function.state_shapes([(1,) * k for k in function.ndims]))
+
+
+def _device(arrays: Sequence[Tensor]) -> torch.device:
+    return next((t.device for t in arrays if t.ndim), arrays[0].device)
+
+
+def _tensor(array: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # A copy: an operator's results must not share memory with each other or its arguments.
+    return torch.from_numpy(np.array(array, order="C")).to(device=device, dtype=dtype)
+
+
+@torch._dynamo.nonstrict_trace
+def solve(identity: int, arrays: list[Tensor]) -> list[Tensor]:
+    """The outputs of the function with this id, in a graph."""
+    function = _functions.setdefault(identity, _object(identity))
+    outputs = len(function.output_shapes([tuple(t.shape) for t in arrays]))
+    return _solve(arrays, identity, common_dtype(arrays))[:outputs]
+
+
+@torch._dynamo.nonstrict_trace
+def call(identity: int, params: tuple[Tensor, ...], *arguments: Any) -> tuple[Tensor, ...]:
+    """What the `CvxpyLayers` with this id give, in a graph."""
+    return _object(identity)(params, torch.log, torch.exp, *arguments)
+
+
+def _object(identity: int) -> Any:
+    """Objects cannot be arguments of what torch traces through, numbers can.
+
+    The caller holds the object: torch guards its id for as long as the graph is used.
+    """
+    return ctypes.cast(identity, ctypes.py_object).value
+
+
+for _function in (ffoadapt.qp, ffoadapt.box_qp, ffoadapt.cone_program):
+    torch.compiler.allow_in_graph(_function)
