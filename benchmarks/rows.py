@@ -48,7 +48,7 @@ class Plan:
     @property
     def budget(self) -> float:
         """Seconds a cell."""
-        return 1.0 if self.quick else 6.0
+        return 1.0 if self.quick else 4.0
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def cells(
     row: str, n: int, B: int, contestants: list[Contestant], plan: Plan, expected: dict[str, Any]
 ) -> Iterator[Cell]:
     """The race, as cells."""
-    timings = race(contestants, plan.budget, slowest=2.0 if plan.quick else 20.0)
+    timings = race(contestants, plan.budget, slowest=1.0 if plan.quick else 5.0)
     ours = timings[OURS]
     for name, timing in timings.items():
         error = math.nan if timing.failure else _error(timing, expected, row, n)

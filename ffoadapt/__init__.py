@@ -1,6 +1,8 @@
 """ffoadapt: any optimization solver as a differentiable layer for torch, JAX and NumPy.
 
 A solver hands over a primal and a dual solution; one oracle turns them into gradients.
+
+Names are imported at first use, so that ``import ffoadapt`` costs next to nothing: not even numpy.
 """
 
 from __future__ import annotations
@@ -8,69 +10,68 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._adapt import box_solver, conic_solver, register_solver, split_solver
-from ._affine import AffineOutput, AffineProgram
-from ._choose import SolverChoice
-from ._cones import (
-    Cone,
-    ExponentialCone,
-    NonnegativeCone,
-    PowerCone,
-    PSDCone,
-    SecondOrderCone,
-    ZeroCone,
-)
-from ._exceptions import (
-    DifferentiationError,
-    DuplicatePluginError,
-    FFOAdaptError,
-    MissingDependencyError,
-    OptionError,
-    ParameterError,
-    PluginError,
-    ProblemError,
-    ShapeError,
-    SolveError,
-    UnknownPluginError,
-    UnsupportedProblemError,
-)
-from ._functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
-from ._gradient_check import GradientCheck
-from ._inspect import (
-    choose_solver,
-    executors,
-    frameworks,
-    gradient_report,
-    modelers,
-    plugins,
-    solvers,
-)
-from ._interfaces import (
-    POLYHEDRAL,
-    Differentiable,
-    Executor,
-    ExecutorSpec,
-    Framework,
-    FrameworkSpec,
-    Job,
-    Modeler,
-    ModelerSpec,
-    ParametricProgram,
-    Session,
-    Solver,
-    SolverSpec,
-)
-from ._layer import Layer, LayerResult
-from ._oracle.report import GradientReport
-from ._problem import ConeProgram, Result, solve
-from ._program import BoxForm, ConeForm, Pattern, ProgramBatch, SplitForm, Structure
-from ._registry import PluginInfo
-from ._settings import SolveSettings
-from ._solution import Points, Solution, Status
-from .hookspecs import hookimpl
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same to the interpreter
     from . import testing
+    from ._adapt import box_solver, conic_solver, register_solver, split_solver
+    from ._affine import AffineOutput, AffineProgram
+    from ._choose import SolverChoice
+    from ._cones import (
+        Cone,
+        ExponentialCone,
+        NonnegativeCone,
+        PowerCone,
+        PSDCone,
+        SecondOrderCone,
+        ZeroCone,
+    )
+    from ._exceptions import (
+        DifferentiationError,
+        DuplicatePluginError,
+        FFOAdaptError,
+        MissingDependencyError,
+        OptionError,
+        ParameterError,
+        PluginError,
+        ProblemError,
+        ShapeError,
+        SolveError,
+        UnknownPluginError,
+        UnsupportedProblemError,
+    )
+    from ._functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
+    from ._gradient_check import GradientCheck
+    from ._inspect import (
+        choose_solver,
+        executors,
+        frameworks,
+        gradient_report,
+        modelers,
+        plugins,
+        solvers,
+    )
+    from ._interfaces import (
+        POLYHEDRAL,
+        Differentiable,
+        Executor,
+        ExecutorSpec,
+        Framework,
+        FrameworkSpec,
+        Job,
+        Modeler,
+        ModelerSpec,
+        ParametricProgram,
+        Session,
+        Solver,
+        SolverSpec,
+    )
+    from ._layer import Layer, LayerResult
+    from ._oracle.report import GradientReport
+    from ._problem import ConeProgram, Result, solve
+    from ._program import BoxForm, ConeForm, Pattern, ProgramBatch, SplitForm, Structure
+    from ._registry import PluginInfo
+    from ._settings import SolveSettings
+    from ._solution import Points, Solution, Status
+    from .hookspecs import hookimpl
     from .testing import check_solver
 
 __version__ = "0.1.0"
@@ -152,11 +153,45 @@ __all__ = [
     "testing",
 ]
 
+_WHERE = {
+    "_adapt": "box_solver conic_solver register_solver split_solver",
+    "_affine": "AffineOutput AffineProgram",
+    "_choose": "SolverChoice",
+    "_cones": "Cone ExponentialCone NonnegativeCone PSDCone PowerCone SecondOrderCone ZeroCone",
+    "_exceptions": (
+        "DifferentiationError DuplicatePluginError FFOAdaptError MissingDependencyError "
+        "OptionError ParameterError PluginError ProblemError ShapeError SolveError "
+        "UnknownPluginError UnsupportedProblemError"
+    ),
+    "_functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
+    "_gradient_check": "GradientCheck",
+    "_inspect": "choose_solver executors frameworks gradient_report modelers plugins solvers",
+    "_interfaces": (
+        "Differentiable Executor ExecutorSpec Framework FrameworkSpec Job Modeler "
+        "ModelerSpec POLYHEDRAL ParametricProgram Session Solver SolverSpec"
+    ),
+    "_layer": "Layer LayerResult",
+    "_oracle.report": "GradientReport",
+    "_problem": "ConeProgram Result solve",
+    "_program": "BoxForm ConeForm Pattern ProgramBatch SplitForm Structure",
+    "_registry": "PluginInfo",
+    "_settings": "SolveSettings",
+    "_solution": "Points Solution Status",
+    "hookspecs": "hookimpl",
+    "testing": "check_solver",
+}
+_MODULE = {name: module for module, names in _WHERE.items() for name in names.split()}
+
 
 def __getattr__(name: str) -> Any:
-    """The conformance kit is imported at first use: who only solves pays nothing for it."""
     if name == "testing":
         return importlib.import_module(".testing", __name__)
-    if name == "check_solver":
-        return importlib.import_module(".testing", __name__).check_solver
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -72,7 +72,8 @@ class Pattern:
         return (self.shape, self.indptr.tobytes(), self.indices.tobytes())
 
     def matrix(self, values: Floats) -> sparse.csc_matrix:
-        """The CSC matrix with these (nnz,) values (not copied)."""
+        """The CSC matrix with these (nnz,) values (copied only where they are strided)."""
+        values = np.ascontiguousarray(values)
         return sparse.csc_matrix((values, self.indices, self.indptr), shape=self.shape)
 
 

@@ -96,6 +96,10 @@ class Registry:
                     f"{source.distribution} registers the {kind} {name!r} twice"
                 )
         for spec in specs:
+            known = self._entries[spec.kind].get(spec.name)
+            if known is not None and known.source.plugin == "builtin":
+                raise DuplicatePluginError(f"the {spec.kind} name {spec.name!r} is built in")
+        for spec in specs:
             entries = self._entries[spec.kind]
             if spec.name in entries:
                 entries[spec.name].rival = source

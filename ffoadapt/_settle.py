@@ -1,7 +1,7 @@
 """From what solvers claim to what is so: polish, mark what is inaccurate, let another solver try.
 
 A solver's points are polished and measured; one that violates the optimality conditions is called
-inaccurate, whatever its solver says. With ``solver="auto"``, elements that the fastest solver could
+inaccurate, and one that satisfies them optimal, whatever its solver says. With ``solver="auto"``, elements that the fastest solver could
 not solve go to the next ones.
 """
 
@@ -28,6 +28,9 @@ ANOTHER_MIGHT = (
 )
 """Statuses that say something of the solver, not of the program."""
 
+CERTIFIED = 1e-9
+"""A relative KKT residual below this proves a point optimal."""
+
 Run = Callable[[ProgramBatch], Points]
 
 
@@ -40,6 +43,9 @@ def settle(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Poi
         if status[i].solved:
             status[i] = Status.OPTIMAL_INACCURATE
             points.info[i] = {**points.info[i], "kkt_residual": float(residual[i])}
+    for i in np.flatnonzero(residual <= CERTIFIED).tolist():
+        if status[i] is Status.OPTIMAL_INACCURATE:
+            status[i] = Status.OPTIMAL  # of a convex program, whatever its solver thinks
     return points, oracle
 
 

@@ -38,7 +38,7 @@ def run(code: str) -> str:
 def test_import_brings_in_no_framework_and_no_solver() -> None:
     loaded = run("import sys, ffoadapt; print(*{name.partition('.')[0] for name in sys.modules})")
     found = set(loaded.split())
-    assert "ffoadapt" in found and "numpy" in found
+    assert "ffoadapt" in found
     assert not found & HEAVY
     assert not {name for name in found if name.startswith("ffoadapt_")}
 
@@ -65,15 +65,9 @@ def test_a_numpy_solve_imports_one_solver_alone() -> None:
 
 
 def test_import_is_fast() -> None:
-    """Less than 0.25 s of processor time beyond numpy's and scipy's own; the best of several.
-
-    Processor time, so that other work on the machine does not count. (numpy and scipy.sparse alone
-    take as long again: scipy imports numpy.f2py and numpy.testing.)
-    """
-    code = (
-        "import time, numpy, scipy.sparse, scipy.linalg, scipy.sparse.linalg;"
-        "t = time.process_time(); import ffoadapt; print(time.process_time() - t)"
-    )
+    """Less than 0.25 s, measured as processor time so that other work on the machine does not
+    count; nothing was imported before, numpy and scipy included."""
+    code = "import time; t = time.process_time(); import ffoadapt; print(time.process_time() - t)"
     assert min(float(run(code)) for _ in range(4)) < 0.25
 
 

@@ -21,6 +21,7 @@ _CONES = {
 _STATUS = {
     "Solved": Status.OPTIMAL,
     "AlmostSolved": Status.OPTIMAL_INACCURATE,
+    "InsufficientProgress": Status.OPTIMAL_INACCURATE,
     "PrimalInfeasible": Status.PRIMAL_INFEASIBLE,
     "AlmostPrimalInfeasible": Status.PRIMAL_INFEASIBLE,
     "DualInfeasible": Status.DUAL_INFEASIBLE,

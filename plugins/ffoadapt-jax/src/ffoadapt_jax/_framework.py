@@ -40,6 +40,11 @@ class JaxFramework(Framework):
     def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
         if not isinstance(array, BCOO):
             return None
+        if isinstance(array.indices, jax.core.Tracer):
+            raise ParameterError(
+                "a BCOO matrix is traced with its indices, so its pattern is not known; close over "
+                "the indices and make only its data an argument of the traced function"
+            )
         rows, columns = np.asarray(array.indices).T
         return rows, columns, array.data
 

@@ -35,7 +35,6 @@ class OSQPSolver(Solver):
         "eps_abs": 1e-6,
         "eps_rel": 1e-6,
         "max_iter": 100_000,
-        "polishing": True,
     }
     releases_gil = True
 

@@ -26,7 +26,9 @@ def prepare_compile() -> None:
     Once in a process, before compiled code runs; imports torch's compiler (seconds). Without it
     they are graph breaks, with the same numbers. `CvxpyLayer` does not need it.
     """
-    from . import _compiled  # noqa: F401 - marks the functions
+    from ._compiled import prepare
+
+    prepare()
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ._framework import common_dtype, to_numpy
 
-__all__ = ["solve"]
+__all__ = ["call", "prepare", "solve"]
 
 _functions: dict[int, Any] = {}
 """Functions that graphs call, by id: kept as long as the process, as the graphs may be."""
@@ -124,9 +124,12 @@ def solve(identity: int, arrays: list[Tensor]) -> list[Tensor]:
 
 
 @torch._dynamo.nonstrict_trace
-def call(identity: int, params: tuple[Tensor, ...], *arguments: Any) -> tuple[Tensor, ...]:
-    """What the `CvxpyLayers` with this id give, in a graph."""
-    return _object(identity)(params, torch.log, torch.exp, *arguments)
+def call(
+    identity: int, params: tuple[Tensor, ...], arguments: dict[str, Any]
+) -> tuple[Tensor, ...]:
+    """What the `CvxpyLayers` with this id give, in a graph; no argument is None, as torch asks."""
+    given = arguments.get("solver_args"), arguments.get("warm_start")
+    return _object(identity)(params, torch.log, torch.exp, *given)
 
 
 def _object(identity: int) -> Any:
@@ -137,5 +140,15 @@ def _object(identity: int) -> Any:
     return ctypes.cast(identity, ctypes.py_object).value
 
 
-for _function in (ffoadapt.qp, ffoadapt.box_qp, ffoadapt.cone_program):
-    torch.compiler.allow_in_graph(_function)
+def prepare() -> None:
+    """See `ffoadapt_torch.prepare_compile`."""
+    for function in (ffoadapt.qp, ffoadapt.box_qp, ffoadapt.cone_program):
+        torch.compiler.allow_in_graph(function)
+
+    # Torch traces through `Layer`, but not through the locks of a first use: so use it once.
+    @ffoadapt.box_solver
+    def nothing(P: Any, q: Any, A: Any, l: Any, u: Any, options: Any) -> Any:
+        return -q, 0.0 * l
+
+    one = torch.ones(1)
+    ffoadapt.box_qp(one.diag(), one, one.diag(), -2.0 * one, one, solver=nothing)

@@ -100,10 +100,12 @@ class CvxpyLayer(torch.nn.Module):
         if torch.compiler.is_compiling():
             from . import _compiled
 
-            found: tuple[torch.Tensor, ...] = _compiled.call(
-                id(self._layers), params, solver_args, warm_start
-            )
-            return found
+            arguments: dict[str, Any] = {}
+            if solver_args is not None:
+                arguments["solver_args"] = dict(solver_args)
+            if warm_start is not None:
+                arguments["warm_start"] = warm_start
+            return _compiled.call(id(self._layers), params, arguments)
         return self._layers(params, torch.log, torch.exp, solver_args, warm_start)
 
     def _load_from_state_dict(

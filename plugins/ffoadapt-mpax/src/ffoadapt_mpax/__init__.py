@@ -1,0 +1,16 @@
+"""Registers MPAX; imports it, and JAX, only at first use."""
+
+from ffoadapt import SolverSpec, hookimpl
+
+
+@hookimpl
+def ffoadapt_register_solvers() -> list[SolverSpec]:
+    """The primal-dual hybrid gradient method raPDHG of MPAX."""
+    return [
+        SolverSpec(
+            "mpax",
+            load="ffoadapt_mpax._solver:MPAXSolver",
+            requires=("mpax", "jax"),
+            matrices=frozenset({"dense", "sparse"}),
+        )
+    ]
