@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +18,16 @@ __all__ = ["Contestant", "Timing", "median_ratio", "race"]
 
 @dataclass(frozen=True)
 class Contestant:
-    """``forward()`` gives a state, ``backward(state)`` the gradients by name; either may raise."""
+    """``forward()`` gives a state, ``backward(state)`` the gradients by name; either may raise.
+
+    A call runs inside ``around()``, which is not timed.
+    """
 
     name: str
     forward: Callable[[], Any]
     backward: Callable[[Any], Any] | None = None
     gradients: Callable[[Any], dict[str, Any]] | None = None
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 @dataclass
@@ -82,13 +87,14 @@ def race(
 
 
 def _once(contestant: Contestant, timing: Timing) -> None:
-    busy, start = time.process_time(), time.perf_counter()
-    state = contestant.forward()
-    middle = time.perf_counter()
-    if contestant.backward is not None:
-        contestant.backward(state)
-    end = time.perf_counter()
-    timing.cpu.append(time.process_time() - busy)
+    with contestant.around():
+        busy, start = time.process_time(), time.perf_counter()
+        state = contestant.forward()
+        middle = time.perf_counter()
+        if contestant.backward is not None:
+            contestant.backward(state)
+        end = time.perf_counter()
+        timing.cpu.append(time.process_time() - busy)
     timing.forward.append(middle - start)
     timing.backward.append(end - middle)
 

@@ -191,16 +191,14 @@ def cone_limit(kind: str, n: int) -> list[Contestant]:
 
 def _bare(name: str, solves: list[Any], systems: list[Any]) -> Contestant:
     def forward() -> None:
-        with one_thread():
-            for solve in solves:
-                solve()
+        for solve in solves:
+            solve()
 
     def backward(_: None) -> None:
-        with one_thread():
-            for system in systems:
-                system()
+        for system in systems:
+            system()
 
-    return Contestant(name, forward, backward, lambda _: {})
+    return Contestant(name, forward, backward, lambda _: {}, one_thread)
 
 
 _controller: list[ThreadpoolController] = []

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         UnknownPluginError,
         UnsupportedProblemError,
     )
+    from ._forms import BoxForm, ConeForm, SplitForm
     from ._functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
     from ._gradient_check import GradientCheck
     from ._inspect import (
@@ -66,8 +67,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     )
     from ._layer import Layer, LayerResult
     from ._oracle.report import GradientReport
+    from ._pattern import Pattern
     from ._problem import ConeProgram, Result, solve
-    from ._program import BoxForm, ConeForm, Pattern, ProgramBatch, SplitForm, Structure
+    from ._program import ProgramBatch, Structure
     from ._registry import PluginInfo
     from ._settings import SolveSettings
     from ._solution import Points, Solution, Status
@@ -173,7 +175,9 @@ _WHERE = {
     "_layer": "Layer LayerResult",
     "_oracle.report": "GradientReport",
     "_problem": "ConeProgram Result solve",
-    "_program": "BoxForm ConeForm Pattern ProgramBatch SplitForm Structure",
+    "_forms": "BoxForm ConeForm SplitForm",
+    "_pattern": "Pattern",
+    "_program": "ProgramBatch Structure",
     "_registry": "PluginInfo",
     "_settings": "SolveSettings",
     "_solution": "Points Solution Status",

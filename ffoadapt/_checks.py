@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.linalg import lapack
 
 from ._exceptions import ProblemError, ShapeError
-from ._program import Pattern
+from ._pattern import Pattern
 
 __all__ = ["check_convex", "check_finite", "split_batch"]
 

@@ -15,8 +15,8 @@ from ._exceptions import ShapeError
 from ._frameworks import find_framework
 from ._function import SolveFunction
 from ._interfaces import Framework, ParametricProgram, Solver
+from ._pattern import Pattern
 from ._problem import check_cones
-from ._program import Pattern
 from ._raw import BoxModel, ConeModel, SplitModel
 from ._settings import Settings, SolveSettings
 

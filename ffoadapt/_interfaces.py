@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._program import BoxForm, ConeForm, ProgramBatch, SplitForm
+from ._forms import BoxForm, ConeForm, SplitForm
+from ._program import ProgramBatch
 from ._solution import Points, Solution
 
 __all__ = [

@@ -16,7 +16,7 @@ from ._function import SolveFunction, State
 from ._interfaces import Solver
 from ._oracle.report import GradientReport
 from ._oracle.resolve import resolve_vjp
-from ._program import Pattern
+from ._pattern import Pattern
 from ._raw import BoxModel, ConeModel, SplitModel
 from ._settings import Settings, SolveSettings
 

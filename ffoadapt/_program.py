@@ -1,4 +1,4 @@
-"""The canonical program, one or a batch of them, and the two views that solvers also speak.
+"""A batch of canonical programs of one structure, and the way from it to a solver and back.
 
     minimize    1/2 x'Px + q'x      subject to  Ax + s = b,  s in K        (dual z in K*)
 
@@ -12,69 +12,20 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from ._cones import Cone, NonnegativeCone, ZeroCone
+from ._forms import BoxForm, ConeForm, SplitForm
+from ._pattern import Pattern
 
-__all__ = [
-    "BoxData",
-    "BoxForm",
-    "BoxRows",
-    "ConeForm",
-    "Pattern",
-    "ProgramBatch",
-    "SplitForm",
-    "Structure",
-]
+__all__ = ["BoxData", "BoxRows", "ProgramBatch", "Structure", "polyhedral_cones"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-
-
-@dataclass(frozen=True, eq=False)
-class Pattern:
-    """The sparsity pattern of a CSC matrix with sorted, unique entries; its numbers live apart."""
-
-    shape: tuple[int, int]
-    indptr: NDArray[np.int32]
-    indices: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, matrix: Any) -> tuple[Pattern, Floats]:
-        """Pattern and values of a scipy sparse matrix; sums duplicates, keeps explicit zeros."""
-        csc = sparse.csc_matrix(matrix, dtype=np.float64, copy=True)
-        csc.sum_duplicates()
-        return cls(csc.shape, csc.indptr, csc.indices), csc.data
-
-    @classmethod
-    def full(cls, shape: tuple[int, int]) -> Pattern:
-        """All entries, as for a dense matrix; values are its transpose, raveled."""
-        rows, columns = shape
-        indptr = np.arange(columns + 1, dtype=np.int32) * np.int32(rows)
-        return cls(shape, indptr, np.tile(np.arange(rows, dtype=np.int32), columns))
-
-    @cached_property
-    def nnz(self) -> int:
-        return int(self.indptr[-1])
-
-    @cached_property
-    def columns(self) -> Ints:
-        """(nnz,) the column of each entry; `indices` is its row."""
-        return np.repeat(np.arange(self.shape[1]), np.diff(self.indptr))
-
-    @cached_property
-    def key(self) -> tuple[Any, ...]:
-        """Equal exactly for equal patterns."""
-        return (self.shape, self.indptr.tobytes(), self.indices.tobytes())
-
-    def matrix(self, values: Floats) -> sparse.csc_matrix:
-        """The CSC matrix with these (nnz,) values (copied only where they are strided)."""
-        values = np.ascontiguousarray(values)
-        return sparse.csc_matrix((values, self.indices, self.indptr), shape=self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,46 +134,6 @@ def _compact(rows: Ints) -> slice | Ints:
     if rows[-1] - rows[0] + 1 == rows.size:
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
-
-
-@dataclass(slots=True, eq=False)
-class ConeForm:
-    """One canonical program as a solver sees it: ndarrays or CSC matrices, P whole."""
-
-    P: Any
-    q: Floats
-    A: Any
-    b: Floats
-    cones: tuple[Cone, ...]
-
-    name: ClassVar[str] = "cone"
-
-
-@dataclass(slots=True, eq=False)
-class BoxForm:
-    """One program as l <= Ax <= u; infinite bounds are -inf and inf; l = u is an equality."""
-
-    P: Any
-    q: Floats
-    A: Any
-    l: Floats
-    u: Floats
-
-    name: ClassVar[str] = "box"
-
-
-@dataclass(slots=True, eq=False)
-class SplitForm:
-    """One program as Gx <= h, Ax = b; infinite entries of h are inf."""
-
-    P: Any
-    q: Floats
-    G: Any
-    h: Floats
-    A: Any
-    b: Floats
-
-    name: ClassVar[str] = "split"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

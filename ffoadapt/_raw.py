@@ -19,7 +19,8 @@ from ._checks import check_convex
 from ._cones import Cone
 from ._exceptions import ProblemError
 from ._oracle.gradient import Adjoint, outer, reduce_batch
-from ._program import BoxData, BoxRows, Pattern, ProgramBatch, Structure, polyhedral_cones
+from ._pattern import Pattern
+from ._program import BoxData, BoxRows, ProgramBatch, Structure, polyhedral_cones
 
 __all__ = ["BoxModel", "ConeModel", "RawModel", "SplitModel"]
 

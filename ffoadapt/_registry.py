@@ -231,7 +231,7 @@ class Registry:
         text = f"no {kind} is named {name!r}; installed: {', '.join(known) or 'none'}"
         close = difflib.get_close_matches(str(name), known, n=1)
         if close:
-            text += f". Did you mean {close[0]!r}?"
+            text += f" (did you mean {close[0]!r}?)"
         for failure in self._failures:
             if name in (failure.source.plugin, failure.source.distribution):
                 verb = "was" if failure.disabled else "failed to load:"

@@ -1,8 +1,8 @@
 """From what solvers claim to what is so: polish, mark what is inaccurate, let another solver try.
 
 A solver's points are polished and measured; one that violates the optimality conditions is called
-inaccurate, and one that satisfies them optimal, whatever its solver says. With ``solver="auto"``, elements that the fastest solver could
-not solve go to the next ones.
+inaccurate, and one that satisfies them optimal, whatever its solver says. With ``solver="auto"``,
+elements that the fastest solver could not solve go to the next ones.
 """
 
 from __future__ import annotations

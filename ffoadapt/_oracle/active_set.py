@@ -106,6 +106,11 @@ class Scales:
         """Dimensionless multipliers of (B, m)."""
         return z * (np.sqrt(self.squares) / self.gradient)
 
+    def take(self, i: int) -> Scales:
+        """Those of element ``i`` alone."""
+        parts = (self.squares, self.primal, self.gradient)
+        return Scales(*(v[i : i + 1] if v.shape[0] > 1 else v for v in parts))
+
 
 def groups(structure: Structure) -> list[tuple[Cone, int, int]]:
     """Runs of equal neighbouring cones: (cone, first row, how many)."""

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from .. import _threads
-from .._program import Pattern, ProgramBatch
+from .._pattern import Pattern
+from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
 from .batched import BatchedFactor, suits
@@ -159,6 +160,7 @@ class Oracle:
             self.batch,
             self.points,
             i,
+            scale=self.scales.take(i),
             margin=float(self.ghost.margin[i]),
             residual=float(self._residuals[i]),
             factor=self._factor(i) if self.solved[i] else None,

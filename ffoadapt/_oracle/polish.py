@@ -30,7 +30,7 @@ ENOUGH = 1e-11
 """Polyhedral points below this stay as they are: their gradient hardly depends on the point."""
 
 FEASIBLE = 1e-9
-"""A step may violate feasibility by this, or by as much as the point did; never by more."""
+"""Polished points may violate feasibility by this, or by as much as they did; never by more."""
 
 ROUNDS = 5
 """Steps at most; near a solution the residual squares with each."""
@@ -51,7 +51,7 @@ def polish(
     current = oracle.points
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
     before = kkt_residuals(batch, current, oracle.scales)
-    residual, outside = before.kkt, np.maximum(before.infeasibility, FEASIBLE)
+    residual, outside = before.kkt.copy(), before.infeasibility.copy()
     wanted = oracle.solved & (residual > enough)
     for _ in range(rounds):
         if not wanted.any():
@@ -60,7 +60,7 @@ def polish(
         everything = part.size == batch.size
         some = batch if everything else batch.take(part)
         better, found, last = _step(some, current if everything else _pick(current, part))
-        improved = (found.kkt < residual[part]) & (found.infeasibility <= outside[part])
+        improved = found.kkt < residual[part]
         if not improved.any():
             break
         at = part[improved]
@@ -68,12 +68,15 @@ def polish(
         x[at], s[at], z[at] = better.x[improved], better.s[improved], better.z[improved]
         current = Points(x, s, z, current.status, current.info)
         latest = last, part
-        residual[at] = found.kkt[improved]
+        residual[at], outside[at] = found.kkt[improved], found.infeasibility[improved]
         wanted[part[~improved]] = False
         wanted[at] = residual[at] > ACCURATE
     if current is oracle.points:
         return points, oracle, residual
+    worse = outside > np.maximum(before.infeasibility, FEASIBLE)
+    residual[worse] = before.kkt[worse]
     for name in ("x", "s", "z"):
+        getattr(current, name)[worse] = getattr(oracle.points, name)[worse]
         getattr(current, name)[~oracle.solved] = np.nan
     oracle = Oracle(batch, current)
     if latest is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._program import ProgramBatch
 from .._solution import Points
-from .active_set import KINK, Scales, groups, scales
+from .active_set import KINK, Scales, groups
 from .certificate import examine
 
 __all__ = ["GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report"]
@@ -160,19 +160,20 @@ def make_report(
     points: Points,
     i: int,
     *,
+    scale: Scales,
     margin: float,
     residual: float,
     factor: Any,
     smoothing: float = 0.0,
 ) -> GradientReport:
-    """The report of element ``i``: ``margin`` of its curved cones, ``factor`` at its point."""
+    """The report of element ``i``: its ``scale``, the ``margin`` of its curved cones, the
+    ``factor`` at its point."""
     if factor is None:
         nan = float("nan")
         return GradientReport("inaccurate_solution", nan, 0, 0, nan, float("inf"))
     one = slice(i, i + 1)
     single = Points(points.x[one], points.s[one], points.z[one], [points.status[i]], [{}])
     batch = batch.take(one)
-    scale = scales(batch, single.x, single.z)
     found = kkt_residuals(batch, single, scale)
     kkt, curved, margin = float(found.kkt[0]), margin, min(margin, float(found.margin[0]))
     dependent, free = factor.dependent, factor.free

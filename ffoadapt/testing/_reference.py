@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .._forms import SplitForm
 from .._interfaces import Session, Solver
-from .._program import SplitForm
 from .._solution import Solution, Status
 
 __all__ = ["ReferenceSolver"]

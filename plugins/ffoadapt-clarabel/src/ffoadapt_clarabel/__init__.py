@@ -4,6 +4,23 @@ from ffoadapt import SolverSpec, hookimpl
 
 CONES = frozenset({"zero", "nonnegative", "second_order", "psd", "exponential", "power"})
 
+# Seconds a solve, by benchmarks/speed_table.py.
+SPEED = {
+    ("dense", 10): 0.0023,
+    ("dense", 50): 0.0051,
+    ("dense", 100): 0.014,
+    ("dense", 200): 0.1,
+    ("dense", 500): 0.39,
+    ("dense", 1000): 2.4,
+    ("sparse", 100): 0.027,
+    ("sparse", 1000): 0.063,
+    ("sparse", 10000): 1,
+    ("cone", 41): 0.049,
+    ("cone", 101): 0.064,
+    ("cone", 401): 0.26,
+    ("cone", 1001): 0.99,
+}
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
@@ -14,5 +31,6 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_clarabel._solver:ClarabelSolver",
             requires=("clarabel",),
             cones=CONES,
+            speed=SPEED,
         )
     ]

@@ -2,6 +2,18 @@
 
 from ffoadapt import SolverSpec, hookimpl
 
+# Seconds a solve, by benchmarks/speed_table.py.
+SPEED = {
+    ("dense", 10): 0.00084,
+    ("dense", 50): 0.00094,
+    ("dense", 100): 0.0014,
+    ("dense", 200): 0.0045,
+    ("dense", 500): 0.058,
+    ("dense", 1000): 0.49,
+    ("sparse", 100): 0.0016,
+    ("sparse", 1000): 0.55,
+}
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
@@ -12,5 +24,6 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_daqp._solver:DAQPSolver",
             requires=("daqp",),
             matrices=frozenset({"dense"}),
+            speed=SPEED,
         )
     ]

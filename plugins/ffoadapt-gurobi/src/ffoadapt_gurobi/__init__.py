@@ -2,6 +2,16 @@
 
 from ffoadapt import SolverSpec, hookimpl
 
+# Seconds a solve, by benchmarks/speed_table.py.
+SPEED = {
+    ("dense", 10): 0.0024,
+    ("dense", 50): 0.0062,
+    ("dense", 100): 0.032,
+    ("dense", 200): 0.17,
+    ("sparse", 100): 0.02,
+    ("sparse", 1000): 10000,
+}
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
@@ -12,5 +22,6 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_gurobi._solver:GurobiSolver",
             requires=("gurobipy",),
             matrices=frozenset({"dense", "sparse"}),
+            speed=SPEED,
         )
     ]

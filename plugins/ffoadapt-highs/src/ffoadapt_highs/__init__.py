@@ -2,8 +2,24 @@
 
 from ffoadapt import SolverSpec, hookimpl
 
+# Seconds a solve, by benchmarks/speed_table.py.
+SPEED = {
+    ("dense", 10): 0.0033,
+    ("dense", 50): 0.013,
+    ("dense", 100): 0.078,
+    ("sparse", 100): 0.041,
+    ("sparse", 1000): 10000,
+}
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
     """HiGHS: simplex for linear programs, active set for convex quadratic ones."""
-    return [SolverSpec("highs", load="ffoadapt_highs._solver:HighsSolver", requires=("highspy",))]
+    return [
+        SolverSpec(
+            "highs",
+            load="ffoadapt_highs._solver:HighsSolver",
+            requires=("highspy",),
+            speed=SPEED,
+        )
+    ]

@@ -4,6 +4,16 @@ from ffoadapt import SolverSpec, hookimpl
 
 CONES = frozenset({"zero", "nonnegative", "second_order", "psd", "exponential", "power"})
 
+# Seconds a solve, by benchmarks/speed_table.py.
+SPEED = {
+    ("dense", 10): 0.0028,
+    ("dense", 50): 0.0045,
+    ("dense", 100): 0.013,
+    ("dense", 200): 0.1,
+    ("dense", 500): 0.34,
+    ("dense", 1000): 2.1,
+}
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
@@ -14,5 +24,6 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_moreau._solver:MoreauSolver",
             requires=("moreau",),
             cones=CONES,
+            speed=SPEED,
         )
     ]

@@ -6,7 +6,6 @@ seconds; from then on a solve takes as long as its iterations.
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -43,24 +42,22 @@ class MPAXSolver(Solver):
         return [field.name for field in dataclasses.fields(mpax.raPDHG)]
 
     def solve(self, program: SplitForm, options: Mapping[str, Any], session: Session) -> Solution:
-        p, data = program, (program.P, program.q, program.A, program.b, -program.G, -program.h)
-        linear, k = not abs(p.P).max(), p.b.size
+        p, linear, k = program, not abs(program.P).max(), program.b.size
         with jax.enable_x64(True):
-            arrays = [v if isinstance(v, np.ndarray) else BCOO.from_scipy_sparse(v) for v in data]
-            x, y, code, count = map(np.array, _solve(*arrays, linear, tuple(options.items())))
-        status, info = _STATUS.get(int(code), Status.ERROR), {"iterations": int(count)}
+            P, A, G = (
+                M if isinstance(M, np.ndarray) else BCOO.from_scipy_sparse(M)
+                for M in (p.P, p.A, p.G)
+            )
+            found = _solve(P, p.q, A, p.b, G, p.h, linear, tuple(options.items()))
+        x, y = np.array(found[0]), np.array(found[1])
+        status, info = _STATUS.get(int(found[2]), Status.ERROR), {"iterations": int(found[3])}
         return Solution(x, (y[k:], -y[:k]), None, status, info)
 
 
-@partial(jax.jit, static_argnums=(6, 7))
+@jax.jit(static_argnums=(6, 7))
 def _solve(P: Any, q: Any, A: Any, b: Any, G: Any, h: Any, linear: bool, options: Any) -> Any:
-    """Solve Gx >= h, Ax = b; whether P is zero is said, because MPAX's own test does not trace."""
-    free, sparse = jnp.full(q.shape, jnp.inf), isinstance(P, BCOO)
-    problem = mpax.create_qp(P, q, A, b, G, h, -free, free, use_sparse_matrix=sparse)
-    found = mpax.raPDHG(**dict(options)).optimize(dataclasses.replace(problem, is_lp=linear))
-    return (
-        found.primal_solution,
-        found.dual_solution,
-        found.termination_status,
-        found.iteration_count,
-    )
+    """Solve with rows that have h = inf as 0'x <= 1; MPAX's own test of P = 0 does not trace."""
+    free, loose = jnp.full(q.shape, jnp.inf), jnp.isposinf(h)
+    G, h = -G * ~loose[:, None], jnp.where(loose, -1.0, -h)
+    problem = mpax.create_qp(P, q, A, b, G, h, -free, free, isinstance(P, BCOO))
+    return mpax.raPDHG(**dict(options)).optimize(dataclasses.replace(problem, is_lp=linear))[:4]

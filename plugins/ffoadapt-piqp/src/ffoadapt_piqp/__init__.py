@@ -2,6 +2,19 @@
 
 from ffoadapt import SolverSpec, hookimpl
 
+# Seconds a solve, by benchmarks/speed_table.py.
+SPEED = {
+    ("dense", 10): 0.00092,
+    ("dense", 50): 0.0011,
+    ("dense", 100): 0.0021,
+    ("dense", 200): 0.0049,
+    ("dense", 500): 0.046,
+    ("dense", 1000): 0.32,
+    ("sparse", 100): 0.01,
+    ("sparse", 1000): 0.029,
+    ("sparse", 10000): 0.43,
+}
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
@@ -12,5 +25,6 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_piqp._solver:PIQPSolver",
             requires=("piqp",),
             matrices=frozenset({"dense", "sparse"}),
+            speed=SPEED,
         )
     ]

@@ -2,6 +2,19 @@
 
 from ffoadapt import SolverSpec, hookimpl
 
+# Seconds a solve, by benchmarks/speed_table.py.
+SPEED = {
+    ("dense", 10): 0.0014,
+    ("dense", 50): 0.00096,
+    ("dense", 100): 0.003,
+    ("dense", 200): 0.0065,
+    ("dense", 500): 0.063,
+    ("dense", 1000): 0.42,
+    ("sparse", 100): 0.021,
+    ("sparse", 1000): 0.082,
+    ("sparse", 10000): 9.5,
+}
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
@@ -12,5 +25,6 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_proxqp._solver:ProxQPSolver",
             requires=("proxsuite",),
             matrices=frozenset({"dense", "sparse"}),
+            speed=SPEED,
         )
     ]

@@ -2,8 +2,27 @@
 
 from ffoadapt import SolverSpec, hookimpl
 
+# Seconds a solve, by benchmarks/speed_table.py.
+SPEED = {
+    ("dense", 10): 0.002,
+    ("dense", 50): 0.003,
+    ("dense", 100): 0.011,
+    ("dense", 200): 0.075,
+    ("dense", 500): 1.1,
+    ("sparse", 100): 0.014,
+    ("sparse", 1000): 0.045,
+    ("sparse", 10000): 1.4,
+}
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
     """The proximal augmented Lagrangian solver QPALM."""
-    return [SolverSpec("qpalm", load="ffoadapt_qpalm._solver:QPALMSolver", requires=("qpalm",))]
+    return [
+        SolverSpec(
+            "qpalm",
+            load="ffoadapt_qpalm._solver:QPALMSolver",
+            requires=("qpalm",),
+            speed=SPEED,
+        )
+    ]

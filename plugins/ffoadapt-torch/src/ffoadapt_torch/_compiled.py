@@ -58,9 +58,7 @@ def _gradient(
     kept = function.unpack([to_numpy(t) for t in arrays], [to_numpy(t) for t in state])
     found = function.vjp(kept, [to_numpy(t) for t in cotangents], needed)
     return [
-        _tensor(g, t.device, t.dtype)
-        for g, t, on in zip(found, arrays, needed, strict=True)
-        if on
+        _tensor(g, t.device, t.dtype) for g, t, on in zip(found, arrays, needed, strict=True) if on
     ]
 
 

@@ -1,0 +1,258 @@
+"""A `Differentiable` as two JAX primitives, which is what grad, jvp, vmap and jit all understand.
+
+`solve_p` gives the outputs and the packed state; `derivative_p` applies the Jacobian, or its
+transpose, at that state. The first's derivative is the second; the second is linear, and its
+transpose is itself the other way round: forward and reverse mode, and any nesting with vmap, follow.
+
+Where values are concrete they are computed at once, so that exceptions are ours; in a jitted
+function a pure_callback computes them. The state travels as arrays, bit for bit (float64 as pairs
+of 32-bit words), so that it stays exact also where JAX knows no float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ffoadapt import Differentiable, DifferentiationError
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+__all__ = ["solve"]
+
+Shape = tuple[int, ...]
+
+solve_p = Primitive("ffoadapt_solve")
+derivative_p = Primitive("ffoadapt_derivative")
+solve_p.multiple_results = derivative_p.multiple_results = True
+
+
+def solve(function: Differentiable, dtype: Any, arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    """The outputs, of this dtype. All arrays have the same number of batch axes."""
+    count = len(function.output_shapes([a.shape for a in arrays]))
+    found: list[jax.Array] = solve_p.bind(*arrays, function=function, dtype=np.dtype(dtype))
+    return found[:count]
+
+
+# ------------------------------------------------------------------------------- the solution
+
+
+def _solve_shapes(*arrays: Any, function: Differentiable, dtype: Any) -> list[Any]:
+    shapes = [a.shape for a in arrays]
+    outputs = [jax.ShapeDtypeStruct(s, dtype) for s in function.output_shapes(shapes)]
+    words = [jax.ShapeDtypeStruct((*s, 2), np.uint32) for s in function.state_shapes(shapes)]
+    return outputs + words
+
+
+def _solve(*arrays: Any, function: Differentiable, dtype: Any) -> list[Any]:
+    found, state = function.forward([_float64(a) for a in arrays])
+    outputs = [np.asarray(v, dtype=dtype) for v in found]
+    return outputs + [_words(v) for v in function.pack(state)]
+
+
+def _solve_batch(args: Any, dims: Any, **params: Any) -> Any:
+    found = solve_p.bind(*_fronted(args, dims), **params)
+    return found, [0] * len(found)
+
+
+def _solve_jvp(primals: Any, tangents: Any, *, function: Differentiable, dtype: Any) -> Any:
+    found = solve_p.bind(*primals, function=function, dtype=dtype)
+    count = len(function.output_shapes([p.shape for p in primals]))
+    moved = tuple(type(t) is not ad.Zero for t in tangents)
+    moves = derivative_p.bind(
+        *primals,
+        *found[count:],
+        *(t for t, on in zip(tangents, moved, strict=True) if on),
+        function=function,
+        moved=moved,
+        dtype=dtype,
+        transposed=False,
+        extra=0,
+    )
+    return found, [*moves, *(_no_tangent(word) for word in found[count:])]
+
+
+# ----------------------------------------------------------------------------- the derivative
+#
+# Operands: arrays, state words, and what it is linear in: a tangent for each array that is
+# ``moved``, or (``transposed``) a cotangent for each output. vmap puts its axes in front of all of
+# them, ``extra`` in number, each of full size or 1.
+
+
+def _split(args: Sequence[Any], params: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """(arrays, state, linear ones)."""
+    function, extra = params["function"], params["extra"]
+    count = len(params["moved"])
+    states = len(function.state_shapes([a.shape[extra:] for a in args[:count]]))
+    split = count, count + states
+    return list(args[: split[0]]), list(args[split[0] : split[1]]), list(args[split[1] :])
+
+
+def _derivative_shapes(*args: Any, **params: Any) -> list[Any]:
+    arrays, _, _ = _split(args, params)
+    extra = params["extra"]
+    lead = np.broadcast_shapes(*(a.shape[:extra] for a in args))
+    shapes = [a.shape[extra:] for a in arrays]
+    if params["transposed"]:
+        pairs = [
+            (s, a.dtype) for s, a, on in zip(shapes, arrays, params["moved"], strict=True) if on
+        ]
+    else:
+        pairs = [(s, params["dtype"]) for s in params["function"].output_shapes(shapes)]
+    return [jax.ShapeDtypeStruct((*lead, *s), dtype) for s, dtype in pairs]
+
+
+def _derivative(*args: Any, **params: Any) -> list[Any]:
+    """An extra axis that the arrays have is a batch of solves; one that only the linear operands
+    have is several right-hand sides of one solve, which share its factorization."""
+    arrays, words, linear = _split([np.asarray(a) for a in args], params)
+    function, moved, extra = params["function"], params["moved"], params["extra"]
+    given = [_float64(a) for a in arrays]
+    saved = [_floats(w) for w in words]
+    full = np.broadcast_shapes(*(a.shape[:extra] for a in args))
+    solved = [k for k in range(extra) if any(v.shape[k] != 1 for v in (*given, *saved))]
+    several = [k for k in range(extra) if k not in solved]
+
+    def of_solve(v: Any) -> Any:
+        sizes = tuple(full[k] if k in solved else 1 for k in range(extra))
+        return np.broadcast_to(v, sizes + v.shape[extra:]).squeeze(tuple(several))
+
+    def of_linear(v: Any) -> Any:
+        v = np.broadcast_to(_float64(v), full + v.shape[extra:])
+        return np.moveaxis(v, several, range(len(several)))
+
+    state = function.unpack([of_solve(v) for v in given], [of_solve(v) for v in saved])
+    right = [of_linear(v) for v in linear]
+    if params["transposed"]:
+        found = [g for g in function.vjp(state, right, moved) if g is not None]
+    else:
+        found = _tangents(function, state, right, moved, len(several))
+    results = [np.moveaxis(v, range(len(several)), several) for v in found]
+    shapes = _derivative_shapes(*args, **params)
+    return [np.asarray(v, dtype=s.dtype) for v, s in zip(results, shapes, strict=True)]
+
+
+def _tangents(
+    function: Differentiable, state: Any, right: list[Any], moved: Sequence[bool], axes: int
+) -> list[Any]:
+    """The tangents on the outputs, one set of directions after the other."""
+    sizes = right[0].shape[:axes]
+    columns = []
+    for index in np.ndindex(*sizes):
+        each = iter(v[index] for v in right)
+        columns.append(function.jvp(state, [next(each) if on else None for on in moved]))
+    if not columns:
+        shapes = [v.shape for v in function.jvp(state, [None for _ in moved])]
+        return [np.zeros(sizes + shape) for shape in shapes]
+    return [np.stack(c).reshape(*sizes, *c[0].shape) for c in zip(*columns, strict=True)]
+
+
+def _derivative_batch(args: Any, dims: Any, **params: Any) -> Any:
+    params["extra"] += 1
+    found = derivative_p.bind(*_fronted(args, dims), **params)
+    return found, [0] * len(found)
+
+
+def _derivative_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+    arrays, state, linear = _split(primals, params)
+    moves = tangents[len(arrays) + len(state) :]
+    if any(type(t) is not ad.Zero for t in tangents[: len(arrays)]):
+        raise DifferentiationError(
+            "second derivatives of a solution are not available: put jax.lax.stop_gradient around "
+            "the gradient, or take finite differences of it"
+        )
+    found = derivative_p.bind(*primals, **params)
+    if all(type(t) is ad.Zero for t in moves):
+        return found, [_no_tangent(v) for v in found]
+    filled = [
+        jnp.zeros(v.shape, v.dtype) if type(t) is ad.Zero else t
+        for t, v in zip(moves, linear, strict=True)
+    ]
+    return found, derivative_p.bind(*arrays, *state, *filled, **params)
+
+
+def _derivative_transpose(cotangents: Any, *args: Any, **params: Any) -> Any:
+    arrays, state, linear = _split([_Shaped(a) if ad.is_undefined_primal(a) else a for a in args], params)
+    shapes = _derivative_shapes(*arrays, *state, *linear, **params)
+    bars = [
+        jnp.zeros(s.shape, s.dtype) if type(c) is ad.Zero else c
+        for c, s in zip(cotangents, shapes, strict=True)
+    ]
+    turned = {**params, "transposed": not params["transposed"]}
+    found = derivative_p.bind(*arrays, *state, *bars, **turned)
+    summed = [_reduced(g, v.shape) for g, v in zip(found, linear, strict=True)]
+    return [None] * (len(arrays) + len(state)) + summed
+
+
+class _Shaped:
+    """The shape of an operand that has no value yet."""
+
+    def __init__(self, undefined: Any) -> None:
+        self.shape, self.dtype = undefined.aval.shape, undefined.aval.dtype
+
+
+def _no_tangent(value: Any) -> Any:
+    return ad.Zero(jax.core.ShapedArray(value.shape, value.dtype).to_tangent_aval())
+
+
+def _reduced(value: Any, shape: Shape) -> Any:
+    """The sum over the axes along which an operand of this shape was broadcast."""
+    pairs = enumerate(zip(value.shape, shape, strict=True))
+    axes = tuple(k for k, (full, own) in pairs if full != own)
+    return jnp.sum(value, axis=axes, keepdims=True) if axes else value
+
+
+# ------------------------------------------------------------------------------- registration
+
+
+def _fronted(args: Any, dims: Any) -> list[Any]:
+    """Operands with the mapped axis first, of size 1 where they have none."""
+    return [
+        jnp.expand_dims(a, 0) if d is batching.not_mapped else jnp.moveaxis(a, d, 0)
+        for a, d in zip(args, dims, strict=True)
+    ]
+
+
+def _register(primitive: Any, shapes: Any, compute: Any) -> None:
+    def evaluate(*args: Any, **params: Any) -> list[Any]:
+        return [jnp.asarray(v) for v in compute(*(np.asarray(a) for a in args), **params)]
+
+    def abstract(*args: Any, **params: Any) -> list[Any]:
+        return [jax.core.ShapedArray(s.shape, s.dtype) for s in shapes(*args, **params)]
+
+    def traced(*args: Any, **params: Any) -> Any:
+        def callback(*values: Any) -> list[Any]:
+            return compute(*(np.asarray(v) for v in values), **params)
+
+        return jax.pure_callback(
+            callback, shapes(*args, **params), *args, vmap_method="sequential"
+        )
+
+    primitive.def_impl(evaluate)
+    primitive.def_abstract_eval(abstract)
+    mlir.register_lowering(primitive, mlir.lower_fun(traced, multiple_results=True))
+
+
+_register(solve_p, _solve_shapes, _solve)
+_register(derivative_p, _derivative_shapes, _derivative)
+batching.primitive_batchers[solve_p] = _solve_batch
+batching.primitive_batchers[derivative_p] = _derivative_batch
+ad.primitive_jvps[solve_p] = _solve_jvp
+ad.primitive_jvps[derivative_p] = _derivative_jvp
+ad.primitive_transposes[derivative_p] = _derivative_transpose
+
+
+def _float64(value: Any) -> Any:
+    return np.asarray(value).astype(np.float64, copy=False)
+
+
+def _words(value: Any) -> Any:
+    """float64 (...) as 32-bit words (..., 2)."""
+    return np.ascontiguousarray(value, dtype=np.float64)[..., None].view(np.uint32)
+
+
+def _floats(words: Any) -> Any:
+    return np.ascontiguousarray(words).view(np.float64)[..., 0]
