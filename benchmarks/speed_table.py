@@ -21,7 +21,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,18 @@ def main() -> None:
     parser.add_argument("--apply", action="store_true", help="edit the plugins' records")
     parser.add_argument("--from-csv", action="store_true", help="do not measure again")
     parser.add_argument("--kinds", default="dense,sparse,cone,lp,sparse lp")
+    parser.add_argument("--skip", default="", help="solvers to leave out, comma-separated")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     for kind in [] if args.from_csv else args.kinds.split(","):
-        write(measure_all([kind]))
+        write(measure_all([kind], set(args.skip.split(","))))
     rows = write([])
     show(rows)
     if args.apply:
         apply(rows)
 
 
-def measure_all(kinds: list[str]) -> list[Row]:
+def measure_all(kinds: list[str], skip: Collection[str] = ()) -> list[Row]:
     """All solvers on all classes; the solvers of a class take turns."""
     rows: list[Row] = []
     sizes = {"dense": DENSE, "sparse": SPARSE, "cone": CONE}

@@ -228,17 +228,20 @@ class Registry:
 
     def _unknown(self, kind: str, name: str) -> str:
         known = sorted(self._entries[kind])
-        text = f"no {kind} is named {name!r}; installed: {', '.join(known) or 'none'}"
+        words = [f"no {kind} is named {name!r}; installed: {', '.join(known) or 'none'}."]
         close = difflib.get_close_matches(str(name), known, n=1)
         if close:
-            text += f" (did you mean {close[0]!r}?)"
+            words.append(f"Did you mean {close[0]!r}?")
         for failure in self._failures:
-            if name in (failure.source.plugin, failure.source.distribution):
+            source = failure.source
+            if name in (source.plugin, source.distribution):
                 verb = "was" if failure.disabled else "failed to load:"
-                text += f". The plugin {name!r} of {failure.source.distribution} {verb} "
-                text += failure.reason
-                return text
-        return text + f". If a plugin provides it: pip install ffoadapt-{name}"
+                words.append(
+                    f"The plugin {name!r} of {source.distribution} {verb} {failure.reason}"
+                )
+                return " ".join(words)
+        words.append(f"If a plugin provides it: pip install ffoadapt-{name}")
+        return " ".join(words)
 
 
 def _importable(module: str) -> bool:

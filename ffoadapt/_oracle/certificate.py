@@ -120,7 +120,7 @@ def examine(
 
 def _solve(factor: Any, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
     """w and zeta for rows of cotangents (K, n) and (K, m)."""
-    found = factor.solve(np.ascontiguousarray(v_x.T), np.ascontiguousarray(v_z.T))
+    found = factor.solve(v_x.T, v_z.T, refine=False)
     return found.w.T, found.zeta.T
 
 

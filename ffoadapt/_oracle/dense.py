@@ -38,6 +38,9 @@ SPECTRAL = 1e-11
 """An eigenvalue of the equilibrated system below this fraction of the largest counts as zero."""
 
 
+_NO_RESIDUAL: Floats = np.zeros(1)
+
+
 @dataclass(slots=True, eq=False)
 class GhostSolve:
     """Solutions for K right-hand sides: w (n, K), zeta (m, K), relative residual (K,)."""
@@ -82,14 +85,18 @@ class DenseFactor:
         else:
             self._U, self._S = U, S
 
-    def solve(self, v_x: Floats, v_z: Floats) -> GhostSolve:
-        """w and zeta for cotangents v_x (n, K) and v_z (m, K)."""
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> GhostSolve:
+        """w and zeta for cotangents v_x (n, K) and v_z (m, K).
+
+        Without ``refine`` it is the plain solution, for estimates, with a residual that is not
+        known and said to be 0.
+        """
         rows, A = self.rows, self.A
         curved = rows.curved
         top = v_x + A.T @ rows.W(v_z) if curved else v_x
         bottom = rows.G(v_z)
         w, mu = self._apply(top, bottom)
-        residual = self._residual(top, bottom, w, mu)
+        residual = self._residual(top, bottom, w, mu) if refine else (top, bottom, _NO_RESIDUAL)
         if self._spectral is None and residual[2].max(initial=0.0) > REFINE:
             dw, dmu = self._apply(residual[0], residual[1])
             again = self._residual(top, bottom, w + dw, mu + dmu)

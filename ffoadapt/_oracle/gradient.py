@@ -26,7 +26,7 @@ from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
 from .batched import BatchedFactor, suits
 from .dense import DenseFactor, factor
-from .report import GradientReport, make_report
+from .report import GradientReport, Residuals, kkt_residuals, make_report
 from .rows import ElementRows
 from .sparse import SparseFactor
 
@@ -91,6 +91,7 @@ class Oracle:
         self.points = points
         self.degenerate: Degenerate = "auto"
         self.smoothing = 0.0
+        self.measured: Residuals | None = None
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
         self._residuals = np.zeros(batch.size)
         self._solves = 0
@@ -101,6 +102,7 @@ class Oracle:
             return self
         other = Oracle(self.batch, self.points, self.threads)
         other.degenerate, other.smoothing = degenerate, smoothing
+        other.measured = self.measured
         return other
 
     @cached_property
@@ -156,10 +158,14 @@ class Oracle:
         if self.solved[i] and not self._solves:
             probe = np.ones((self.batch.size, self.batch.structure.n))
             self.solve(probe, np.zeros_like(self.points.z))
+        if self.measured is None:
+            self.measured = kkt_residuals(self.batch, self.points, self.scales)
         return make_report(
             self.batch,
             self.points,
             i,
+            kkt=float(self.measured.kkt[i]),
+            row_margin=float(self.measured.margin[i]),
             scale=self.scales.take(i),
             margin=float(self.ghost.margin[i]),
             residual=float(self._residuals[i]),

@@ -52,6 +52,7 @@ def polish(
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
     before = kkt_residuals(batch, current, oracle.scales)
     residual, outside = before.kkt.copy(), before.infeasibility.copy()
+    margin = before.margin.copy()
     wanted = oracle.solved & (residual > enough)
     for _ in range(rounds):
         if not wanted.any():
@@ -69,18 +70,21 @@ def polish(
         current = Points(x, s, z, current.status, current.info)
         latest = last, part
         residual[at], outside[at] = found.kkt[improved], found.infeasibility[improved]
+        margin[at] = found.margin[improved]
         wanted[part[~improved]] = False
         wanted[at] = residual[at] > ACCURATE
     if current is oracle.points:
+        oracle.measured = before
         return points, oracle, residual
     worse = outside > np.maximum(before.infeasibility, FEASIBLE)
-    residual[worse] = before.kkt[worse]
+    residual[worse], margin[worse] = before.kkt[worse], before.margin[worse]
     for name in ("x", "s", "z"):
         getattr(current, name)[worse] = getattr(oracle.points, name)[worse]
         getattr(current, name)[~oracle.solved] = np.nan
     oracle = Oracle(batch, current)
     if latest is not None:
         oracle.adopt(*latest)
+    oracle.measured = Residuals(residual, outside, margin)
     return current, oracle, residual
 
 

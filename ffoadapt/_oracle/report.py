@@ -160,22 +160,27 @@ def make_report(
     points: Points,
     i: int,
     *,
+    kkt: float,
+    row_margin: float,
     scale: Scales,
     margin: float,
     residual: float,
     factor: Any,
     smoothing: float = 0.0,
 ) -> GradientReport:
-    """The report of element ``i``: its ``scale``, the ``margin`` of its curved cones, the
-    ``factor`` at its point."""
+    """The report of element ``i``.
+
+    ``kkt`` is its residual, ``row_margin`` the least margin of its rows and ``margin`` that of its
+    curved cones; ``scale`` and ``factor`` are those of its point, ``residual`` and ``smoothing``
+    those of the gradient.
+    """
     if factor is None:
         nan = float("nan")
         return GradientReport("inaccurate_solution", nan, 0, 0, nan, float("inf"))
     one = slice(i, i + 1)
     single = Points(points.x[one], points.s[one], points.z[one], [points.status[i]], [{}])
     batch = batch.take(one)
-    found = kkt_residuals(batch, single, scale)
-    kkt, curved, margin = float(found.kkt[0]), margin, min(margin, float(found.margin[0]))
+    curved, margin = margin, min(margin, row_margin)
     dependent, free = factor.dependent, factor.free
     verdict: Verdict = "differentiable"
     if dependent or free:

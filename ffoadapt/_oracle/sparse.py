@@ -63,8 +63,8 @@ class SparseFactor:
         signs = np.concatenate((np.ones(n), -np.ones(self.active), np.where(sigma < 0, 1.0, -1.0)))
         self._ldl, self.regularization = _factorize(K, signs)
 
-    def solve(self, v_x: Floats, v_z: Floats) -> GhostSolve:
-        """w and zeta for cotangents v_x (n, K) and v_z (m, K)."""
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> GhostSolve:
+        """w and zeta for cotangents v_x (n, K) and v_z (m, K); always refined."""
         columns = v_x.shape[1]
         w = np.empty_like(v_x)
         zeta = np.empty((self.m, columns))

@@ -220,9 +220,10 @@ def test_threads_and_jit(float64):
     found = [None] * 8
 
     def work(k):
-        for _ in range(5):
-            value, grad = compiled(inputs[k])
-            found[k] = (float(value), np.asarray(grad))
+        with jax.enable_x64(True):  # of this thread
+            for _ in range(5):
+                value, grad = compiled(inputs[k])
+                found[k] = (float(value), np.asarray(grad))
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
     for thread in threads:

@@ -211,7 +211,7 @@ def _reduced(value: Any, shape: Shape) -> Any:
 def _fronted(args: Any, dims: Any) -> list[Any]:
     """Operands with the mapped axis first, of size 1 where they have none."""
     return [
-        jnp.expand_dims(a, 0) if d is batching.not_mapped else jnp.moveaxis(a, d, 0)
+        jnp.expand_dims(a, 0) if d is None else jnp.moveaxis(a, d, 0)
         for a, d in zip(args, dims, strict=True)
     ]
 

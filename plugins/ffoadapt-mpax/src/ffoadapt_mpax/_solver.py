@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import mpax
 import numpy as np
 from jax.experimental.sparse import BCOO
@@ -48,16 +47,17 @@ class MPAXSolver(Solver):
                 M if isinstance(M, np.ndarray) else BCOO.from_scipy_sparse(M)
                 for M in (p.P, p.A, p.G)
             )
-            found = _solve(P, p.q, A, p.b, G, p.h, linear, tuple(options.items()))
-        x, y = np.array(found[0]), np.array(found[1])
-        status, info = _STATUS.get(int(found[2]), Status.ERROR), {"iterations": int(found[3])}
+            x, y, code, count = map(
+                np.array, _solve(P, p.q, A, p.b, G, p.h, linear, tuple(options.items()))
+            )
+        status, info = _STATUS.get(int(code), Status.ERROR), {"iterations": int(count)}
         return Solution(x, (y[k:], -y[:k]), None, status, info)
 
 
 @jax.jit(static_argnums=(6, 7))
 def _solve(P: Any, q: Any, A: Any, b: Any, G: Any, h: Any, linear: bool, options: Any) -> Any:
     """Solve with rows that have h = inf as 0'x <= 1; MPAX's own test of P = 0 does not trace."""
-    free, loose = jnp.full(q.shape, jnp.inf), jnp.isposinf(h)
-    G, h = -G * ~loose[:, None], jnp.where(loose, -1.0, -h)
+    free, loose = jax.numpy.full(q.shape, jax.numpy.inf), jax.numpy.isposinf(h)
+    G, h = -G * ~loose[:, None], jax.numpy.where(loose, -1.0, -h)
     problem = mpax.create_qp(P, q, A, b, G, h, -free, free, isinstance(P, BCOO))
     return mpax.raPDHG(**dict(options)).optimize(dataclasses.replace(problem, is_lp=linear))[:4]
