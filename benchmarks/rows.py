@@ -90,8 +90,12 @@ def dense(plan: Plan, batched: bool) -> Iterator[Cell]:
         problem = dense_qp(n, B)
         v = cotangent(problem)
         skip = set(plan.missing)
-        if n > (50 if plan.quick else 200) or n * n * B > (3e4 if plan.quick else 2e6):
+        if n > (50 if plan.quick else 200) or n * n * B > (3e4 if plan.quick else 1e6):
             skip.add("cvxpylayers")  # seconds a call, and gigabytes to build its layer
+        if n > (50 if plan.quick else 100):
+            skip |= {"ffolayer", "Moreau IPM"}  # slow, and their gradients are wrong by then
+        if n > 500 or (plan.quick and n > 100):
+            skip.add("qpth")
         contestants = [peers.ours_dense(problem, v), *peers.dense_peers(problem, v, skip)]
         contestants += limits(problem, v)
         expected = reference(problem, v)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
 import os
 import re
 import statistics
@@ -71,19 +70,13 @@ def measure_all(kinds: list[str], skip: Collection[str] = ()) -> list[Row]:
     sizes = {"dense": DENSE, "sparse": SPARSE, "cone": CONE}
     sizes |= {"lp": (10, 50, 200), "sparse lp": (100, 1_000, 10_000)}
     for kind in kinds:
-        alive = dict.fromkeys(ffoadapt.solvers(), (0.0, 0))
+        needed = {"second_order", "psd", "exponential"} if kind == "cone" else {"nonnegative"}
+        specs = registry.specs("solver")
+        able = [s for s in ffoadapt.solvers() if s not in skip and needed <= specs[s].cones]
+        alive = dict.fromkeys(able, (0.0, 0))
         for size in sizes[kind]:
             n, run, truth = program(kind, size)
-            cones = {"zero", "nonnegative"} | ({"second_order", "psd"} if kind == "cone" else set())
-            fit = {
-                name: run
-                for name, (seconds, last) in alive.items()
-                if not last
-                or (
-                    seconds * (size / last) ** (3 if "sparse" not in kind else 1.5) < SLOWEST
-                    and cones <= registry.specs("solver")[name].cones
-                )
-            }
+            fit = {name: run for name, at in alive.items() if affordable(name, kind, size, *at)}
             for name, (seconds, error) in turns(fit, truth).items():
                 rows.append((kind, n, name, seconds, error))
                 alive[name] = (seconds, size)
@@ -93,15 +86,13 @@ def measure_all(kinds: list[str], skip: Collection[str] = ()) -> list[Row]:
     return rows
 
 
-def growth(name: str, kind: str) -> float:
-    """The exponent of n by which to guess the time of the next size."""
-    return 1.5 if "sparse" in kind and "sparse" in takes()[name] else 3.0
-
-
-@functools.cache
-def takes() -> dict[str, frozenset[str]]:
-    """The matrix types of every installed solver."""
-    return {name: spec.matrices for name, spec in registry.specs("solver").items()}
+def affordable(name: str, kind: str, size: int, seconds: float, last: int) -> bool:
+    """Whether a size is likely to take less than `SLOWEST` seconds, by the last one."""
+    if not last:
+        return True
+    takes_sparse = "sparse" in registry.specs("solver")[name].matrices
+    power = 1.5 if "sparse" in kind and takes_sparse else 3.0
+    return seconds * (size / last) ** power < SLOWEST
 
 
 def program(kind: str, size: int) -> tuple[int, Callable[[str], Any], Any]:

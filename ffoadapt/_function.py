@@ -139,6 +139,7 @@ class SolveFunction:
     # -- for frameworks that trace
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        split_batch(self.names, self.shapes, [np.broadcast_to(0.0, s) for s in shapes])
         batch = self._batch_shape(shapes)
         return [(*batch, *shape) for _, shape in self.model.outputs]
 

@@ -147,7 +147,9 @@ def _kinds(structure: Structure) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 @lru_cache(maxsize=64)
 def _signs(size: int, seed: int) -> Floats:
-    signs = np.random.default_rng([size, seed]).choice([-1.0, 1.0], size)
+    """Random signs with random sizes near 1: sums and differences of them do not vanish."""
+    rng = np.random.default_rng([size, seed])
+    signs: Floats = rng.choice([-1.0, 1.0], size) * rng.uniform(0.5, 1.5, size)
     signs.setflags(write=False)
     return signs
 

@@ -10,12 +10,12 @@ import warnings
 from pathlib import Path
 
 import cvxpy as cp
-import ffoadapt_torch
 import numpy as np
 import pytest
 import torch
 
 import ffoadapt
+import ffoadapt_torch
 
 
 def packages():

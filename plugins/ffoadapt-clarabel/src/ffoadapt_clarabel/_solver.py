@@ -5,8 +5,9 @@ from typing import Any
 
 import clarabel
 import numpy as np
-from ffoadapt import ConeForm, PSDCone, Session, Solution, Solver, Status
 from scipy import sparse
+
+from ffoadapt import ConeForm, PSDCone, Session, Solution, Solver, Status
 
 from . import CONES
 

@@ -64,4 +64,4 @@ class GurobiSolver(Solver):
             status = _STATUS.get(model.Status, Status.ERROR)
             for k, row in rows if status.solved else []:
                 y[k] -= row.Pi
-            return Solution(x.X if status.solved else None, y, None, status)
+            return Solution(np.array(x.X) if status.solved else None, y, None, status)

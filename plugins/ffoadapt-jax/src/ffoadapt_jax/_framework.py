@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ffoadapt import Differentiable, Framework, ParameterError
 from jax.experimental.sparse import BCOO
+
+from ffoadapt import Differentiable, Framework, ParameterError
 
 from ._primitives import solve
 
@@ -52,4 +53,3 @@ def _common_dtype(arrays: Sequence[Any]) -> Any:
         raise ParameterError("an argument is complex; expected real numbers")
     floating = [t for t in typed if jnp.issubdtype(t, jnp.floating)]
     return jnp.result_type(*floating) if floating else jnp.result_type(float)
-

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import ffoadapt
 import jax
 import jax.numpy as jnp
+
+import ffoadapt
 
 from ._cvxpylayers import CvxpyLayers
 

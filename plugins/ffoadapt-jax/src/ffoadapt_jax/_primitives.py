@@ -17,9 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ffoadapt import Differentiable, DifferentiationError
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from ffoadapt import Differentiable, DifferentiationError
 
 __all__ = ["solve"]
 
@@ -175,7 +176,9 @@ def _derivative_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
 
 
 def _derivative_transpose(cotangents: Any, *args: Any, **params: Any) -> Any:
-    arrays, state, linear = _split([_Shaped(a) if ad.is_undefined_primal(a) else a for a in args], params)
+    arrays, state, linear = _split(
+        [_Shaped(a) if ad.is_undefined_primal(a) else a for a in args], params
+    )
     shapes = _derivative_shapes(*arrays, *state, *linear, **params)
     bars = [
         jnp.zeros(s.shape, s.dtype) if type(c) is ad.Zero else c
@@ -227,9 +230,7 @@ def _register(primitive: Any, shapes: Any, compute: Any) -> None:
         def callback(*values: Any) -> list[Any]:
             return compute(*(np.asarray(v) for v in values), **params)
 
-        return jax.pure_callback(
-            callback, shapes(*args, **params), *args, vmap_method="sequential"
-        )
+        return jax.pure_callback(callback, shapes(*args, **params), *args, vmap_method="sequential")
 
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import moreau
 import numpy as np
 
-from ffoadapt import Cone, ConeForm, Session, Solution, Solver, Status
+from ffoadapt import ConeForm, Session, Solution, Solver, Status
 
 from . import CONES
 
@@ -73,11 +73,11 @@ class MoreauSolver(Solver):
         return Solution(found.x[0], z, s, _STATUS.get(info["status"], Status.ERROR), info)
 
 
-def _blocks(cones: tuple[Cone, ...]) -> Iterator[tuple[str, Any, Any]]:
+def _blocks(cones: Any) -> Iterator[tuple[str, Any, Any]]:
     """The kind, the cone and its rows in Moreau's order, for every cone that has rows."""
     start = 0
     for cone in cones:
-        rows = np.arange(start, start := start + cone.dim)
+        rows: Any = np.arange(start, start := start + cone.dim)
         if cone.kind == "psd":
             square = np.zeros((cone.n, cone.n), dtype=int)
             square.T[np.triu_indices(cone.n)] = rows  # ours: the lower triangle by columns

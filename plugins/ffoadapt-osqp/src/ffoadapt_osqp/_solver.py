@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import osqp
-from ffoadapt import BoxForm, Session, Solution, Solver, Status
 from scipy import sparse
+
+from ffoadapt import BoxForm, Session, Solution, Solver, Status
 
 _STATUS = {
     1: Status.OPTIMAL,

@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
-from ffoadapt import Executor, Job, PluginError, Points, ProgramBatch
 from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
+
+from ffoadapt import Executor, Job, PluginError, Points, ProgramBatch
 
 __all__ = ["RayExecutor"]
 

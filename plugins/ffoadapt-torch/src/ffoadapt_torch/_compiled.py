@@ -12,10 +12,11 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-import ffoadapt
 import numpy as np
 import torch
 from torch import Tensor
+
+import ffoadapt
 
 from ._framework import common_dtype, to_numpy
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError
 
 __all__ = ["TorchFramework"]

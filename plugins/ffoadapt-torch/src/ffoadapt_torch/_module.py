@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import ffoadapt
 import torch
+
+import ffoadapt
 
 from ._cvxpylayers import CvxpyLayers
 
