@@ -104,14 +104,19 @@ def sparse_qp(n: int, pattern: str = "local", seed: int = 0) -> QP:
 
 
 def sparse_lp(n: int, seed: int = 0) -> QP:
-    """P = 0: transport-like rows of 7 nonzeros, and x >= 0 active where no row holds."""
+    """P = 0, Ax = b, x >= 0 with n // 2 rows of 8 nonzeros: a vertex with n // 2 positive x.
+
+    The columns of the positive x dominate their rows, so that the vertex is the only solution.
+    """
     rng = np.random.default_rng([seed, n, 78])
     p = n // 2
-    A = sparse.csc_matrix(_rows(p, n, "local", rng))
-    G = sparse.csc_matrix(-sparse.identity(n))
+    A = _rows(p, n, "local", rng)
+    basic = np.linspace(0, n - 1, p).astype(int)
+    order = np.argsort(A.indices.reshape(p, 7).min(axis=1), kind="stable")
+    A = A + sparse.csr_matrix((np.full(p, 6.0), (order, basic)), shape=(p, n))
+    A, G = sparse.csc_matrix(A), sparse.csc_matrix(-sparse.identity(n))
     x = np.zeros(n)
-    basic = np.unique(np.linspace(0, n - 1, p).astype(int))
-    x[basic] = rng.uniform(0.5, 1.5, basic.size)
+    x[basic] = rng.uniform(0.5, 1.5, p)
     z = np.where(x > 0.0, 0.0, rng.uniform(0.5, 1.5, n))
     y = rng.standard_normal(p)
     q = -(G.T @ z + A.T @ y)

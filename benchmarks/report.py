@@ -88,13 +88,14 @@ def summary(cells: Sequence[Cell]) -> list[str]:
         for cell in group.values():
             if cell.name in (OURS, LIMIT):
                 continue
-            if cell.right:
-                lists = against.setdefault(cell.name, {part: [] for part in PARTS})
-                for part in PARTS:
-                    lists[part].append(getattr(cell, part))
-            else:
+            if not cell.right:
                 why = cell.note or f"gradients off by {cell.error:.1e}"
                 wrong.append(f"{where}: {cell.name}: {why}")
+            if not cell.note:
+                head = cell.name if cell.right else f"{cell.name} (wrong gradients)"
+                lists = against.setdefault(head, {part: [] for part in PARTS})
+                for part in PARTS:
+                    lists[part].append(getattr(cell, part))
         if bound is not None:
             target = 0.8 if B > 1 else 1.35
             ratios = [1.0 / getattr(bound, part) for part in PARTS]

@@ -164,7 +164,7 @@ class Run:
 
     solver: str
     framework: str
-    gradient: Any = None  # of the objective of all training years, at the two-stage model
+    gradient: Any = None  # of the objective of each block of weeks, at the two-stage model
     seconds: float = 0.0  # of training
     validation: list[float] = field(default_factory=list)  # before training and after each epoch
     weights: dict[str, Any] = field(default_factory=dict)  # in the test years, of both models
@@ -210,11 +210,12 @@ def train(run: Run, parts: dict[str, Weeks], covariance: Any, start: Any, epochs
         return framework.gradient(lambda t: score(t, weeks), theta)
 
     theta = framework.array(start)
-    run.gradient = np.asarray(gradient(theta, parts["train"]))
+    blocks = parts["train"].blocks()
+    run.gradient = np.array([gradient(theta, block) for block in blocks])
     began = time.perf_counter()
     thetas, state = [theta], (0 * theta, 0 * theta, 0)
     for _ in range(epochs):
-        for block in parts["train"].blocks():
+        for block in blocks:
             theta, state = adam(theta, gradient(theta, block), state)
         thetas.append(theta)
     run.validation = [float(score(theta, parts["validate"])) for theta in thetas]
@@ -251,7 +252,8 @@ def main() -> None:
     parts = {name: weeks.between(*years) for name, years in YEARS.items()}
     covariance = np.cov(parts["train"].returns, rowvar=False)
     start, test = two_stage(parts["train"]), parts["test"]
-    reference = finite_differences(parts["train"], covariance, start)
+    blocks = parts["train"].blocks()
+    reference = np.array([finite_differences(block, covariance, start) for block in blocks])
     runs = [Run(solver, name) for solver in options.solvers for name in options.frameworks]
     for run in show.tracked(runs):
         try:
@@ -261,7 +263,7 @@ def main() -> None:
     print(show.table(runs, reference))
     done = [run for run in runs if not run.skipped]
     if not done:
-        raise SystemExit("no solver could be used")
+        raise SystemExit("no solver could be used; see `python -m ffoadapt plugins`")
     weights = {
         **done[0].weights,
         "no forecast": decide(portfolio_layer(covariance, "auto"), 0 * start, test),

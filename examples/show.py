@@ -91,30 +91,23 @@ def draw(runs: Sequence[Any], outcomes: Sequence[Outcome], dates: Any, path: Pat
 
 
 def _draw_training(axes: Any, runs: Sequence[Any]) -> None:
-    """The validation objective: one color a solver, wide below and narrow on top."""
+    """The validation objective: a dot for each run and epoch, the runs side by side."""
     solvers = list(dict.fromkeys(run.solver for run in runs))
-    for run, width in zip(runs, np.linspace(3 + 0.8 * len(runs), 1.5, len(runs)), strict=True):
+    frameworks = list(dict.fromkeys(run.framework for run in runs))
+    epochs = np.arange(len(runs[0].validation))
+    for run, shift in zip(runs, np.linspace(-0.35, 0.35, len(runs)), strict=True):
+        first = run.framework == frameworks[0]
         color = f"C{solvers.index(run.solver) % 10}"
-        style = "-" if run.framework == runs[0].framework else (0, (4, 2))
-        label = run.solver if run.framework == runs[0].framework else None
-        axes.plot(run.validation, ls=style, color=color, lw=width, label=label)
-    epochs = len(runs[0].validation)
-    axes.axhline(runs[0].validation[0], color="0.4", ls=":", lw=1.2)
-    axes.annotate(
-        "two-stage model",
-        (epochs - 1, runs[0].validation[0]),
-        xytext=(0, 5),
-        textcoords="offset points",
-        ha="right",
-        color="0.3",
-    )
-    axes.set_xticks(range(epochs))
-    axes.set_title(f"Training end to end: {len(runs)} runs, drawn over each other")
-    axes.set(xlabel="epoch", ylabel="objective in the validation years, % a year")
-    handles, labels = axes.get_legend_handles_labels()
-    legend = axes.legend(handles, labels, fontsize=9, frameon=False, ncols=2, loc="center right")
-    for line in legend.get_lines():
-        line.set_linewidth(3)
+        label = run.solver if first else None
+        fill = color if first else "white"
+        axes.scatter(epochs + shift, run.validation, 22, fill, edgecolors=color, label=label)
+    start = runs[0].validation[0]
+    axes.axhline(start, color="0.4", ls=":", lw=1.2, zorder=0)
+    axes.text(epochs[-1] + 0.4, start, "two-stage model", ha="right", va="bottom", color="0.3")
+    filled = f", filled: {frameworks[0]}, hollow: {frameworks[1]}" if len(frameworks) > 1 else ""
+    axes.set_title(f"Training end to end: {len(runs)} runs{filled}")
+    axes.set(xlabel="epoch", ylabel="objective in the validation years, % a year", xticks=epochs)
+    axes.legend(fontsize=9, frameon=False, ncols=2, loc="center right")
 
 
 def _draw_wealth(axes: Any, outcomes: Sequence[Outcome], dates: Any) -> None:

@@ -75,6 +75,7 @@ FUNCTIONS = [
     through_layer,
     through_qp,
     through_box_qp,
+    through_cone_program,
 ]
 
 

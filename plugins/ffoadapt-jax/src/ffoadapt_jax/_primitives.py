@@ -226,11 +226,29 @@ def _register(primitive: Any, shapes: Any, compute: Any) -> None:
     def abstract(*args: Any, **params: Any) -> list[Any]:
         return [jax.core.ShapedArray(s.shape, s.dtype) for s in shapes(*args, **params)]
 
-    def traced(*args: Any, **params: Any) -> Any:
-        def callback(*values: Any) -> list[Any]:
-            return compute(*(np.asarray(v) for v in values), **params)
+    def traced(*args: Any, **params: Any) -> list[Any]:
+        # float64 goes as words, for a callback may run in a thread in which JAX knows no float64.
+        wide = [a.dtype == np.float64 for a in args]
+        given = [
+            jax.lax.bitcast_convert_type(a, np.uint32) if on else a
+            for a, on in zip(args, wide, strict=True)
+        ]
+        wanted = shapes(*args, **params)
 
-        return jax.pure_callback(callback, shapes(*args, **params), *args, vmap_method="sequential")
+        def callback(*values: Any) -> list[Any]:
+            sent = [_floats(v) if on else np.asarray(v) for v, on in zip(values, wide, strict=True)]
+            found = compute(*sent, **params)
+            return [_words(v) if v.dtype == np.float64 else v for v in found]
+
+        words = [
+            jax.ShapeDtypeStruct((*s.shape, 2), np.uint32) if s.dtype == np.float64 else s
+            for s in wanted
+        ]
+        found = jax.pure_callback(callback, words, *given, vmap_method="sequential")
+        return [
+            jax.lax.bitcast_convert_type(v, np.float64) if s.dtype == np.float64 else v
+            for v, s in zip(found, wanted, strict=True)
+        ]
 
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract)
@@ -252,8 +270,8 @@ def _float64(value: Any) -> Any:
 
 def _words(value: Any) -> Any:
     """float64 (...) as 32-bit words (..., 2)."""
-    return np.ascontiguousarray(value, dtype=np.float64)[..., None].view(np.uint32)
+    return np.asarray(value, dtype=np.float64, order="C")[..., None].view(np.uint32)
 
 
 def _floats(words: Any) -> Any:
-    return np.ascontiguousarray(words).view(np.float64)[..., 0]
+    return np.asarray(words, order="C").view(np.float64)[..., 0]
