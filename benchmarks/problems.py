@@ -154,7 +154,8 @@ def cvxpy_problem(kind: str, n: int, seed: int = 0) -> tuple[Any, list[Any], Any
 
     ``soc``: projection of c onto the ball ||F x + f|| <= 1 in n // 2 dimensions.
     ``entropy``: maximal entropy with n // 5 moments given. ``sdp``: the nearest correlation matrix.
-    ``qp``: the dense QP with P = L'L.
+    ``robust``: a linear program whose rows hold for all x within 10 %. ``qp``: the dense QP with
+    P = L'L.
     """
     import cvxpy as cp
 
@@ -181,6 +182,11 @@ def cvxpy_problem(kind: str, n: int, seed: int = 0) -> tuple[Any, list[Any], Any
         problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(X - C)), [cp.diag(X) == 1])
         noise = rng.standard_normal((n, n))
         return problem, [C], X, [(noise + noise.T) / 2 + np.eye(n)]
+    if kind == "robust":
+        x, c, A = cp.Variable(n), cp.Parameter(n), cp.Parameter((2 * n, n))
+        rows = [A[i] @ x + 0.1 * cp.norm(x) <= 1 for i in range(2 * n)]
+        problem = cp.Problem(cp.Minimize(c @ x), [*rows, cp.norm(x, "inf") <= 10])
+        return problem, [c, A], x, [rng.standard_normal(n), rng.standard_normal((2 * n, n))]
     program = dense_qp(n, seed=seed)
     x = cp.Variable(n)
     shapes = [v.shape for v in program.data]

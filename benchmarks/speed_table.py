@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import os
 import re
 import statistics
@@ -109,32 +110,30 @@ def program(kind: str, size: int) -> tuple[int, Callable[[str], Any], Any]:
 
 
 def cone_programs(size: int) -> tuple[int, Callable[[str], Any], Any]:
-    """A norm ball, an entropy and a correlation matrix, one after the other; all must be right.
+    """A norm ball, an entropy, a correlation matrix and a robust LP in turn; all must be right.
 
     All solvers get one tolerance: here, unlike with active sets, polish does not make them equal.
     """
-    batches = []
-    for family, n in (("soc", size), ("entropy", size), ("sdp", max(4, size // 7))):
-        statement, parameters, x, values = cvxpy_problem(family, n)
-        layer = ffoadapt.Layer(statement, parameters, [x])
-        batches.append(layer.program.program([v[None] for v in values], 1))
+    families = (("soc", size), ("entropy", size), ("sdp", max(4, size // 7)), ("robust", size // 4))
+    stated = [cvxpy_problem(family, n) for family, n in families]
 
-    def run(name: str, **options: Any) -> Any:
+    @functools.cache
+    def layers(name: str, tolerance: float) -> list[Any]:
+        options = {"solver_options": {"tolerance": tolerance}, "executor": "serial"}
+        return [
+            ffoadapt.Layer(statement, parameters, [x], solver=name, **options)
+            for statement, parameters, x, _ in stated
+        ]
+
+    def run(name: str, tolerance: float = 1e-8) -> Any:
         found = [
-            ffoadapt.cone_program(
-                *(batch.matrix("P", 0), batch.q[0], batch.matrix("A", 0), batch.b[0]),
-                batch.structure.cones,
-                solver=name,
-                executor="serial",
-                **{"solver_options": {"tolerance": 1e-8}, **options},
-            ).x
-            for batch in batches
+            np.ravel(layer(*values)[0])
+            for layer, (*_, values) in zip(layers(name, tolerance), stated, strict=True)
         ]
         return np.concatenate(found)
 
-    tight = run("clarabel", solver_options={"tolerance": 1e-12}, on_failure="nan")
-    truth = run("clarabel") if np.isnan(tight).any() else tight
-    return int(np.exp(np.mean([np.log(b.structure.n) for b in batches]))), run, truth
+    sizes = [layer.program.structure.n for layer in layers("clarabel", 1e-8)]
+    return int(np.exp(np.mean(np.log(sizes)))), run, run("clarabel", 1e-10)
 
 
 def turns(runs: dict[str, Callable[[str], Any]], truth: Any) -> dict[str, tuple[float, float]]:

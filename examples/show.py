@@ -66,7 +66,8 @@ def summary(runs: Sequence[Any], outcomes: Sequence[Outcome]) -> str:
         "",
         "gradient error: against finite differences; seconds: of training; the last two columns:",
         "certainty-equivalent return in the test years, % a year after costs, higher is better.",
-        f"End to end beats two-stage out of sample in {better} of {len(runs)} runs.",
+        f"End to end beats two-stage out of sample in {better} of {len(runs)} runs; they repeat one",
+        "computation, so they are one experiment. docs/demo.md says how far to trust it.",
     ]
     lines += [f"  {o.name:14}{o.objective:6.2f}  (costs {o.costs:.2f})" for o in outcomes]
     return "\n".join(lines)
@@ -92,15 +93,19 @@ def draw(runs: Sequence[Any], outcomes: Sequence[Outcome], dates: Any, path: Pat
 
 def _draw_training(axes: Any, runs: Sequence[Any]) -> None:
     """The validation objective: a dot for each run and epoch, the runs side by side."""
+    import matplotlib
+
+    palette = matplotlib.colormaps["tab20"].colors
+    palette = palette[::2] + palette[1::2]  # ten strong colors, then ten pale ones
     solvers = list(dict.fromkeys(run.solver for run in runs))
     frameworks = list(dict.fromkeys(run.framework for run in runs))
     epochs = np.arange(len(runs[0].validation))
     for run, shift in zip(runs, np.linspace(-0.35, 0.35, len(runs)), strict=True):
         first = run.framework == frameworks[0]
-        color = f"C{solvers.index(run.solver) % 10}"
+        color = palette[solvers.index(run.solver) % len(palette)]
         label = run.solver if first else None
         fill = color if first else "white"
-        axes.scatter(epochs + shift, run.validation, 22, fill, edgecolors=color, label=label)
+        axes.scatter(epochs + shift, run.validation, 22, [fill], edgecolors=[color], label=label)
     start = runs[0].validation[0]
     axes.axhline(start, color="0.4", ls=":", lw=1.2, zorder=0)
     axes.text(epochs[-1] + 0.4, start, "two-stage model", ha="right", va="bottom", color="0.3")

@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         choose_solver,
         executors,
         frameworks,
+        get_plugin,
         gradient_report,
         modelers,
         plugins,
@@ -143,6 +144,7 @@ __all__ = [
     "conic_solver",
     "executors",
     "frameworks",
+    "get_plugin",
     "gradient_report",
     "hookimpl",
     "modelers",
@@ -167,7 +169,9 @@ _WHERE = {
     ),
     "_functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
     "_gradient_check": "GradientCheck",
-    "_inspect": "choose_solver executors frameworks gradient_report modelers plugins solvers",
+    "_inspect": (
+        "choose_solver executors frameworks get_plugin gradient_report modelers plugins solvers"
+    ),
     "_interfaces": (
         "Differentiable Executor ExecutorSpec Framework FrameworkSpec Job Modeler "
         "ModelerSpec POLYHEDRAL ParametricProgram Session Solver SolverSpec"

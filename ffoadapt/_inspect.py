@@ -10,12 +10,13 @@ from ._exceptions import ProblemError
 from ._layer import Layer, LayerResult
 from ._oracle.report import GradientReport
 from ._problem import ConeProgram, Result, solve
-from ._registry import PluginInfo, registry
+from ._registry import KINDS, PluginInfo, registry
 
 __all__ = [
     "choose_solver",
     "executors",
     "frameworks",
+    "get_plugin",
     "gradient_report",
     "modelers",
     "plugins",
@@ -46,6 +47,20 @@ def executors() -> list[str]:
 def plugins() -> list[PluginInfo]:
     """Every plugin found, the unusable ones with the reason and what to do."""
     return registry.listing()
+
+
+def get_plugin(kind: str, name: str) -> Any:
+    """The object behind a name: a `Solver`, `Framework`, `Modeler` or `Executor`.
+
+    How one plugin reaches another without importing it.
+
+    Raises
+    ------
+    UnknownPluginError, MissingDependencyError
+    """
+    if kind not in KINDS:
+        raise ProblemError(f"kind={kind!r}; expected one of {', '.join(KINDS)}")
+    return registry.get(kind, name)
 
 
 def choose_solver(program: ConeProgram | Layer) -> SolverChoice:

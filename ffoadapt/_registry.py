@@ -29,9 +29,9 @@ from ._interfaces import (
 )
 from ._plugins import Failure, Source, discover
 
-__all__ = ["PluginInfo", "Registry", "registry"]
+__all__ = ["KINDS", "PluginInfo", "Registry", "registry"]
 
-_KINDS: dict[str, type[Any]] = {
+KINDS: dict[str, type[Any]] = {
     "solver": Solver,
     "framework": Framework,
     "modeler": Modeler,
@@ -72,7 +72,7 @@ class Registry:
     def __init__(self, builtin: ModuleType | Any = _builtin) -> None:
         self._builtin = builtin
         self._lock = threading.RLock()
-        self._entries: dict[str, dict[str, _Entry]] = {kind: {} for kind in _KINDS}
+        self._entries: dict[str, dict[str, _Entry]] = {kind: {} for kind in KINDS}
         self._failures: list[Failure] = []
         self._ready = False
 
@@ -89,7 +89,7 @@ class Registry:
     def _accept(self, source: Source, specs: list[Spec]) -> None:
         names = [(spec.kind, spec.name) for spec in specs]
         for kind, name in names:
-            if kind not in _KINDS or not isinstance(name, str) or not name:
+            if kind not in KINDS or not isinstance(name, str) or not name:
                 raise PluginError(f"a record has kind {kind!r} and name {name!r}")
             if names.count((kind, name)) > 1:
                 raise DuplicatePluginError(
@@ -216,7 +216,7 @@ class Registry:
                     f"be imported from {spec.load!r}: {type(error).__name__}: {error}"
                 ) from error
         plugin = loaded() if isinstance(loaded, type) else loaded
-        wanted = _KINDS[spec.kind]
+        wanted = KINDS[spec.kind]
         if not isinstance(plugin, wanted):
             raise PluginError(
                 f"the {spec.kind} {spec.name!r} (from {entry.source.distribution}) is a "

@@ -250,7 +250,7 @@ class IgnoresTolerance(ReferenceSolver):
 
 
 class RefusesOptions(ReferenceSolver):
-    common_options = {**ReferenceSolver.common_options, "time_limit": "time_limit"}  # noqa: RUF012
+    common_options = {**ReferenceSolver.common_options, "time_limit": "time_limit"}
 
     def known_options(self):
         return (*super().known_options(), "time_limit")
@@ -413,8 +413,8 @@ def test_waive():
 
 def test_loose_solvers_pass_with_a_loose_tolerance():
     class Loose(ReferenceSolver):
-        common_options = {}  # noqa: RUF012
-        defaults = {"tolerance": 1e-5, "max_iterations": 60}  # noqa: RUF012
+        common_options = {}
+        defaults = {"tolerance": 1e-5, "max_iterations": 60}
 
     assert not ffoadapt.check_solver(Loose, waive=dict.fromkeys(GRADIENTS, "loose")).ok
     loose = ffoadapt.check_solver(Loose, tolerance=1e-3, waive=dict.fromkeys(GRADIENTS, "loose"))
@@ -468,7 +468,7 @@ def test_three_lines_under_pytest(tmp_path):
 def test_suite_is_declared_by_its_subclass():
     class TestMine(SolverSuite):
         solver = ReferenceSolver
-        waive = {"no_such_check": "typo"}  # noqa: RUF012
+        waive = {"no_such_check": "typo"}
 
     class Metafunc:
         fixturenames = ("case",)

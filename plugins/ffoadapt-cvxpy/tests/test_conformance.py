@@ -104,7 +104,7 @@ def powers(rng):
 class TestCvxpy(ModelerSuite):
     modeler = "cvxpy"
     solver = "clarabel"
-    solver_options = {"tolerance": 1e-10}  # noqa: RUF012
+    solver_options = {"tolerance": 1e-10}
 
     def cases(self):
         rng = np.random.default_rng(0)

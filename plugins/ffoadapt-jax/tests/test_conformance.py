@@ -42,7 +42,7 @@ class TestJax(FrameworkSuite):
 class TestJaxJitted(TestJax):
     """The same gradients where JAX traces; exceptions of a callback are JAX's there."""
 
-    waive = {  # noqa: RUF012
+    waive = {
         "test_sparse": "under jit the indices of a BCOO matrix are traced, the pattern is unknown"
     }
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import warnings
 
 import cvxpy as cp
-import ffoadapt_torch
 import numpy as np
 import pytest
 import torch
 
 import ffoadapt
+import ffoadapt_torch
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -80,9 +81,7 @@ FUNCTIONS = [
 
 
 def close(compiled, eager, *inputs):
-    found, expected = (
-        torch.autograd.grad(f(*inputs).sum(), inputs) for f in (compiled, eager)
-    )
+    found, expected = (torch.autograd.grad(f(*inputs).sum(), inputs) for f in (compiled, eager))
     torch.testing.assert_close(compiled(*inputs), eager(*inputs), atol=1e-12, rtol=0)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
@@ -152,11 +151,14 @@ def test_two_layers_in_one_graph():
 
 
 def test_the_layer_may_go_before_backward():
-    layer = ffoadapt_torch.CvxpyLayer(*problem(), solver="clarabel")
+    def solved():
+        layer = ffoadapt_torch.CvxpyLayer(*problem(), solver="clarabel")
+        return torch.compile(lambda v: layer(v)[0], fullgraph=True, backend="aot_eager")(c)
+
     c = C.clone().requires_grad_()
-    out = torch.compile(lambda v: layer(v)[0], fullgraph=True, backend="aot_eager")(c)
-    del layer
+    out = solved()
     torch._dynamo.reset()
+    gc.collect()
     out.sum().backward()
     np.testing.assert_allclose(c.grad, [0.0, 0.0], atol=1e-8)
 

@@ -7,7 +7,6 @@ import copy
 import io
 import pickle
 import warnings
-from pathlib import Path
 
 import cvxpy as cp
 import numpy as np
@@ -231,7 +230,7 @@ def test_tolerances_in_any_words(solver, arguments):
 
 
 def test_what_is_refused():
-    with pytest.raises(ffoadapt.OptionError, match="acceleration_lookback.*solver='scs'"):
+    with pytest.raises(ffoadapt.OptionError, match=r"acceleration_lookback.*solver='scs'"):
         ours(solver="clarabel", solver_args={"acceleration_lookback": 0})
     with pytest.raises(ffoadapt.OptionError, match="lpgd"):
         ours(solver_args={"mode": "lpgd"})
@@ -239,7 +238,7 @@ def test_what_is_refused():
         ours(solver_args={"derivative_kwargs": {"tau": 1e-3}})
     with pytest.raises(ffoadapt.OptionError, match=r"ffoadapt\.Solver"):
         ours(custom_method=(lambda: None, lambda: None))
-    with pytest.raises(ffoadapt.UnknownPluginError, match="'ecos'.*installed"):
+    with pytest.raises(ffoadapt.UnknownPluginError, match=r"'ecos'.*installed"):
         ours()(A_VALUE, B_VALUE, solver_args={"solve_method": "ECOS"})
     with pytest.raises(ffoadapt.OptionError, match=r"no option 'maximum'"):
         ours()(A_VALUE, B_VALUE, solver_args={"maximum": 3})
@@ -252,6 +251,12 @@ def test_call_arguments_keep_their_layer():
     assert layer._layers.at(None, None) is layer.layer
     assert layer._layers.at(None, False) is layer.layer
     assert layer._layers.at(None, True) is not layer.layer
+
+
+def test_settings_are_those_of_layers():
+    with pytest.raises(ffoadapt.OptionError, match="'on_failure'"):
+        ours(on_fail="nan")
+    ours(on_failure="nan", executor="serial", polish=False, solver_options={"tolerance": 1e-8})
 
 
 def test_verbose_prints(capfd):
@@ -324,12 +329,3 @@ class TestSurvives:
         with torch.no_grad(), contextlib.nullcontext():
             (x,) = ours()(A_VALUE, B_VALUE.clone().requires_grad_())
         assert not x.requires_grad
-
-
-def test_the_adapter_is_the_same_in_torch_and_jax():
-    jax_plugin = pytest.importorskip("ffoadapt_jax", reason="ffoadapt-jax is not installed")
-    files = [
-        Path(module.__file__).with_name("_cvxpylayers.py")
-        for module in (ffoadapt_torch, jax_plugin)
-    ]
-    assert files[0].read_bytes() == files[1].read_bytes()

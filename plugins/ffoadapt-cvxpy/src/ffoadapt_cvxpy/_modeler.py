@@ -35,6 +35,7 @@ from ffoadapt import (
 
 from ._canonical import Canonical, canonicalize, cvxpy_version, is_symmetric, lower, recover
 from ._checks import Dual, check_outputs, check_parameters, check_problem, short
+from ._cvxpylayers import CvxpyLayers
 
 __all__ = ["CvxpyModeler"]
 
@@ -52,6 +53,9 @@ class CvxpyModeler(Modeler):
 
     Variables come back as the solver left them: not projected onto their attributes either.
     """
+
+    drop_in = CvxpyLayers
+    """What the framework plugins' ``CvxpyLayer`` stand on: cvxpylayers' words in ffoadapt's."""
 
     def parametrize(
         self, problem: Any, parameters: Sequence[Any], outputs: Sequence[Any]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
 import ffoadapt
-
-from ._cvxpylayers import CvxpyLayers
 
 __all__ = ["CvxpyLayer"]
 
@@ -37,8 +35,8 @@ class CvxpyLayer:
         diffcp's (``eps``, ``max_iters``, ``solve_method``, ``abstol``, ...).
     custom_method
         Not supported (`ffoadapt.OptionError`): write an `ffoadapt.Solver`.
-    solver_options, executor, on_failure, warm_start, polish
-        As in `ffoadapt.Layer`.
+    settings
+        As in `ffoadapt.Layer`: see `ffoadapt.SolveSettings`.
 
     Notes
     -----
@@ -58,13 +56,10 @@ class CvxpyLayer:
         solver_args: Mapping[str, Any] | None = None,
         *,
         custom_method: Any = None,
-        solver_options: Mapping[str, Any] | None = None,
-        executor: str | ffoadapt.Executor = "auto",
-        on_failure: Literal["raise", "nan"] = "raise",
-        warm_start: bool = False,
-        polish: bool | Literal["auto"] = "auto",
+        **settings: Unpack[ffoadapt.SolveSettings],
     ) -> None:
-        self._layers = CvxpyLayers(
+        drop_in = ffoadapt.get_plugin("modeler", "cvxpy").drop_in
+        self._layers = drop_in(
             problem,
             parameters,
             variables,
@@ -72,14 +67,8 @@ class CvxpyLayer:
             gp=gp,
             verbose=verbose,
             solver_args=solver_args,
-            solver_options=solver_options,
             custom_method=custom_method,
-            settings={
-                "executor": executor,
-                "on_failure": on_failure,
-                "warm_start": warm_start,
-                "polish": polish,
-            },
+            settings=settings,
         )
 
     @property

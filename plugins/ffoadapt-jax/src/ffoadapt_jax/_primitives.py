@@ -2,7 +2,7 @@
 
 `solve_p` gives the outputs and the packed state; `derivative_p` applies the Jacobian, or its
 transpose, at that state. The first's derivative is the second; the second is linear, and its
-transpose is itself the other way round: forward and reverse mode, and any nesting with vmap, follow.
+transpose is itself the other way round: forward and reverse mode follow, and nestings with vmap.
 
 Where values are concrete they are computed at once, so that exceptions are ours; in a jitted
 function a pure_callback computes them. The state travels as arrays, bit for bit (float64 as pairs

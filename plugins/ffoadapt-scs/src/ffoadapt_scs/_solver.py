@@ -28,8 +28,8 @@ _STATUS = {
     -6: Status.DUAL_INFEASIBLE,
     -7: Status.PRIMAL_INFEASIBLE,
 }
-_SETTINGS = """normalize scale adaptive_scale rho_x max_iters eps_abs eps_rel eps_infeas alpha verbose
-    linear_solver time_limit_secs acceleration_lookback acceleration_interval""".split()
+_SETTINGS = """normalize scale adaptive_scale rho_x max_iters eps_abs eps_rel eps_infeas alpha
+    verbose linear_solver time_limit_secs acceleration_lookback acceleration_interval""".split()
 
 
 class SCSSolver(Solver):

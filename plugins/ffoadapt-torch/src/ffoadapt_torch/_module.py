@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import torch
 
 import ffoadapt
-
-from ._cvxpylayers import CvxpyLayers
 
 __all__ = ["CvxpyLayer"]
 
@@ -36,8 +34,8 @@ class CvxpyLayer(torch.nn.Module):
         diffcp's (``eps``, ``max_iters``, ``solve_method``, ``abstol``, ...).
     custom_method
         Of cvxpylayers 0.1; not supported (`ffoadapt.OptionError`): write an `ffoadapt.Solver`.
-    solver_options, executor, on_failure, warm_start, polish
-        As in `ffoadapt.Layer`.
+    settings
+        As in `ffoadapt.Layer`: see `ffoadapt.SolveSettings`.
 
     Notes
     -----
@@ -58,14 +56,11 @@ class CvxpyLayer(torch.nn.Module):
         solver_args: Mapping[str, Any] | None = None,
         *,
         custom_method: Any = None,
-        solver_options: Mapping[str, Any] | None = None,
-        executor: str | ffoadapt.Executor = "auto",
-        on_failure: Literal["raise", "nan"] = "raise",
-        warm_start: bool = False,
-        polish: bool | Literal["auto"] = "auto",
+        **settings: Unpack[ffoadapt.SolveSettings],
     ) -> None:
         super().__init__()
-        self._layers = CvxpyLayers(
+        drop_in = ffoadapt.get_plugin("modeler", "cvxpy").drop_in
+        self._layers = drop_in(
             problem,
             parameters,
             variables,
@@ -73,14 +68,8 @@ class CvxpyLayer(torch.nn.Module):
             gp=gp,
             verbose=verbose,
             solver_args=solver_args,
-            solver_options=solver_options,
             custom_method=custom_method,
-            settings={
-                "executor": executor,
-                "on_failure": on_failure,
-                "warm_start": warm_start,
-                "polish": polish,
-            },
+            settings=settings,
         )
 
     @property

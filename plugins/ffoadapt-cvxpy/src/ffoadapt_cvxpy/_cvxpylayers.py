@@ -1,13 +1,16 @@
 """cvxpylayers' words in ffoadapt's: solver names, solver arguments, geometric programs.
 
-ffoadapt-torch and ffoadapt-jax each hold this file, byte for byte (a test compares them), because
-plugins do not import each other. It knows no framework; cvxpy is imported for ``gp=True`` only.
+The drop-in layers of the framework plugins take this from the modeler, with
+``ffoadapt.get_plugin("modeler", "cvxpy").drop_in``, since plugins do not import each other. It
+knows no framework.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from cvxpy.reductions.dgp2dcp.dgp2dcp import Dgp2Dcp
 
 from ffoadapt import Layer, OptionError, ParameterError, UnsupportedProblemError
 
@@ -45,7 +48,6 @@ class CvxpyLayers:
         gp: bool,
         verbose: bool,
         solver_args: Mapping[str, Any] | None,
-        solver_options: Mapping[str, Any] | None,
         custom_method: Any,
         settings: Mapping[str, Any],
     ) -> None:
@@ -59,10 +61,10 @@ class CvxpyLayers:
         if gp:
             problem, parameters, variables = self._in_logs(problem, parameters, variables)
         self.solver = "auto" if solver is None else solver
-        self.options = {**(solver_options or {}), **(solver_args or {})}
+        self.settings = dict(settings)
+        self.options = {**(self.settings.pop("solver_options", None) or {}), **(solver_args or {})}
         if verbose:
             self.options["verbose"] = True
-        self.settings = dict(settings)
         self.layer = self._layer(problem, parameters, variables, self.options, self.settings)
         self._others: dict[Any, Layer] = {}
 
@@ -89,12 +91,14 @@ class CvxpyLayers:
     def at(self, solver_args: Mapping[str, Any] | None, warm_start: bool | None) -> Layer:
         """The layer for the arguments of one call."""
         settings = self.settings
-        if warm_start is not None and bool(warm_start) != settings["warm_start"]:
-            settings = {**settings, "warm_start": bool(warm_start)}
+        usual = bool(settings.get("warm_start", False))
+        warm = usual if warm_start is None else bool(warm_start)
+        if warm != usual:
+            settings = {**settings, "warm_start": warm}
         elif not solver_args:
             return self.layer
         try:
-            key = (tuple(sorted((solver_args or {}).items())), settings["warm_start"])
+            key = (tuple(sorted((solver_args or {}).items())), warm)
             found = self._others.get(key)
         except TypeError:  # an argument that has no hash
             key, found = None, None
@@ -137,7 +141,6 @@ class CvxpyLayers:
         self, problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     ) -> tuple[Any, list[Any], list[Any]]:
         """A geometric program as a convex one in the logarithms of variables and parameters."""
-        from cvxpy.reductions import Dgp2Dcp
 
         if not problem.is_dgp(dpp=True):
             raise UnsupportedProblemError(
