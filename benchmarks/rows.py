@@ -114,7 +114,7 @@ def sparse(plan: Plan) -> Iterator[Cell]:
         if n > (1_000 if plan.quick else 10_000):
             skip.add("cvxpylayers")
         contestants = [peers.ours_sparse(problem, v)]
-        if n <= 100_000:
+        if n <= 10_000:  # above, minutes a call
             contestants += peers.sparse_peers(problem, v, skip)
         contestants += limits(problem, v, slow=n > 10_000)
         expected = reference(problem, v)

@@ -66,8 +66,8 @@ def summary(runs: Sequence[Any], outcomes: Sequence[Outcome]) -> str:
         "",
         "gradient error: against finite differences; seconds: of training; the last two columns:",
         "certainty-equivalent return in the test years, % a year after costs, higher is better.",
-        f"End to end beats two-stage out of sample in {better} of {len(runs)} runs; they repeat one",
-        "computation, so they are one experiment. docs/demo.md says how far to trust it.",
+        f"End to end beats two-stage out of sample in {better} of {len(runs)} runs. They repeat",
+        "one computation, so they are one experiment; docs/demo.md says how far to trust it.",
     ]
     lines += [f"  {o.name:14}{o.objective:6.2f}  (costs {o.costs:.2f})" for o in outcomes]
     return "\n".join(lines)

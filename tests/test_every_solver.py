@@ -1,4 +1,4 @@
-"""Every installed solver in every framework: values, and the gradient of each datum."""
+"""Every installed solver: programs with every kind of row; gradients in every framework."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import ffoadapt
 from ffoadapt.testing import ReferenceSolver
@@ -89,3 +90,29 @@ def test_solver_in_framework(solver: str, framework: Any, batch: int) -> None:
     assert np.allclose(x, expected, atol=1e-7)
     for name, found in gradient.items():
         assert np.allclose(found, expected_gradient[name], rtol=1e-6, atol=1e-6), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["dense", "sparse", "linear"])
+@pytest.mark.parametrize("solver", [s for s in ffoadapt.solvers() if s not in ("osqp", "scs")])
+def test_random_programs_with_every_kind_of_row(solver: str, kind: str, seed: int) -> None:
+    """Unpolished, to 1e-6. (The operator-splitting solvers stop at 1e-6 times the data's size.)"""
+    # Made from its solution. Rows: equal; at u; at u, no l; at l; at l, no u; between; below u, no
+    # l; free. A linear program has as many active rows as variables.
+    role = np.array([*"eeeuuuUUUlllLLLbbbbbbooooooffffff"])
+    equal, above, below = (np.isin(role, [*letters]) for letters in ("e", "uU", "lL"))
+    rng, m, n = np.random.default_rng(seed), role.size, 15 if kind == "linear" else 30
+    M, A, x = (rng.standard_normal(size) for size in [(n, n), (m, n), n])
+    P = np.zeros((n, n)) if kind == "linear" else M @ M.T / n + 0.1 * np.eye(n)
+    if kind == "sparse":
+        A[rng.random((m, n)) < 0.6] = 0.0
+    gap, y = rng.uniform(0.5, 1.5, (2, m)), rng.uniform(0.5, 1.5, m)
+    y *= 1.0 * (equal | above) - below
+    lower = A @ x - np.where(equal | below, 0.0, gap[0])
+    upper = A @ x + np.where(equal | above, 0.0, gap[1])
+    lower[np.isin(role, [*"Uof"])], upper[np.isin(role, [*"Lf"])] = -np.inf, np.inf
+    given = [sparse.csc_matrix(v) if kind == "sparse" else v for v in (P, A)]
+    program = ffoadapt.ConeProgram.from_box(given[0], -P @ x - A.T @ y, given[1], lower, upper)
+    result = ffoadapt.solve(program, solver, polish=False)
+    np.testing.assert_allclose(result.x, x, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(result.y, y, rtol=0, atol=1e-6)

@@ -80,7 +80,7 @@ class _CanonicalForm(SCS):
         return self.quadratic
 
     def apply(self, problem: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _, data, inverse = self._prepare_data_and_inv_data(problem)  # type: ignore[no-untyped-call]
+        _, data, inverse = self._prepare_data_and_inv_data(problem)
         inverse["x"] = np.zeros(problem.x.size)
         return data, inverse
 
