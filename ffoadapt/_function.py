@@ -69,6 +69,7 @@ class SolveFunction:
         self.names = [name for name, _ in model.parameters]
         self.shapes = [shape for _, shape in model.parameters]
         self.ndims = [len(shape) for shape in self.shapes]
+        self._order = 2 * max((max(shape, default=0) for shape in self.shapes), default=0)
         self.on_report: Callable[[list[GradientReport]], None] | None = None
         self._jobs: dict[Any, SolveJob] = {}
 
@@ -85,10 +86,11 @@ class SolveFunction:
         for name, core, value in zip(self.names, self.ndims, values, strict=True):
             check_finite(name, value, core, name in self.model.unbounded)
         batch_shape, flat = self._flatten(values, leads)
-        self.model.check(flat)
-        batch = self.model.program(flat, math.prod(batch_shape))
-        job = self._job(batch.structure)
-        with _blas.one_thread(batch.structure.n + batch.structure.m):
+        # The check factorizes P: also there, BLAS threads would only be in the way.
+        with _blas.one_thread(self._order):
+            self.model.check(flat)
+            batch = self.model.program(flat, math.prod(batch_shape))
+            job = self._job(batch.structure)
             points, oracle = settle(batch, self._run(job, batch), self.settings)
             if self.settings.solver == "auto":
                 others = self._others(batch.structure, job.name)
@@ -114,7 +116,7 @@ class SolveFunction:
                 lead = cotangent.shape[: cotangent.ndim - ndim - len(shape)]
                 cotangent = cotangent.reshape(*lead, size, *shape)
             flat.append(cotangent)
-        with _blas.one_thread(state.batch.structure.n + state.batch.structure.m):
+        with _blas.one_thread(self._order):
             adjoint = state.oracle.vjp(*self.model.retrieve_vjp(flat, state.batch))
             gradients = self.model.program_vjp(adjoint, needed)
             if self.on_report is not None:
@@ -131,7 +133,7 @@ class SolveFunction:
             flat.append(
                 None if tangent is None else _flat(tangent, lead, shape, state.batch_shape, size)
             )
-        with _blas.one_thread(state.batch.structure.n + state.batch.structure.m):
+        with _blas.one_thread(self._order):
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
             outputs = self.model.retrieve_jvp(*state.oracle.jvp(moved), state.batch)
         return self._reshape(outputs, state.batch_shape)
