@@ -25,7 +25,7 @@ Fact = dict[str, Any]
 def measure(quick: bool) -> Iterator[Fact]:
     """Facts: {"what", "n", then numbers}."""
     jobs: list[tuple[str, int]] = [("dense", 200), ("dense", 500), ("sparse", 10_000)]
-    jobs += [("growth", 1_000 if quick else 10_000), ("build", 100)]
+    jobs += [("growth", 300 if quick else 10_000), ("build", 100)]
     if not quick:
         jobs += [("dense", 1000), ("sparse", 100_000), ("sparse", 1_000_000), ("build", 500)]
     for what, n in jobs:

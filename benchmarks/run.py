@@ -73,7 +73,7 @@ def main() -> None:
         for cell in TABLES[name](plan):
             cells.append(cell)
             print(line(cell), flush=True)
-        report.save(cells, name, folder)
+            report.save(cells, name, folder)  # after each, for who stops a long run
         everything += cells
         print(report.markdown(cells))
         print("\n".join(report.summary(cells)))

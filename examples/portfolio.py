@@ -30,7 +30,7 @@ LOOKBACKS = ((0, 1), (1, 4), (4, 26), (26, 52))  # weeks ago: to, from
 VOLATILITY_WEEKS = 13
 BLOCK = 240  # weeks of one training step, at least
 LEARNING_RATE = 0.01
-TOLERANCE = 1e-10  # an interior point at 1e-8 can leave open which bounds hold
+TOLERANCE = 1e-8
 EPOCHS = 4
 YEARS = {  # in this order in time; docs/demo.md says how the numbers above were chosen
     "train": ("1990", "2009-12-31"),

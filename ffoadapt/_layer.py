@@ -21,6 +21,10 @@ from ._solution import Status
 __all__ = ["Layer", "LayerResult"]
 
 
+OTHERS = 16
+"""How many sets of per-call solver options a layer remembers."""
+
+
 class Layer:
     """Parameters in, optimal variables out, differentiable, in the framework of the arguments.
 
@@ -57,6 +61,7 @@ class Layer:
     ) -> None:
         self.program = _parametrize(problem, parameters, variables)
         self._function = SolveFunction(self.program, Settings.of(solver, settings))
+        self._others: dict[Any, SolveFunction] = {}
         structure = getattr(self.program, "structure", None)
         if structure is not None:  # an unknown solver or option is an error of the constructor
             self._function._job(structure)
@@ -103,14 +108,24 @@ class Layer:
 
     @on_report.setter
     def on_report(self, hook: Callable[[list[GradientReport]], None] | None) -> None:
-        self._function.on_report = hook
+        for function in (self._function, *self._others.values()):
+            function.on_report = hook
 
     def _with(self, options: Mapping[str, Any] | None) -> SolveFunction:
         if not options:
             return self._function
         settings = self._function.settings
         merged = {**(settings.solver_options or {}), **options}
-        return self._function.with_settings(replace(settings, solver_options=merged))
+        settings = replace(settings, solver_options=merged)
+        key = settings.key
+        found = self._others.get(key) if key is not None else None
+        if found is None:
+            found = self._function.with_settings(settings)
+            if key is not None:  # the same options at every call keep their sessions
+                if len(self._others) >= OTHERS:
+                    self._others.clear()
+                self._others[key] = found
+        return found
 
     def _named(self, values: Sequence[Any]) -> dict[str, Any]:
         names = self._function.names

@@ -32,8 +32,11 @@ ENOUGH = 1e-11
 FEASIBLE = 1e-9
 """Polished points may violate feasibility by this, or by as much as they did; never by more."""
 
-ROUNDS = 5
+ROUNDS = 8
 """Steps at most; near a solution the residual squares with each."""
+
+PATIENCE = 3
+"""So many steps in a row that do not lower the residual end it."""
 
 
 def polish(
@@ -54,25 +57,28 @@ def polish(
     residual, outside = before.kkt.copy(), before.infeasibility.copy()
     margin = before.margin.copy()
     wanted = oracle.solved & (residual > enough)
+    iterate, misses = current, np.zeros(batch.size, dtype=int)
     for _ in range(rounds):
         if not wanted.any():
             break
         part = np.flatnonzero(wanted)
         everything = part.size == batch.size
         some = batch if everything else batch.take(part)
-        better, found, last = _step(some, current if everything else _pick(current, part))
+        trial, found, last = _step(some, iterate if everything else _pick(iterate, part))
         improved = found.kkt < residual[part]
-        if not improved.any():
-            break
-        at = part[improved]
-        x, s, z = current.x.copy(), current.s.copy(), current.z.copy()
-        x[at], s[at], z[at] = better.x[improved], better.s[improved], better.z[improved]
-        current = Points(x, s, z, current.status, current.info)
-        latest = last, part
-        residual[at], outside[at] = found.kkt[improved], found.infeasibility[improved]
-        margin[at] = found.margin[improved]
-        wanted[part[~improved]] = False
-        wanted[at] = residual[at] > ACCURATE
+        iterate = _placed(iterate, part, trial)
+        if improved.any():
+            at = part[improved]
+            current = _placed(current, at, _pick(trial, np.flatnonzero(improved)))
+            latest = last, part
+            residual[at], outside[at] = found.kkt[improved], found.infeasibility[improved]
+            margin[at] = found.margin[improved]
+        misses[part] = np.where(improved, 0, misses[part] + 1)
+        # A step from a wrong active set may go up before the right one is found; near rounding
+        # there is nothing to find.
+        patience = np.where(residual[part] > ENOUGH, PATIENCE, 1)
+        going = np.isfinite(found.kkt) & (misses[part] < patience)
+        wanted[part] = going & (residual[part] > ACCURATE)
     if current is oracle.points:
         oracle.measured = before
         return points, oracle, residual
@@ -100,6 +106,13 @@ def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Residuals, Oracl
     s, z = complementary(batch, s + ds, z + dz, scale)
     moved = Points(x, s, z, points.status, points.info)
     return moved, kkt_residuals(batch, moved, scales(batch, x, z)), oracle
+
+
+def _placed(points: Points, at: NDArray[np.intp], other: Points) -> Points:
+    """The points with those of ``other`` at these elements."""
+    x, s, z = points.x.copy(), points.s.copy(), points.z.copy()
+    x[at], s[at], z[at] = other.x, other.s, other.z
+    return Points(x, s, z, points.status, points.info)
 
 
 def _pick(points: Points, part: NDArray[np.intp]) -> Points:
