@@ -15,16 +15,15 @@ from ffoadapt import ConeForm, Session, Solution, Solver, Status
 from . import CONES
 
 _ORDER = ("zero", "nonnegative", "second_order", "psd", "exponential", "power")
+# fmt: off
 _STATUS = {
-    "Solved": Status.OPTIMAL,
-    "AlmostSolved": Status.OPTIMAL_INACCURATE,
-    "PrimalInfeasible": Status.PRIMAL_INFEASIBLE,
+    "Solved": Status.OPTIMAL, "AlmostSolved": Status.OPTIMAL_INACCURATE,
+    "PrimalInfeasible": Status.PRIMAL_INFEASIBLE, "DualInfeasible": Status.DUAL_INFEASIBLE,
     "AlmostPrimalInfeasible": Status.PRIMAL_INFEASIBLE,
-    "DualInfeasible": Status.DUAL_INFEASIBLE,
     "AlmostDualInfeasible": Status.DUAL_INFEASIBLE,
-    "MaxIterations": Status.ITERATION_LIMIT,
-    "MaxTime": Status.TIME_LIMIT,
+    "MaxIterations": Status.ITERATION_LIMIT, "MaxTime": Status.TIME_LIMIT,
 }
+# fmt: on
 _GENERAL = ("max_iter", "time_limit", "verbose")
 
 
