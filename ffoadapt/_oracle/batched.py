@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .dense import RANK
+from .dense import RANK, REFINE
 
 __all__ = ["BatchedFactor", "suits"]
 
@@ -53,18 +53,14 @@ class BatchedFactor:
         """w (B, n, K), zeta (B, m, K), residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
         g = np.where(self.active[:, :, None], v_z, 0.0)
         w, mu = self._apply(v_x, g)
-        r, p = self._residual(v_x, g, w, mu)
-        dw, dmu = self._apply(r, p)
-        w += dw
-        mu += dmu
-        r, p = self._residual(v_x, g, w, mu)
-        # As in `DenseFactor`: the blocks have units of their own.
-        both = _ratio(_square(r) + _square(p), _square(v_x) + _square(g))
-        upper = _ratio(_square(r), _square(v_x) + _square(self.C.swapaxes(-1, -2) @ mu))
-        steepness = np.einsum("bij,bij->b", self.C, self.C)[:, None]
-        lower = _ratio(_square(p), _square(g) + steepness * _square(w))
-        relative = np.minimum(both, np.maximum(upper, lower))
-        return w, mu, np.sqrt(relative.max(axis=-1, initial=0.0))
+        r, p, size = self._residual(v_x, g, w, mu)
+        rough = size > REFINE  # each element by itself, whatever its neighbours need
+        if rough.any():
+            dw, dmu = self._apply(r, p)
+            w[rough] += dw[rough]
+            mu[rough] += dmu[rough]
+            _, _, size = self._residual(v_x, g, w, mu)
+        return w, mu, size
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         t = self.L @ top
@@ -75,8 +71,16 @@ class BatchedFactor:
 
     def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
-    ) -> tuple[Floats, Floats]:
-        return top - self.P @ w - self.C.swapaxes(-1, -2) @ mu, bottom - self.C @ w
+    ) -> tuple[Floats, Floats, Floats]:
+        """Both blocks of the residual, and its size (B,), as in `DenseFactor`."""
+        up = self.C.swapaxes(-1, -2) @ mu
+        r, p = top - self.P @ w - up, bottom - self.C @ w
+        r2, p2, top2, bottom2 = _square(r), _square(p), _square(top), _square(bottom)
+        both = _ratio(r2 + p2, top2 + bottom2)
+        steepness = np.einsum("bij,bij->b", self.C, self.C)[:, None]
+        upper, lower = _ratio(r2, top2 + _square(up)), _ratio(p2, bottom2 + steepness * _square(w))
+        relative = np.minimum(both, np.maximum(upper, lower))
+        return r, p, np.sqrt(relative.max(axis=-1, initial=0.0))
 
     def _inverse_factor(self, matrices: Floats) -> Floats:
         """Inverses of the Cholesky factors; identity where there is none, and marked."""
