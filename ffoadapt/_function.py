@@ -69,7 +69,11 @@ class SolveFunction:
         self.names = [name for name, _ in model.parameters]
         self.shapes = [shape for _, shape in model.parameters]
         self.ndims = [len(shape) for shape in self.shapes]
-        self._order = 2 * max((max(shape, default=0) for shape in self.shapes), default=0)
+        structure: Structure | None = getattr(model, "structure", None)
+        if structure is not None:
+            self._order = structure.n + structure.m
+        else:
+            self._order = 2 * max((max(shape, default=0) for shape in self.shapes), default=0)
         self.on_report: Callable[[list[GradientReport]], None] | None = None
         self._jobs: dict[Any, SolveJob] = {}
 

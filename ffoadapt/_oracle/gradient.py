@@ -34,6 +34,9 @@ __all__ = ["Adjoint", "Oracle"]
 
 Floats = NDArray[np.float64]
 
+SMALL, SMALL_DENSE_ROWS = 40_000, 1_500_000
+"""Entries of P and A up to which a sparse program is factorized as a dense one."""
+
 PARALLEL = 40
 """From this many variables on, threads gain more than they cost."""
 
@@ -230,10 +233,22 @@ class Oracle:
             P, A = self._smoothed(batch.matrix("P", i)), batch.matrix("A", i)
             if batch.structure.dense:
                 found = DenseFactor(P, A, rows, self._shared_factor)
+            elif self._small:
+                found = DenseFactor(P.toarray(), A.toarray(), rows, None)
             else:
                 found = SparseFactor(P, A, rows)
             self._factors[i] = found
         return found
+
+    @cached_property
+    def _small(self) -> bool:
+        """Whether a sparse program is factorized faster as a dense one.
+
+        Small ones are, and those with semidefinite blocks, whose ghost rows are dense.
+        """
+        structure = self.batch.structure
+        entries = structure.n * (structure.n + structure.m)
+        return entries <= (SMALL_DENSE_ROWS if "psd" in structure.kinds else SMALL)
 
     @cached_property
     def _shared_factor(self) -> Floats | None:

@@ -35,6 +35,10 @@ FEASIBLE = 1e-9
 ROUNDS = 8
 """Steps at most; near a solution the residual squares with each."""
 
+FAR = 1e8
+"""Steps that lead this many times beyond the sizes of x and z run away: they end before they
+overflow."""
+
 PATIENCE = 3
 """So many steps in a row that do not lower the residual end it."""
 
@@ -79,6 +83,8 @@ def polish(
         patience = np.where(residual[part] > ENOUGH, PATIENCE, 1)
         going = np.isfinite(found.kkt) & (misses[part] < patience)
         wanted[part] = going & (residual[part] > ACCURATE)
+        wanted &= np.abs(iterate.x).max(axis=-1, initial=0.0) <= FAR * oracle.scales.primal[:, 0]
+        wanted &= np.abs(oracle.scales.dual(iterate.z)).max(axis=-1, initial=0.0) <= FAR
     if current is oracle.points:
         oracle.measured = before
         return points, oracle, residual
