@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .dense import RANK, REFINE
+from .dense import REFINE, SURE
 
 __all__ = ["BatchedFactor", "suits"]
 
@@ -94,7 +94,7 @@ class BatchedFactor:
                 except np.linalg.LinAlgError:
                     L[i] = 0.0
         diagonal, pivots = (np.einsum("bii->bi", M) for M in (matrices, L))
-        good = (pivots**2 > RANK * diagonal).all(axis=-1)
+        good = (pivots**2 > SURE * diagonal).all(axis=-1)
         if not good.all():
             L[~good] = np.eye(matrices.shape[-1])
             self.fine &= good

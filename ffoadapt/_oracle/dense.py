@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
+from scipy.linalg import eigh, eigvalsh
 
 from .lapack import cholesky, solve_factor, solve_rows
 from .rows import ElementRows
@@ -30,6 +30,13 @@ Floats = NDArray[np.float64]
 
 RANK = 1e-10
 """A Cholesky pivot below this fraction of its diagonal entry counts as a lost rank."""
+
+SURE = 1e-5
+"""Where all pivots are above this fraction, the rank is full. Below it a pivot may be the rounding
+that earlier small pivots have amplified, and eigenvalues decide."""
+
+NULL = 1e-14
+"""An eigenvalue below this, times the order, of the matrix with diagonal 1 counts as zero."""
 
 REFINE = 1e-13
 """Above this relative residual a solution is refined once."""
@@ -147,8 +154,15 @@ def factor(matrix: Floats) -> Floats | None:
     if not U.shape[0]:
         return U
     diagonal = matrix.diagonal()
-    if not cholesky(U) or not (U.diagonal() ** 2 > RANK * diagonal).all():
+    if not cholesky(U):
         return None
+    pivots = U.diagonal() ** 2
+    if not (pivots > SURE * diagonal).all():
+        if not (pivots > RANK * diagonal).all():
+            return None
+        scale = 1.0 / np.sqrt(diagonal)
+        if eigvalsh(matrix * scale * scale[:, None])[0] <= NULL * len(scale):
+            return None
     return U
 
 

@@ -27,8 +27,7 @@ class SCSSolver(Solver):
     form = "cone"
     cones = CONES
     # fmt: off
-    common_options = {
-        "tolerance": ("eps_abs", "eps_rel"), "max_iterations": "max_iters",
+    common_options = {"tolerance": ("eps_abs", "eps_rel"), "max_iterations": "max_iters",
         "time_limit": "time_limit_secs", "verbose": "verbose"}
     defaults = {
         "verbose": False, "eps_abs": 1e-6, "eps_rel": 1e-6, "max_iters": 100_000,
