@@ -166,9 +166,11 @@ def pair(rng: np.random.Generator, cone: Cone, how: str) -> tuple[np.ndarray, np
             low = rng.choice([-c, c]) if small is None else rng.choice([-1.0, 1.0]) * small
             high = rng.choice([1.0, 1.0, -1.0]) * a  # the eigenvalues t - |v| <= t + |v| of p
             low, high = min(low, high), max(low, high)
-            p = 0.5 * np.r_[high + low, (high - low) * u]
+            p, margin = 0.5 * np.r_[high + low, (high - low) * u], min(abs(low), abs(high))
+            if low > 0 or high < 0:  # exactly: the rounding of a zero dual would be an objective
+                return np.maximum(np.sign(low), 0) * p, np.minimum(np.sign(low), 0) * p, margin
             s = 0.5 * (max(high, 0) * np.r_[1.0, u] + max(low, 0) * np.r_[1.0, -u])
-            return s, s - p, min(abs(low), abs(high))
+            return s, s - p, margin
         case PSDCone():
             n = cone.n
             Q, _ = np.linalg.qr(rng.standard_normal((n, n)))
@@ -414,6 +416,8 @@ def truth(case: Case) -> tuple[str, float, dict[str, np.ndarray]]:
     lower = D - np.eye(m)
     M = np.block([[case.P, case.A.T @ lower], [case.A, D]])
     values = np.linalg.svd(equilibrated(M), compute_uv=False)
+    if case.margin >= KINK and not values[-1]:
+        return "singular", np.inf, {}
     if case.margin < KINK:
         return "kink", np.inf, {}
     regular = bool(values[-1] > SINGULAR * values[0])

@@ -14,6 +14,7 @@ import pytest
 
 import ffoadapt
 from ffoadapt import POLYHEDRAL, Solution, Solver, Status, testing
+from ffoadapt._oracle.gradient import Adjoint
 from ffoadapt.testing import CheckFailure, ReferenceSolver, SolverSuite
 
 
@@ -364,16 +365,25 @@ def test_wrong_triangle_of_semidefinite_matrices(upper, scale, words):
         assert words in found["psd_order"]
 
 
-def test_wrong_gradients_are_told():
-    """A dual without its sign gives gradients that differences of solutions contradict."""
-
+def test_a_missing_dual_is_told_although_polishing_mends_it():
     class NoDual(Broken):
         def spoil(self, solution, program):
             z, y = solution.dual
             return Solution(solution.x, (0 * z, 0 * y), None, solution.status)
 
-    found = failing(NoDual, "gradient_q", "gradient_closed_form", "batch")
-    assert found
+    assert failing(NoDual, "stationarity")
+    assert not failing(NoDual, "gradient_q", "gradient_closed_form")
+
+
+def test_wrong_gradients_are_told(monkeypatch):
+    """Right points and a wrong derivative: differences of solves and closed forms contradict it."""
+    assert not failing(ReferenceSolver, "gradient_q", "gradient_h", "gradient_closed_form")
+    right = Adjoint.__getitem__
+    monkeypatch.setattr(Adjoint, "__getitem__", lambda self, name: 2.0 * right(self, name))
+    assert set(failing(ReferenceSolver, "gradient_q", "gradient_closed_form")) == {
+        "gradient_q",
+        "gradient_closed_form",
+    }
 
 
 def test_every_check_says_what_it_asks():

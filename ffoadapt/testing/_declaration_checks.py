@@ -254,10 +254,10 @@ def check_lazy_import(solver: AnySolver, settings: CheckSettings = DEFAULT) -> N
 def imports_of_registration(modules: tuple[str, ...]) -> list[str]:
     """Which of these modules a fresh process imports when it lists the plugins.
 
-    Not counted is what ``import ffoadapt`` imports itself (numpy, scipy.sparse).
+    Not counted is what ffoadapt imports itself once a name of it is used (numpy, scipy).
     """
     script = (
-        "import sys, ffoadapt; before = set(sys.modules); ffoadapt.plugins(); "
+        "import sys, ffoadapt; ffoadapt.qp; before = set(sys.modules); ffoadapt.plugins(); "
         f"print(*(m for m in {tuple(modules)!r} if m in sys.modules and m not in before))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
