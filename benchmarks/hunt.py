@@ -491,11 +491,11 @@ def gradient_of(case: Case, result: ffoadapt.Result) -> dict[str, np.ndarray]:
 
 
 def distance(case: Case, found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> float:
-    """The largest relative error of a gradient; what is below 1e-2 of the others counts as that."""
+    """The largest relative error of a gradient; what is below 1e-3 of the others counts as that."""
     if case.form == "sparse":  # gradients on the pattern
         true = {**true, "A": true["A"] * (case.A != 0), "P": true["P"] * (case.P != 0)}
     everything = max(float(np.linalg.norm(g)) for g in true.values())
-    floor = max(1e-2 * everything, 1e-6)
+    floor = max(1e-3 * everything, 1e-6)
     return max(
         float(np.linalg.norm(found[k] - g)) / max(float(np.linalg.norm(g)), floor)
         for k, g in true.items()
