@@ -25,13 +25,12 @@ from ._oracle.report import GradientReport
 from ._program import ProgramBatch, Structure
 from ._registry import registry
 from ._settings import Settings
-from ._settle import Run, fall_back, settle
+from ._settle import Run, fall_back, refuse_inaccurate, settle
 from ._solution import Points, Status
 from ._solving import (
     SolveJob,
     find_solver,
     raise_failures,
-    refuse_inaccurate,
     translate_options,
 )
 
@@ -69,9 +68,10 @@ class SolveFunction:
         self.names = [name for name, _ in model.parameters]
         self.shapes = [shape for _, shape in model.parameters]
         self.ndims = [len(shape) for shape in self.shapes]
-        structure: Structure | None = getattr(model, "structure", None)
-        if structure is not None:
-            self._order = structure.n + structure.m
+        # None for a box program, whose structure is found anew at every call.
+        self._structure: Structure | None = getattr(model, "structure", None)
+        if self._structure is not None:
+            self._order = self._structure.n + self._structure.m
         else:
             self._order = 2 * max((max(shape, default=0) for shape in self.shapes), default=0)
         self.on_report: Callable[[list[GradientReport]], None] | None = None
@@ -155,15 +155,15 @@ class SolveFunction:
 
     @property
     def _state_sizes(self) -> tuple[int, ...]:
-        structure: Structure | None = getattr(self.model, "structure", None)
-        if structure is None:  # found anew at every call: a box program, kept as x and y
+        structure = self._structure
+        if structure is None:  # kept as x and y
             return tuple(shape[0] for _, shape in self.model.outputs)
         return structure.n, structure.m, structure.m
 
     def pack(self, state: State) -> list[Floats]:
         points = state.points
         kept = [points.x, points.s, points.z]
-        if getattr(self.model, "structure", None) is None:
+        if self._structure is None:
             kept = self.model.retrieve(points.x, points.s, points.z, state.batch)
         return [v.reshape(*state.batch_shape, v.shape[-1]) for v in kept]
 

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._forms import BoxForm, ConeForm, SplitForm
 from ._program import ProgramBatch
 from ._solution import Points, Solution
 
@@ -334,6 +333,3 @@ class ExecutorSpec(Spec):
     """Registers an executor."""
 
     kind: ClassVar[str] = "executor"
-
-
-Form = ConeForm | BoxForm | SplitForm

@@ -18,7 +18,7 @@ from ._program import ProgramBatch
 from ._settings import Settings
 from ._solution import Points, Status
 
-__all__ = ["Run", "fall_back", "settle"]
+__all__ = ["Run", "fall_back", "refuse_inaccurate", "settle"]
 
 ANOTHER_MIGHT = (
     Status.ERROR,
@@ -81,6 +81,20 @@ def fall_back(
         return points, None
     points = Points(x, s, z, status, info)
     return points, Oracle(batch, points)
+
+
+def refuse_inaccurate(points: Points) -> Points:
+    """The points with the inaccurate ones made failures."""
+    x, s, z = points.x.copy(), points.s.copy(), points.z.copy()
+    status, info = list(points.status), list(points.info)
+    for i, found in enumerate(status):
+        if found is Status.OPTIMAL_INACCURATE:
+            residual = info[i].get("kkt_residual")
+            detail = "" if residual is None else f": relative KKT residual {residual:.1e}"
+            status[i] = Status.ERROR
+            info[i] = {**info[i], "message": f"its solution is inaccurate{detail}"}
+            x[i] = s[i] = z[i] = np.nan
+    return Points(x, s, z, status, info)
 
 
 def _left(points: Points) -> list[int]:

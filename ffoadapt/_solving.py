@@ -255,20 +255,6 @@ _ADVICE = {
 }
 
 
-def refuse_inaccurate(points: Points) -> Points:
-    """The points with the inaccurate ones made failures."""
-    x, s, z = points.x.copy(), points.s.copy(), points.z.copy()
-    status, info = list(points.status), list(points.info)
-    for i, found in enumerate(status):
-        if found is Status.OPTIMAL_INACCURATE:
-            residual = info[i].get("kkt_residual")
-            detail = "" if residual is None else f": relative KKT residual {residual:.1e}"
-            status[i] = Status.ERROR
-            info[i] = {**info[i], "message": f"its solution is inaccurate{detail}"}
-            x[i] = s[i] = z[i] = np.nan
-    return Points(x, s, z, status, info)
-
-
 def raise_failures(points: Points, name: str, single: bool) -> None:
     """Raise a `SolveError` that names every failed element and its status; else return."""
     failed = {i: status for i, status in enumerate(points.status) if not status.solved}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .dense import REFINE, SURE
+from .dense import REFINE, SURE, relative_size
 
 __all__ = ["BatchedFactor", "suits"]
 
@@ -75,12 +75,9 @@ class BatchedFactor:
         """Both blocks of the residual, and its size (B,), as in `DenseFactor`."""
         up = self.C.swapaxes(-1, -2) @ mu
         r, p = top - self.P @ w - up, bottom - self.C @ w
-        r2, p2, top2, bottom2 = _square(r), _square(p), _square(top), _square(bottom)
-        both = _ratio(r2 + p2, top2 + bottom2)
         steepness = np.einsum("bij,bij->b", self.C, self.C)[:, None]
-        upper, lower = _ratio(r2, top2 + _square(up)), _ratio(p2, bottom2 + steepness * _square(w))
-        relative = np.minimum(both, np.maximum(upper, lower))
-        return r, p, np.sqrt(relative.max(axis=-1, initial=0.0))
+        size = relative_size(r, p, top, bottom, up, w, steepness)
+        return r, p, size.max(axis=-1, initial=0.0)
 
     def _inverse_factor(self, matrices: Floats) -> Floats:
         """Inverses of the Cholesky factors; identity where there is none, and marked."""
@@ -99,12 +96,3 @@ class BatchedFactor:
             L[~good] = np.eye(matrices.shape[-1])
             self.fine &= good
         return np.linalg.inv(L)
-
-
-def _ratio(error: Floats, size: Floats) -> Floats:
-    return np.divide(error, size, out=np.zeros_like(error), where=size > 0.0)
-
-
-def _square(v: Floats) -> Floats:
-    """(B, K) squared norms of (B, r, K)."""
-    return np.einsum("brk,brk->bk", v, v)

@@ -135,17 +135,10 @@ class DenseFactor:
     def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """Both blocks of the residual, and its size relative to the right-hand side.
-
-        Or, where that is smaller, the larger of the sizes of the blocks relative to their terms:
-        the blocks have units of their own, which can make rounding in one look large in the other.
-        """
+        """Both blocks of the residual, and its `relative_size` (K,)."""
         up = self.C.T @ mu
         r, g = top - self.H @ w - up, bottom - self.C @ w
-        both = _ratio(_square(r) + _square(g), _square(top) + _square(bottom))
-        upper = _ratio(_square(r), _square(top) + _square(up))
-        lower = _ratio(_square(g), _square(bottom) + self._steepness * _square(w))
-        return r, g, np.sqrt(np.minimum(both, np.maximum(upper, lower)))
+        return r, g, relative_size(r, g, top, bottom, up, w, self._steepness)
 
 
 def factor(matrix: Floats) -> Floats | None:
@@ -191,13 +184,28 @@ def _penalties(H: Floats, C: Floats) -> Floats:
     return size / np.where(norms > 0.0, norms, 1.0)
 
 
+def relative_size(
+    r: Floats, g: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats, steepness: Any
+) -> Floats:
+    """(..., K): the size of a residual (r, g) relative to the right-hand side (top, bottom).
+
+    Or, where that is smaller, the larger of the sizes of the blocks relative to their terms: the
+    blocks have units of their own, which can make rounding in one look large in the other. ``up``
+    is C'mu and ``steepness`` the squared size of C.
+    """
+    r2, g2, top2, bottom2 = _square(r), _square(g), _square(top), _square(bottom)
+    both = _ratio(r2 + g2, top2 + bottom2)
+    upper, lower = _ratio(r2, top2 + _square(up)), _ratio(g2, bottom2 + steepness * _square(w))
+    return np.sqrt(np.minimum(both, np.maximum(upper, lower)))
+
+
 def _ratio(error: Floats, size: Floats) -> Floats:
     return np.divide(error, size, out=np.zeros_like(error), where=size > 0.0)
 
 
 def _square(v: Floats) -> Floats:
-    """(K,) squared norms of the columns of (r, K)."""
-    return np.einsum("rk,rk->k", v, v)
+    """(..., K) squared norms of the columns of (..., r, K)."""
+    return np.einsum("...rk,...rk->...k", v, v)
 
 
 class _Spectral:

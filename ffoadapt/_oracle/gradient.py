@@ -80,12 +80,11 @@ class Adjoint(Mapping[str, Floats]):
 class Oracle:
     """Derivatives at the points of a batch. Factorizes at first use, once; safe to share.
 
-    ``threads`` lets elements of some size be factorized in parallel.
     Elements whose status is not solved get zero gradient: their points are NaN and nothing flows.
     """
 
-    def __init__(self, batch: ProgramBatch, points: Points, threads: bool = True) -> None:
-        self.batch, self.threads = batch, threads
+    def __init__(self, batch: ProgramBatch, points: Points) -> None:
+        self.batch = batch
         self.solved = np.array([status.solved for status in points.status], dtype=bool)
         if not self.solved.all():
             keep = self.solved[:, None]
@@ -103,7 +102,7 @@ class Oracle:
         """The oracle here with these choices, see `SolveSettings`; itself if it has them."""
         if (degenerate, smoothing) == (self.degenerate, self.smoothing):
             return self
-        other = Oracle(self.batch, self.points, self.threads)
+        other = Oracle(self.batch, self.points)
         other.degenerate, other.smoothing = degenerate, smoothing
         other.measured = self.measured
         return other
@@ -199,7 +198,7 @@ class Oracle:
 
         if left:
             _ = self.ghost  # made once, before the threads ask for it
-            parallel = self.threads and self.batch.structure.n >= PARALLEL
+            parallel = self.batch.structure.n >= PARALLEL
             _threads.run(solve, len(left), None if parallel else 1)
         self._solves += 1
         return _from_columns(w, lead), _from_columns(zeta, lead)

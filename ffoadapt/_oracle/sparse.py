@@ -61,7 +61,7 @@ class SparseFactor:
         self.K = K
         # A sigma of -1 (a cone's concave direction) makes a positive pivot.
         signs = np.concatenate((np.ones(n), -np.ones(self.active), np.where(sigma < 0, 1.0, -1.0)))
-        self._ldl, self.regularization = _factorize(K, signs)
+        self._ldl = _factorize(K, signs)
 
     def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> GhostSolve:
         """w and zeta for cotangents v_x (n, K) and v_z (m, K); always refined."""
@@ -148,11 +148,11 @@ def _norm(v: Floats) -> float:
 _NONE: Floats = np.zeros(0)
 
 
-def _factorize(K: Any, signs: Floats) -> tuple[Any, float]:
+def _factorize(K: Any, signs: Floats) -> Any:
     for size in REGULARIZATION:
         try:
             shifted = sparse.csc_matrix(K + sparse.diags_array(size * signs))
-            return qdldl.Solver(shifted), size
+            return qdldl.Solver(shifted)
         except RuntimeError as error:
             failure = error
     raise failure

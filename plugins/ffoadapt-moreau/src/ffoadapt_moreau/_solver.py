@@ -4,13 +4,22 @@ The symbolic work is kept in the session, and the numbers that come out are the 
 active-set mode is left out: where P is singular it says solved, or infeasible, and neither is true.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import moreau
 import numpy as np
 
-from ffoadapt import ConeForm, Session, Solution, Solver, Status
+from ffoadapt import (
+    ConeForm,
+    NonnegativeCone,
+    SecondOrderCone,
+    Session,
+    Solution,
+    Solver,
+    Status,
+)
 
 from . import CONES
 
@@ -24,6 +33,7 @@ _STATUS = {
     "MaxIterations": Status.ITERATION_LIMIT, "MaxTime": Status.TIME_LIMIT,
 }
 # fmt: on
+RAY = SecondOrderCone(1)
 _GENERAL = ("max_iter", "time_limit", "verbose")
 
 
@@ -45,42 +55,32 @@ class MoreauSolver(Solver):
         return [*_GENERAL, *moreau.IPMSettings.model_fields]
 
     def solve(self, program: ConeForm, options: Mapping[str, Any], session: Session) -> Solution:
-        blocks = sorted(_blocks(program.cones), key=lambda block: _ORDER.index(block[0]))
-        order = np.concatenate([np.arange(0), *(rows for *_, rows in blocks)])
-        P, A = program.P.tocsr(), program.A.tocsr()[order]
+        # It has no cones without rows, and a ray is a nonnegative number to it.
+        given = [NonnegativeCone(1) if c == RAY else c for c in program.cones if c.dim]
+        cones: Any
+        cones, rows = replace(program, cones=tuple(given)).grouped(_ORDER, psd="upper")
+        P, A = program.P.tocsr(), program.A.tocsr()[rows]
         if (solver := session.get("solver")) is None:
-            by_kind = {k: [cone for kind, cone, _ in blocks if kind == k] for k in _ORDER}
-            cones = moreau.Cones(
-                num_zero_cones=sum(cone.dim for cone in by_kind["zero"]),
-                num_nonneg_cones=sum(cone.dim for cone in by_kind["nonnegative"]),
-                so_cone_dims=[cone.dim for cone in by_kind["second_order"]],
-                psd_dims=[cone.n for cone in by_kind["psd"]],
-                num_exp_cones=len(by_kind["exponential"]),
-                power_alphas=[cone.alpha for cone in by_kind["power"]],
+            zero, nonnegative, second_order, psd, exponential, power = (
+                [cone for cone in cones if cone.kind == kind] for kind in _ORDER
+            )
+            sizes = moreau.Cones(
+                num_zero_cones=sum(cone.dim for cone in zero),
+                num_nonneg_cones=sum(cone.dim for cone in nonnegative),
+                so_cone_dims=[cone.dim for cone in second_order],
+                psd_dims=[cone.n for cone in psd],
+                num_exp_cones=len(exponential),
+                power_alphas=[cone.alpha for cone in power],
             )
             settings = moreau.Settings(solver="ipm", device="cpu")
             for name, value in options.items():
                 setattr(settings if name in _GENERAL else settings.ipm_settings, name, value)
             session["solver"] = solver = moreau.CompiledSolver(
-                *(*A.shape[::-1], P.indptr, P.indices, A.indptr, A.indices), cones, settings
+                *(*A.shape[::-1], P.indptr, P.indices, A.indptr, A.indices), sizes, settings
             )
         solver.setup(P.data[None], A.data[None])
-        found = solver.solve(program.q[None], program.b[order][None])
-        z, s = np.empty((2, order.size))
-        z[order], s[order] = found.z[0], found.s[0]
+        found = solver.solve(program.q[None], program.b[rows][None])
+        z, s = np.empty((2, program.b.size))
+        z[rows], s[rows] = found.z[0], found.s[0]
         info = {"status": solver.info.status[0].name, "iterations": solver.info.iterations[0]}
         return Solution(found.x[0], z, s, _STATUS.get(info["status"], Status.ERROR), info)
-
-
-def _blocks(cones: Any) -> Iterator[tuple[str, Any, Any]]:
-    """The kind, the cone and its rows in Moreau's order, for every cone that has rows."""
-    start = 0
-    for cone in cones:
-        rows: Any = np.arange(start, start := start + cone.dim)
-        if cone.kind == "psd":
-            square = np.zeros((cone.n, cone.n), dtype=int)
-            square.T[np.triu_indices(cone.n)] = rows  # ours: the lower triangle by columns
-            rows = square[np.tril_indices(cone.n)]  # the upper by columns is the lower by rows
-        if rows.size:
-            ray = cone.kind == "second_order" and rows.size == 1
-            yield "nonnegative" if ray else cone.kind, cone, rows
