@@ -78,6 +78,8 @@ class AffineProgram:
         self._ends = np.cumsum([0, *sizes])
         # A map with no column for any parameter is a constant: computed once.
         self._varying = {name: bool(matrix[:, :-1].nnz) for name, matrix in self.maps.items()}
+        # The modeler vouches for a constant P; one that depends on values does so at every call.
+        self.convex = not self._varying["P"]
         self._transposed = {
             name: self.maps[name][:, :-1].T.tocsr() for name, on in self._varying.items() if on
         }

@@ -8,11 +8,15 @@ without it, set OPENBLAS_NUM_THREADS=1 in the environment.
 from __future__ import annotations
 
 import importlib.util
+import math
 import threading
 from types import TracebackType
 from typing import Any
 
-__all__ = ["one_thread"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["finite", "one_thread"]
 
 _lock = threading.Lock()
 _state: dict[str, Any] = {"libraries": None, "depth": 0, "before": []}
@@ -33,6 +37,19 @@ def _libraries() -> list[Any]:
 
 SMALL = 64
 """Below this order BLAS uses one thread by itself."""
+
+
+SHORT = 8192
+"""Up to this length a dot product is computed by one thread."""
+
+
+def finite(values: NDArray[np.float64]) -> bool:
+    """A cheap look: True says that all entries are finite, False that some may not be."""
+    # Sums of finite numbers are finite unless they overflow.
+    if values.size <= SHORT and values.flags.c_contiguous:
+        return math.isfinite(np.vdot(values, values))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return math.isfinite(values.sum())
 
 
 class one_thread:  # noqa: N801 - reads as the statement it is

@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import lapack
 
+from . import _blas
 from ._exceptions import ProblemError, ShapeError
+from ._interfaces import ParametricProgram
+from ._oracle.gradient import definite
 from ._pattern import Pattern
+from ._program import ProgramBatch
 
-__all__ = ["check_convex", "check_finite", "split_batch"]
+__all__ = ["check_finite", "checked_program", "split_batch"]
 
 Floats = NDArray[np.float64]
 
 ASYMMETRY = 1e-5
 """|P - P'| above this fraction of max |P| is an error (float32 products come out at 1e-7)."""
-
-STACKED = 64
-"""Up to this size, numpy's stacked Cholesky beats one LAPACK call a matrix."""
 
 INDEFINITE = 1e-8
 """P + this * max |P| * I must have a Cholesky factor (float64)."""
@@ -50,8 +51,7 @@ def _shape(core: Sequence[object]) -> str:
 
 def check_finite(name: str, value: Floats, core: int, infinite: bool) -> None:
     """Raise unless all entries are finite; with ``infinite``, infinities pass and NaN does not."""
-    # The sum of finite numbers is finite unless it overflows: a cheap first look.
-    if np.isfinite(value.sum()):
+    if _blas.finite(value):
         return
     bad = np.isnan(value) if infinite else ~np.isfinite(value)
     if bad.any():
@@ -66,22 +66,37 @@ def check_finite(name: str, value: Floats, core: int, infinite: bool) -> None:
         )
 
 
-def check_convex(P: Floats, pattern: Pattern | None) -> None:
-    """Raise unless each P of (B or 1, n, n), or (B or 1, nnz), is symmetric and semidefinite."""
+def checked_program(model: ParametricProgram, values: Sequence[Floats], size: int) -> ProgramBatch:
+    """The programs for these values; raises `ProblemError` where they state no convex one."""
+    model.check(values)
+    batch = model.program(values, size)
+    if not getattr(model, "convex", True):
+        check_convex(batch)
+    return batch
+
+
+def check_convex(batch: ProgramBatch) -> None:
+    """Raise unless each P is symmetric and positive semidefinite.
+
+    Where all are definite beyond doubt their factors stay with the batch, for the oracle.
+    """
+    P, pattern = batch.P, batch.structure.P
     if pattern is None:
         if P.shape[-1] == 0:
             return
-        size = np.abs(P).max(axis=(1, 2))
-        asymmetry = np.abs(P - P.swapaxes(-1, -2)).max(axis=(1, 2))
-        if (asymmetry <= ASYMMETRY * size).all() and _all_semidefinite(P, size):
-            return
+        # The largest entry of a semidefinite matrix is on its diagonal.
+        size = P.diagonal(axis1=-2, axis2=-1).max(axis=-1)
+        asymmetry = (P - P.swapaxes(-1, -2)).max(axis=(-1, -2))
+        if (asymmetry <= ASYMMETRY * size).all():
+            batch.P_factor = definite(P, batch.structure.m)
+            if batch.P_factor is not None:
+                return
     for i, values in enumerate(P):
         where = f" of batch element {i}" if P.shape[0] > 1 else ""
         largest = float(np.abs(values).max(initial=0.0))
         if largest == 0.0:
             continue
-        matrix = values if pattern is None else pattern.matrix(values)
-        difference = float(abs(matrix - matrix.T).max())
+        difference = _asymmetry(values, pattern)
         if difference > ASYMMETRY * largest:
             raise ProblemError(
                 f"P{where} is not symmetric: |P - P'| is up to {difference:.3g}. The objective is "
@@ -94,22 +109,14 @@ def check_convex(P: Floats, pattern: Pattern | None) -> None:
             )
 
 
-def _all_semidefinite(P: Floats, size: Floats) -> bool:
-    """A quick look at all of (B, n, n): whether each P + shift * I has a Cholesky factor."""
-    if not size.any():
-        return True
-    if P.shape[0] == 1 or P.shape[-1] > STACKED:
-        return all(
-            s == 0.0 or _semidefinite(p, None, INDEFINITE * s)
-            for p, s in zip(P, size.tolist(), strict=True)
-        )
-    shifted = P.copy()
-    np.einsum("bii->bi", shifted)[...] += np.where(size > 0.0, INDEFINITE * size, 1.0)[:, None]
-    try:
-        np.linalg.cholesky(shifted)
-    except np.linalg.LinAlgError:
-        return False
-    return True
+def _asymmetry(values: Floats, pattern: Pattern | None) -> float:
+    """The largest entry of |P - P'|."""
+    if pattern is None:
+        return float(np.abs(values - values.T).max())
+    if pattern.transposition is not None:
+        return float(np.abs(values - values[pattern.transposition]).max(initial=0.0))
+    matrix = pattern.matrix(values)
+    return float(abs(matrix - matrix.T).max())
 
 
 def _semidefinite(values: Floats, pattern: Pattern | None, shift: float) -> bool:
@@ -121,7 +128,7 @@ def _semidefinite(values: Floats, pattern: Pattern | None, shift: float) -> bool
         np.einsum("ii->i", shifted)[...] += shift
         return bool(lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=1)[1] == 0)
     n = pattern.shape[0]
-    if pattern.nnz == 0 or (pattern.indices == pattern.columns).all():
+    if pattern.diagonal.all():
         return bool((values >= -shift).all())
     shifted = sparse.csc_matrix(pattern.matrix(values) + sparse.identity(n, format="csc") * shift)
     _, pivots, _ = qdldl.Solver(shifted).factors()

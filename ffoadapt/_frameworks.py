@@ -12,6 +12,7 @@ from ._registry import registry
 __all__ = ["find_framework"]
 
 _by_type: dict[type, FrameworkSpec | None] = {}
+_by_types: dict[frozenset[type], Framework] = {}
 
 
 def find_framework(arguments: Mapping[str, Any]) -> Framework:
@@ -22,6 +23,16 @@ def find_framework(arguments: Mapping[str, Any]) -> Framework:
     ParameterError
         Where two frameworks meet that do not mix, or an argument is no array at all.
     """
+    types = frozenset(map(type, arguments.values()))
+    found = _by_types.get(types)
+    if found is None:
+        if len(_by_types) > 1000:  # classes made on the fly
+            _by_types.clear()
+        found = _by_types[types] = _find(arguments)
+    return found
+
+
+def _find(arguments: Mapping[str, Any]) -> Framework:
     seen: dict[str, tuple[FrameworkSpec, str]] = {}
     for name, value in arguments.items():
         spec = _spec(type(value))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _blas
-from ._checks import check_finite, split_batch
+from ._checks import check_finite, checked_program, split_batch
 from ._choose import choose, ranking
 from ._exceptions import FFOAdaptError, ShapeError
 from ._interfaces import Executor, ParametricProgram
@@ -92,8 +92,7 @@ class SolveFunction:
         batch_shape, flat = self._flatten(values, leads)
         # The check factorizes P: also there, BLAS threads would only be in the way.
         with _blas.one_thread(self._order):
-            self.model.check(flat)
-            batch = self.model.program(flat, math.prod(batch_shape))
+            batch = checked_program(self.model, flat, math.prod(batch_shape))
             job = self._job(batch.structure)
             points, oracle = settle(batch, self._run(job, batch), self.settings)
             if self.settings.solver == "auto":
@@ -280,6 +279,8 @@ class SolveFunction:
 
 def _flat(value: Floats, lead: Shape, core: Shape, batch_shape: Shape, size: int) -> Floats:
     """(B, *core), or (1, *core) where the value does not vary over the batch."""
+    if not lead:
+        return value[None]
     if math.prod(lead) == 1:
         return value.reshape(1, *core)
     if lead != batch_shape:
@@ -289,6 +290,8 @@ def _flat(value: Floats, lead: Shape, core: Shape, batch_shape: Shape, size: int
 
 def _unbroadcast(grad: Floats, state: State, own: Shape, core: Shape, extra: int) -> Floats:
     """A gradient (*lead, B or 1, *core) in the shape (*lead, *own, *core) of its argument."""
+    if not (own or extra) and grad.shape[0] == 1:
+        return grad[0]
     lead = grad.shape[:extra]
     if grad.shape[extra] != state.batch.size or math.prod(own) == 1:
         if grad.shape[extra] != 1:

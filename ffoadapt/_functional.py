@@ -155,6 +155,8 @@ def cone_program(
     return ConeSolution(*outputs)
 
 
+_SPARSE = (sparse.sparray, sparse.spmatrix)  # faster than sparse.issparse
+
 _MODELS: dict[str, Callable[..., ParametricProgram]] = {
     "split": SplitModel,
     "box": BoxModel,
@@ -174,8 +176,9 @@ def _call(
     rest: tuple[Any, ...],
     settings: Settings,
 ) -> list[Any]:
-    given = {k: v for k, v in data.items() if v is not None and not sparse.issparse(v)}
-    framework = find_framework(given)
+    framework = find_framework(
+        {k: v for k, v in data.items() if v is not None and not isinstance(v, _SPARSE)}
+    )
     parts = {name: _sparse_parts(framework, name, data[name], shapes[name]) for name in shapes}
     patterns: dict[str, Pattern] = {}
     if any(part is not None for part in parts.values()):
@@ -218,7 +221,7 @@ def _sparse_parts(
 ) -> tuple[Any, Any, Any] | None:
     if value is None:
         return None
-    if sparse.issparse(value):
+    if isinstance(value, _SPARSE):
         coo = sparse.coo_matrix(value)
         coo.sum_duplicates()
         parts: tuple[Any, Any, Any] | None = (coo.row, coo.col, coo.data)

@@ -196,8 +196,12 @@ class ParametricProgram(Protocol):
     def unbounded(self) -> frozenset[str]:
         """Names of the parameters that may hold infinities (bounds)."""
 
+    @property
+    def convex(self) -> bool:
+        """Whether P is semidefinite whatever the values; where not, each P is checked."""
+
     def check(self, values: Sequence[Floats]) -> None:
-        """Raise `ProblemError` where the values state no convex program."""
+        """Raise `ProblemError` where the values state no program."""
 
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
         """The programs for these parameter values; ``size`` is B."""

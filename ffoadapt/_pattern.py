@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 __all__ = ["Pattern"]
+
+SMALL = 5_000
+"""Up to so many entries the bookkeeping of scipy's product costs more than the product."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -48,11 +52,47 @@ class Pattern:
         return np.repeat(np.arange(self.shape[1]), np.diff(self.indptr))
 
     @cached_property
+    def diagonal(self) -> NDArray[np.bool_]:
+        """(nnz,) the entries on the diagonal."""
+        return self.indices == self.columns
+
+    @cached_property
+    def by_rows(self) -> tuple[Ints, Ints, Ints]:
+        """The same entries by rows: (indptr, columns, where each is in the values)."""
+        order = np.argsort(self.indices, kind="stable")
+        ends = np.cumsum(np.bincount(self.indices, minlength=self.shape[0]))
+        return np.concatenate((np.zeros(1, np.intp), ends)), self.columns[order], order
+
+    @cached_property
+    def transposition(self) -> Ints | None:
+        """Where in the values the entry (j, i) of each entry (i, j) is; None where one lacks."""
+        indptr, columns, order = self.by_rows
+        same = np.array_equal(indptr, self.indptr) and np.array_equal(columns, self.indices)
+        return order if same else None
+
+    @cached_property
     def key(self) -> tuple[Any, ...]:
         """Equal exactly for equal patterns."""
         return (self.shape, self.indptr.tobytes(), self.indices.tobytes())
 
+    @cached_property
+    def _empty(self) -> sparse.csc_matrix:
+        data = np.zeros(self.nnz)
+        return sparse.csc_matrix((data, self.indices, self.indptr), shape=self.shape)
+
     def matrix(self, values: Floats) -> sparse.csc_matrix:
         """The CSC matrix with these (nnz,) values (copied only where they are strided)."""
-        values = np.ascontiguousarray(values)
-        return sparse.csc_matrix((values, self.indices, self.indptr), shape=self.shape)
+        found = copy.copy(self._empty)  # made without the checks of the constructor
+        found.data = np.ascontiguousarray(values)
+        return found
+
+    def multiply(self, values: Floats, v: Floats, transpose: bool) -> Floats:
+        """The matrix with these values, or its transpose, times the vector v."""
+        found: Any
+        if self.nnz <= SMALL:
+            out, other = (self.columns, self.indices) if transpose else (self.indices, self.columns)
+            found = np.bincount(out, values * v[other], self.shape[1 if transpose else 0])
+        else:
+            matrix = self.matrix(values)
+            found = (matrix.T if transpose else matrix) @ v
+        return found

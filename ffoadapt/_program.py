@@ -18,11 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from . import _blas
 from ._cones import Cone, NonnegativeCone, ZeroCone
 from ._forms import BoxForm, ConeForm, SplitForm
 from ._pattern import Pattern
 
-__all__ = ["BoxData", "BoxRows", "ProgramBatch", "Structure", "polyhedral_cones"]
+__all__ = [
+    "BoxData",
+    "BoxRows",
+    "DataSizes",
+    "ProgramBatch",
+    "Structure",
+    "largest",
+    "polyhedral_cones",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -98,6 +107,17 @@ class Structure:
         return tuple(np.cumsum([0, *(cone.dim for cone in self.cones)])[:-1].tolist())
 
     @cached_property
+    def groups(self) -> list[tuple[Cone, int, int]]:
+        """Runs of equal neighbouring cones: (cone, first row, how many)."""
+        found: list[tuple[Cone, int, int]] = []
+        for start, cone in zip(self.offsets, self.cones, strict=True):
+            if found and not cone.polyhedral and found[-1][0] == cone:
+                found[-1] = (cone, found[-1][1], found[-1][2] + 1)
+            elif cone.dim:
+                found.append((cone, start, 1))
+        return found
+
+    @cached_property
     def polyhedral(self) -> bool:
         return all(cone.polyhedral for cone in self.cones)
 
@@ -108,6 +128,19 @@ class Structure:
         for start, cone in zip(self.offsets, self.cones, strict=True):
             mask[start : start + cone.dim] = isinstance(cone, ZeroCone)
         return mask
+
+    @cached_property
+    def nonnegative(self) -> NDArray[np.bool_]:
+        """(m,) the rows in nonnegative cones."""
+        mask = np.zeros(self.m, dtype=bool)
+        for start, cone in zip(self.offsets, self.cones, strict=True):
+            mask[start : start + cone.dim] = isinstance(cone, NonnegativeCone)
+        return mask
+
+    @cached_property
+    def equalities(self) -> int:
+        """The number of rows in zero cones."""
+        return int(np.count_nonzero(self.equality))
 
     @cached_property
     def split(self) -> tuple[slice | Ints, slice | Ints]:
@@ -146,6 +179,46 @@ class BoxData:
     upper: Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DataSizes:
+    """How large the data of a batch are; each with leading axis B or 1.
+
+    Attributes
+    ----------
+    squares
+        (B or 1, m) squared norms of the rows of A, the largest of its rows for each curved cone,
+        1 for empty rows.
+    norms
+        Their roots.
+    reach
+        (B or 1, 1) the largest |b_i| / norm_i: how far from 0 the constraints are.
+    steepness, curvature
+        (B or 1, 1) the largest entries of q and of P (which are on its diagonal).
+    """
+
+    squares: Floats
+    norms: Floats
+    reach: Floats
+    steepness: Floats
+    curvature: Floats
+
+    @classmethod
+    def of(cls, batch: ProgramBatch) -> DataSizes:
+        """Those of a batch."""
+        structure = batch.structure
+        squares = _row_squares(batch)
+        for cone, start, count in structure.groups:
+            if not cone.polyhedral:
+                block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
+                block[:] = block.max(axis=-1, keepdims=True)
+        squares[squares == 0.0] = 1.0
+        norms = np.sqrt(squares)
+        reach = largest(batch.b / norms)
+        if not np.isfinite(reach).all():
+            reach = largest(np.where(np.isfinite(batch.b), batch.b, 0.0) / norms)
+        return cls(squares, norms, reach, largest(batch.q), largest(_diagonal(batch)))
+
+
 @dataclass(eq=False)
 class ProgramBatch:
     """The numbers of B programs of one structure.
@@ -158,6 +231,9 @@ class ProgramBatch:
         (B or 1, n) and (B or 1, m).
     box
         For programs stated as l <= Ax <= u: the data as stated.
+    P_factor
+        Where all P are positive definite beyond doubt: their Cholesky factors, once somebody made
+        them (`ffoadapt._oracle.definite`).
     """
 
     structure: Structure
@@ -167,6 +243,25 @@ class ProgramBatch:
     A: Floats
     b: Floats
     box: BoxData | None = None
+    P_factor: Floats | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be computed again."""
+        state = {name: self.__dict__[name] for name in self.__dataclass_fields__}
+        return {**state, "P_factor": None}
+
+    @cached_property
+    def unbounding(self) -> NDArray[np.bool_] | None:
+        """(B or 1, m) the rows with b = inf, which constrain nothing; None where there are none."""
+        if _blas.finite(self.b):
+            return None
+        infinite = np.isposinf(self.b)
+        return infinite if infinite.any() else None
+
+    @cached_property
+    def sizes(self) -> DataSizes:
+        """The sizes of the data."""
+        return DataSizes.of(self)
 
     def matrix(self, name: str, i: int) -> Any:
         """P or A of element i as an ndarray or a CSC matrix (numbers not copied)."""
@@ -192,12 +287,11 @@ class ProgramBatch:
         0, and pattern and sizes stay what they are.
         """
         cones = self.structure.cones
-        infinite = np.isposinf(self.b)
-        some = bool(infinite.any())
+        infinite = self.unbounding
         P, A = self._matrices("P"), self._matrices("A")
         for i in range(self.size):
             A_i, b = A(i), _row(self.b, i)
-            if some and _row(infinite, i).any():
+            if infinite is not None and _row(infinite, i).any():
                 free = _row(infinite, i)
                 b, A_i = np.where(free, 1.0, b), A_i.copy()
                 if sparse.issparse(A_i):
@@ -234,16 +328,13 @@ class ProgramBatch:
         return _matrices(getattr(self.structure, name), getattr(self, name))
 
     def empty_duals(self, form: str) -> tuple[Floats, ...]:
-        """NaN arrays for the duals of all elements in the named view: one, or (z_ineq, y_eq)."""
+        """Arrays for the duals of all elements in the named view: one, or (z_ineq, y_eq)."""
         m = self.structure.m
         if form == "split":
-            equalities = int(np.count_nonzero(self.structure.equality))
-            return (
-                np.full((self.size, m - equalities), np.nan),
-                np.full((self.size, equalities), np.nan),
-            )
+            equalities = self.structure.equalities
+            return np.empty((self.size, m - equalities)), np.empty((self.size, equalities))
         rows = m if form == "cone" or self.box is None else self.box.lower.shape[-1]
-        return (np.full((self.size, rows), np.nan),)
+        return (np.empty((self.size, rows)),)
 
     def canonical_dual(self, form: str, duals: tuple[Floats, ...]) -> Floats:
         """z (B, m) of the duals of all elements in the named view."""
@@ -257,7 +348,9 @@ class ProgramBatch:
             return z
         if structure.box is not None:
             return structure.box.dual(duals[0])
-        return np.where(structure.equality, duals[0], np.maximum(duals[0], 0.0))
+        z = duals[0].copy()
+        z[:, structure.split[1]] = np.maximum(z[:, structure.split[1]], 0.0)
+        return z
 
     def as_dense(self) -> ProgramBatch:
         """The same programs with ndarrays."""
@@ -310,7 +403,8 @@ class ProgramBatch:
         if box is not None:
             box = BoxData(box.pattern, pick(box.A), pick(box.lower), pick(box.upper))
         P, q, A, b = (pick(v) for v in (self.P, self.q, self.A, self.b))
-        return ProgramBatch(self.structure, size, P, q, A, b, box=box)
+        P_factor = None if self.P_factor is None else pick(self.P_factor)
+        return ProgramBatch(self.structure, size, P, q, A, b, box, P_factor)
 
     def multiply(self, name: str, vectors: Floats, transpose: bool = False) -> Floats:
         """P or A (or the transpose) of each element times the (B, n or m) rows of ``vectors``.
@@ -323,6 +417,8 @@ class ProgramBatch:
         if pattern is None:
             matrix = values.swapaxes(-1, -2) if transpose else values
             return (matrix @ vectors[..., None])[..., 0]
+        if vectors.ndim == 2 and len(vectors) == 1:
+            return pattern.multiply(values[0], vectors[0], transpose)[None]
         if values.shape[0] == 1:
             matrix = pattern.matrix(values[0])
             flat = vectors.reshape(math.prod(vectors.shape[:-1]), vectors.shape[-1])
@@ -334,6 +430,29 @@ class ProgramBatch:
             matrix = pattern.matrix(values[i])
             out[..., i, :] = ((matrix.T if transpose else matrix) @ vectors[..., i, :].T).T
         return out
+
+
+def largest(values: Floats) -> Floats:
+    """(B or 1, 1) largest magnitude in each row."""
+    return np.maximum.reduce(np.abs(values), axis=-1, keepdims=True, initial=0.0)
+
+
+def _row_squares(batch: ProgramBatch) -> Floats:
+    """(B or 1, m) squared Euclidean norms of the rows of A."""
+    pattern = batch.structure.A
+    if pattern is None:
+        # einsum would sum in an order that B decides
+        return np.add.reduce(np.square(batch.A), axis=-1)
+    rows = pattern.shape[0]
+    return np.array([np.bincount(pattern.indices, v * v, minlength=rows) for v in batch.A])
+
+
+def _diagonal(batch: ProgramBatch) -> Floats:
+    """(B or 1, entries) the diagonal of P."""
+    pattern = batch.structure.P
+    if pattern is None:
+        return batch.P.diagonal(axis1=-2, axis2=-1)
+    return batch.P[:, pattern.diagonal]
 
 
 def _row(values: Any, i: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
 from numbers import Real
 from typing import Any, Literal, TypedDict, get_args
 
@@ -80,6 +81,8 @@ class Settings:
     @classmethod
     def of(cls, solver: str | Solver | type[Solver], given: Mapping[str, Any]) -> Settings:
         """From keyword arguments; an unknown one raises `OptionError` with the known."""
+        if not given and (isinstance(solver, str) or type(solver).__hash__ is object.__hash__):
+            return _plain(solver)
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:
@@ -108,7 +111,7 @@ class Settings:
         if isinstance(mu, bool) or not isinstance(mu, Real) or not 0.0 <= float(mu) < np.inf:
             raise OptionError(f"smoothing={mu!r}; expected a number mu with 0 <= mu < inf")
 
-    @property
+    @cached_property
     def key(self) -> tuple[Any, ...] | None:
         """Equal for equal settings; None where an option has no hash."""
         options = self.solver_options
@@ -120,3 +123,8 @@ class Settings:
         except TypeError:
             return None
         return key
+
+
+@lru_cache(maxsize=64)
+def _plain(solver: str | Solver | type[Solver]) -> Settings:
+    return Settings(solver)

@@ -39,12 +39,13 @@ def settle(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Poi
     rounds = ROUNDS if settings.polish else 0
     points, oracle, residual = polish(batch, points, rounds, always=settings.polish is True)
     status = points.status
-    for i in np.flatnonzero(~(residual <= INACCURATE)).tolist():
-        if status[i].solved:
-            status[i] = Status.OPTIMAL_INACCURATE
-            points.info[i] = {**points.info[i], "kkt_residual": float(residual[i])}
-    for i in np.flatnonzero(residual <= CERTIFIED).tolist():
-        if status[i] is Status.OPTIMAL_INACCURATE:
+    if not np.maximum.reduce(residual, initial=0.0) <= INACCURATE:
+        for i in np.flatnonzero(~(residual <= INACCURATE)).tolist():
+            if status[i].solved:
+                status[i] = Status.OPTIMAL_INACCURATE
+                points.info[i] = {**points.info[i], "kkt_residual": float(residual[i])}
+    for i in [i for i, found in enumerate(status) if found is Status.OPTIMAL_INACCURATE]:
+        if residual[i] <= CERTIFIED:
             status[i] = Status.OPTIMAL  # of a convex program, whatever its solver thinks
     return points, oracle
 

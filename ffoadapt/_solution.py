@@ -66,7 +66,8 @@ class Solution:
 class Points:
     """The solutions of a batch in canonical form; NaN where ``status`` is not solved.
 
-    ``x`` is (B, n), ``s`` and ``z`` are (B, m); ``status`` and ``info`` have B entries.
+    ``x`` is (B, n), ``s`` and ``z`` are (B, m); ``status`` and ``info`` have B entries. ``exact``
+    says that s is b - Ax to the last digit, computed so.
     """
 
     x: Floats
@@ -74,6 +75,7 @@ class Points:
     z: Floats
     status: list[Status]
     info: list[Mapping[str, Any]]
+    exact: bool = False
 
     @classmethod
     def join(cls, parts: Sequence[Points]) -> Points:
@@ -87,4 +89,5 @@ class Points:
             z,
             [status for part in parts for status in part.status],
             [info for part in parts for info in part.info],
+            all(part.exact for part in parts),
         )

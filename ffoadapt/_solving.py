@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _blas
 from ._exceptions import OptionError, SolveError, UnsupportedProblemError
 from ._interfaces import Session, Solver
 from ._program import ProgramBatch, Structure
@@ -60,7 +61,7 @@ class SolveJob:
         given = self._given(batch)
         session = self._session(given.structure)
         impossible = _contradictions(batch)
-        x = np.full((size, structure.n), np.nan)
+        x = np.empty((size, structure.n))
         duals = given.empty_duals(self.solver.form)
         slack: Floats | None = None
         status, info = [Status.ERROR] * size, [_NO_INFO] * size
@@ -76,18 +77,22 @@ class SolveJob:
                         slack[i] = solution.slack
                 except (TypeError, ValueError) as error:
                     solution = _failure(f"it returned arrays of the wrong shape: {error}")
+            if not solution.status.solved:
+                x[i] = np.nan
+                _store(duals, i, (np.nan, np.nan) if len(duals) == 2 else np.nan)
             status[i], info[i] = solution.status, solution.info
         z = given.canonical_dual(self.solver.form, duals)
         if structure.box is not None and self.solver.form != "box":
             # Where l = u in this element alone, z of its two rows may have any common part.
             z = structure.box.dual(structure.box.fold(z))
-        infinite = np.isposinf(batch.b)
-        if infinite.any():  # a row that constrains nothing has no multiplier
+        infinite = batch.unbounding
+        if infinite is not None:  # a row that constrains nothing has no multiplier
             z = np.where(infinite, 0.0, z)
         s = batch.b - batch.multiply("A", x)
         if slack is not None:
-            s = np.where(np.isnan(slack) | infinite, s, slack)
-        points = Points(x, s, z, status, info)
+            ours = np.isnan(slack) if infinite is None else np.isnan(slack) | infinite
+            s = np.where(ours, s, slack)
+        points = Points(x, s, z, status, info, exact=slack is None)
         _void_failures(points)
         return points
 
@@ -152,6 +157,8 @@ def _store(duals: tuple[Floats, ...], i: int, dual: Any) -> None:
 
 def _void_failures(points: Points) -> None:
     """NaN for what was not solved, and an error for what is not finite although it says solved."""
+    if _blas.finite(points.x) and _blas.finite(points.z):
+        return  # what was not solved is NaN already
     finite = np.isfinite(points.x).all(axis=-1) & np.isfinite(points.z).all(axis=-1)
     for i in np.flatnonzero(~finite).tolist():
         if points.status[i].solved:
@@ -169,6 +176,8 @@ def _contradictions(batch: ProgramBatch) -> dict[int, Solution]:
         lower, upper = box.lower, box.upper
         bad = (lower > upper) | np.isposinf(lower) | np.isneginf(upper)
         words = "row {k} has lower bound {lower:g} and upper bound {upper:g}"
+    elif _blas.finite(batch.b):
+        return {}
     else:
         lower = upper = batch.b
         bad = np.isneginf(batch.b)

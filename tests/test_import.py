@@ -225,7 +225,7 @@ def test_lower_layers_know_nothing_above_them() -> None:
         "_cones": {"_exceptions", "_cones"},
         "_pattern.py": set(),
         "_forms.py": {"_cones"},
-        "_program.py": {"_cones", "_exceptions", "_pattern", "_forms"},
+        "_program.py": {"_blas", "_cones", "_exceptions", "_pattern", "_forms"},
         "_solution.py": {"_exceptions"},
         "_interfaces.py": {*PROGRAM, "_solution", "_exceptions", "_cones"},
         "hookspecs.py": {"_interfaces"},

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .._checks import check_finite
+from .._checks import check_finite, checked_program
 from .._cones import (
     Cone,
     ExponentialCone,
@@ -109,8 +109,8 @@ def _checked(
     for (name, shape), value in zip(program.parameters, values, strict=True):
         check_finite(name, value, len(shape), name in program.unbounded)
     flat = [value[None] for value in values]
-    program.check(flat)
-    return ProblemFile(path, program, values, outputs, program.program(flat, 1).structure)
+    structure = checked_program(program, flat, 1).structure
+    return ProblemFile(path, program, values, outputs, structure)
 
 
 # ------------------------------------------------------------------------------------- .npz

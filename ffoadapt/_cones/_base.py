@@ -108,8 +108,12 @@ class Cone(ABC):
         """The number of rows of A that the cone takes."""
 
     @abstractmethod
-    def project(self, p: Floats) -> Floats:
-        """The nearest point s of the cone for each row of ``p`` (N, dim); s - p is in the dual."""
+    def project(self, p: Floats, near: Floats | None = None) -> Floats:
+        """The nearest point s of the cone for each row of ``p`` (N, dim); s - p is in the dual.
+
+        ``near`` (N, dim) are points near s, from which a search starts; the answer does not depend
+        on them but for rounding.
+        """
 
     @abstractmethod
     def violation(self, s: Floats) -> Floats:

@@ -95,7 +95,7 @@ class CurvedCone(Cone):
     def _rate_ratio(self, rho: Floats) -> Floats:
         """Return rate_c/rate_d of the arc, where the two may both underflow; inf is allowed."""
 
-    def project(self, p: Floats) -> Floats:
+    def project(self, p: Floats, near: Floats | None = None) -> Floats:
         """Return the nearest points of the cone, (N, 3)."""
         unit, scale = _normalized(p, np.zeros(3))
         with np.errstate(all="ignore"):
@@ -103,7 +103,8 @@ class CurvedCone(Cone):
             s = unit * ~regions.active
             at = _curved(regions)
             if at.size:
-                split = self._split(unit[:, at])
+                guess = None if near is None else self._guess(near[at], near[at] - p[at])
+                split = self._split(unit[:, at], guess)
                 along = np.cross(split.c, split.q, axis=0)  # q = d x c, so d = c x q
                 if self.mirrored:  # mirroring c and q turns the sense of their cross product
                     along = along * np.where(unit[2, at] < 0, -1.0, 1.0)
@@ -117,7 +118,8 @@ class CurvedCone(Cone):
             regions = self._regions(p)
             gap = np.linalg.norm(p * regions.active, axis=0)
             at = _curved(regions)
-            gap[at] = self._split(p[:, at]).beta
+            if at.size:
+                gap[at] = self._split(p[:, at], self._guess(s[at], np.zeros((at.size, 3)))).beta
         return np.asarray(gap * scale)
 
     def dual_violation(self, z: Floats) -> Floats:
@@ -127,7 +129,8 @@ class CurvedCone(Cone):
             regions = self._regions(p)
             gap = np.linalg.norm(p * ~regions.active, axis=0)
             at = _curved(regions)
-            gap[at] = self._split(p[:, at]).alpha
+            if at.size:
+                gap[at] = self._split(p[:, at], self._guess(np.zeros((at.size, 3)), z[at])).alpha
         return np.asarray(gap * scale)
 
     def linearize(self, s: Floats, z: Floats) -> GhostRows:

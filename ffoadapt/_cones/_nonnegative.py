@@ -35,7 +35,7 @@ class NonnegativeCone(Cone):
         """The number of rows, m."""
         return self.m
 
-    def project(self, p: Floats) -> Floats:
+    def project(self, p: Floats, near: Floats | None = None) -> Floats:
         """Return the positive part, (N, m)."""
         positive: Floats = np.maximum(p, 0.0)
         return positive

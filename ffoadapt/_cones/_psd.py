@@ -76,7 +76,7 @@ class PSDCone(Cone):
         """The number of rows, n(n+1)/2."""
         return self.n * (self.n + 1) // 2
 
-    def project(self, p: Floats) -> Floats:
+    def project(self, p: Floats, near: Floats | None = None) -> Floats:
         """Clip the eigenvalues at 0, (N, dim)."""
         values, vectors = np.linalg.eigh(smat(p, self.n))
         clipped = vectors * np.maximum(values, 0.0)[:, None, :]

@@ -34,7 +34,7 @@ class SecondOrderCone(Cone):
         """The number of rows, m."""
         return self.m
 
-    def project(self, p: Floats) -> Floats:
+    def project(self, p: Floats, near: Floats | None = None) -> Floats:
         """Clip both eigenvalues t - |v| and t + |v| at 0, (N, m)."""
         if p.shape[1] == 0:
             return p

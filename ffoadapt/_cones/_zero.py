@@ -35,7 +35,7 @@ class ZeroCone(Cone):
         """The number of rows, m."""
         return self.m
 
-    def project(self, p: Floats) -> Floats:
+    def project(self, p: Floats, near: Floats | None = None) -> Floats:
         """Return zeros, (N, m)."""
         return np.zeros_like(p)
 

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .._cones import Cone, GhostRows
-from .._program import ProgramBatch, Structure
+from .._cones import GhostRows
+from .._program import DataSizes, ProgramBatch, largest
 
 __all__ = [
     "Block",
@@ -27,7 +27,6 @@ __all__ = [
     "Scales",
     "at_kinks",
     "complementary",
-    "groups",
     "linearize",
     "scales",
 ]
@@ -87,70 +86,52 @@ class GhostBatch:
 class Scales:
     """Sizes that make slacks and multipliers dimensionless.
 
-    ``squares`` (B or 1, m) are the squared norms of the rows of A, uniform over each curved block,
-    1 for empty rows; ``primal`` (B, 1) is the size X of x, ``gradient`` (B, 1) the size g of the
-    gradient of the objective. X counts the distances of the constraints from 0 and g over the
-    curvature of the objective, and g the change of gradient over X, so that neither is 0 where the
-    solution or its gradient happens to be.
+    ``data`` are those of the data; ``primal`` (B, 1) is the size X of x, ``gradient`` (B, 1) the
+    size g of the gradient of the objective. X counts the distances of the constraints from 0 and g
+    over the curvature of the objective, and g the change of gradient over X, so that neither is 0
+    where the solution or its gradient happens to be.
     """
 
-    squares: Floats
+    data: DataSizes
     primal: Floats
     gradient: Floats
 
+    @property
+    def squares(self) -> Floats:
+        """(B or 1, m) squared norms of the rows of A, see `DataSizes`."""
+        return self.data.squares
+
     def slack(self, s: Floats) -> Floats:
         """Dimensionless slacks of (B, m)."""
-        return s / (np.sqrt(self.squares) * self.primal)
+        return s / (self.data.norms * self.primal)
 
     def dual(self, z: Floats) -> Floats:
         """Dimensionless multipliers of (B, m)."""
-        return z * (np.sqrt(self.squares) / self.gradient)
+        return z * (self.data.norms / self.gradient)
 
-    def take(self, i: int) -> Scales:
-        """Those of element ``i`` alone."""
-        parts = (self.squares, self.primal, self.gradient)
-        return Scales(*(v[i : i + 1] if v.shape[0] > 1 else v for v in parts))
-
-
-def groups(structure: Structure) -> list[tuple[Cone, int, int]]:
-    """Runs of equal neighbouring cones: (cone, first row, how many)."""
-    found: list[tuple[Cone, int, int]] = []
-    for start, cone in zip(structure.offsets, structure.cones, strict=True):
-        if found and not cone.polyhedral and found[-1][0] == cone:
-            found[-1] = (cone, found[-1][1], found[-1][2] + 1)
-        elif cone.dim:
-            found.append((cone, start, 1))
-    return found
+    def take(self, i: int, batch: ProgramBatch) -> Scales:
+        """Those of element ``i`` alone, which is ``batch``."""
+        one = slice(i, i + 1)
+        return Scales(batch.sizes, self.primal[one], self.gradient[one])
 
 
 def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     """The sizes at points x (B, n), z (B, m)."""
-    structure = batch.structure
-    squares = _row_squares(batch)
-    if not structure.polyhedral:
-        for cone, start, count in groups(structure):
-            if not cone.polyhedral:
-                block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
-                block[:] = block.max(axis=-1, keepdims=True)
-    squares[squares == 0.0] = 1.0
-    b = batch.b
-    reach = b * b / squares
-    if not np.isfinite(reach).all():
-        reach = np.where(np.isfinite(reach), reach, 0.0)
-    reach, steepness = np.sqrt(_largest(reach)), _largest(batch.q)
-    primal = np.maximum(_largest(x), reach)
-    gradient = np.maximum(steepness, np.sqrt(_largest(z * z * squares)))
-    curvature = _largest(_diagonal(batch))  # the largest entry of a semidefinite matrix
+    data = batch.sizes
+    steepness, curvature, reach = data.steepness, data.curvature, data.reach
+    primal = np.maximum(largest(x), reach)
+    gradient = np.maximum(steepness, largest(z * data.norms))
     curved = curvature > 0.0
     length = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curved)
     gradient = np.maximum(gradient, curvature * primal)
     primal = np.maximum(primal, length)
-    # Data without a length (or a gradient) of their own: x (or z) is 0 up to the solver's noise,
-    # or anything at all.
-    nowhere = (reach == 0.0) & ((steepness == 0.0) | ~curved)
-    primal = np.maximum(primal, nowhere)
-    gradient = np.maximum(gradient, (steepness == 0.0) & (~curved | (reach == 0.0)))
-    return Scales(squares, primal, gradient)
+    if not (reach.all() and steepness.all()):
+        # Data without a length (or a gradient) of their own: x (or z) is 0 up to the solver's
+        # noise, or anything at all.
+        flat, centred = steepness == 0.0, reach == 0.0
+        primal = np.maximum(primal, centred & (flat | ~curved))
+        gradient = np.maximum(gradient, flat & (~curved | centred))
+    return Scales(data, primal, gradient)
 
 
 def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> GhostBatch:
@@ -159,8 +140,8 @@ def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> Ghost
     size, m = z.shape
     if m == 0:
         return GhostBatch(np.zeros((size, 0), bool), z, (), np.full(size, np.inf))
-    # z_hat > s_hat, multiplied out; never so for rows in zero cones, which always hold.
-    active = z * scale.squares * (scale.primal / scale.gradient) > s
+    # z_hat > s_hat, multiplied out; rows in zero cones always hold.
+    active = z * (scale.squares * (scale.primal / scale.gradient)) > s
     if structure.box is not None:
         # Of l <= a'x <= u one side at most: where l = u in some elements alone, the other would
         # repeat it.
@@ -176,7 +157,7 @@ def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> Ghost
     weight = np.zeros((size, m))
     blocks: list[Block] = []
     s_hat, z_hat = scale.slack(s), scale.dual(z)
-    for cone, start, count in groups(structure):
+    for cone, start, count in structure.groups:
         if cone.polyhedral:
             continue
         rows = slice(start, start + count * cone.dim)
@@ -206,11 +187,7 @@ def at_kinks(
     """
     if how == "auto" or not s.shape[1]:
         return ghost
-    nonnegative = np.zeros(s.shape[1], dtype=bool)
-    for cone, start, count in groups(batch.structure):
-        if cone.kind == "nonnegative":
-            nonnegative[start : start + count * cone.dim] = True
-    weak = nonnegative & (np.maximum(scale.slack(s), scale.dual(z)) < KINK)
+    weak = batch.structure.nonnegative & (np.maximum(scale.slack(s), scale.dual(z)) < KINK)
     if not weak.any():
         return ghost
     if how == "keep":
@@ -228,21 +205,21 @@ def complementary(
 ) -> tuple[Floats, Floats]:
     """The exactly complementary pair (B, m) nearest to s - z in dimensionless units."""
     structure = batch.structure
-    infinite = np.isposinf(batch.b)
-    root = np.sqrt(scale.squares)
-    unit_s, unit_z = root * scale.primal, scale.gradient / root
-    p = s / unit_s - z / unit_z
-    if infinite.any():
+    infinite, norms = batch.unbounding, scale.data.norms
+    unit_s, unit_z = norms * scale.primal, scale.gradient / norms
+    near = s / unit_s
+    p = near - z / unit_z
+    if infinite is not None:
         p = np.where(infinite, 1.0, p)
     s_hat = np.empty_like(p)
-    for cone, start, count in groups(structure):
+    for cone, start, count in structure.groups:
         rows = slice(start, start + count * cone.dim)
-        block = p[:, rows]
-        s_hat[:, rows] = cone.project(block.reshape(-1, cone.dim)).reshape(block.shape)
-    s = np.where(infinite, np.inf, s_hat * unit_s)
-    return s, (s_hat - p) * unit_z if not infinite.any() else np.where(
-        infinite, 0.0, (s_hat - p) * unit_z
-    )
+        here, at = (v[:, rows].reshape(-1, cone.dim) for v in (p, near))
+        s_hat[:, rows] = cone.project(here, at).reshape(len(p), -1)
+    s, z = s_hat * unit_s, (s_hat - p) * unit_z
+    if infinite is not None:
+        s, z = np.where(infinite, np.inf, s), np.where(infinite, 0.0, z)
+    return s, z
 
 
 def _block(ghost: GhostRows, dim: int, start: int, size: int, count: int, unit: Floats) -> Block:
@@ -255,27 +232,3 @@ def _block(ghost: GhostRows, dim: int, start: int, size: int, count: int, unit: 
         ghost.R.reshape(size, count, -1, dim) * np.sqrt(unit)[..., None, None],
         ghost.sigma.reshape(size, count, -1),
     )
-
-
-def _row_squares(batch: ProgramBatch) -> Floats:
-    """(B or 1, m) squared Euclidean norms of the rows of A."""
-    pattern = batch.structure.A
-    if pattern is None:
-        return np.square(batch.A).sum(axis=-1)  # einsum would sum in an order that B decides
-    rows = pattern.shape[0]
-    return np.array([np.bincount(pattern.indices, v * v, minlength=rows) for v in batch.A])
-
-
-def _diagonal(batch: ProgramBatch) -> Floats:
-    """(B or 1, entries) the diagonal of P."""
-    pattern = batch.structure.P
-    if pattern is None:
-        return np.einsum("bii->bi", batch.P)
-    return batch.P[:, pattern.indices == pattern.columns]
-
-
-def _largest(values: Floats) -> Floats:
-    """(B or 1, 1) largest magnitude in each row."""
-    if values.shape[-1] == 0:
-        return np.zeros((values.shape[0], 1))
-    return np.abs(values).max(axis=-1, keepdims=True)

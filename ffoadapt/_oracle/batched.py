@@ -7,10 +7,13 @@ Cholesky pivots show a lost rank is marked and left to `DenseFactor`.
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from .dense import REFINE, SURE, relative_size
+from .dense import REFINE, REGULAR, SURE, relative_size
 
 __all__ = ["BatchedFactor", "suits"]
 
@@ -35,32 +38,45 @@ class BatchedFactor:
     ----------
     fine
         (B,) bool: elements of full rank; the solutions of others mean nothing.
+    all_fine
+        Whether all are.
     """
 
-    def __init__(self, P: Floats, A: Floats, active: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, P: Floats, A: Floats, active: NDArray[np.bool_], L: Floats | None = None
+    ) -> None:
+        """``L`` are the Cholesky factors of P where somebody has made them."""
         size, m = active.shape
         self.P, self.active = P, active
-        self.fine = np.ones(size, dtype=bool)
-        self.L = L = self._inverse_factor(P)
+        self.fine = self._regular = np.ones(size, dtype=bool)
+        self.L = L = self._inverse_factor(P, L)
         self.C = np.where(active[:, :, None], A, 0.0)
         if m:
             self.Y = Y = self.C @ L.swapaxes(-1, -2)
             S = Y @ Y.swapaxes(-1, -2)
-            np.einsum("bii->bi", S)[~active] = 1.0
+            S.reshape(size, m * m)[:, :: m + 1][~active] = 1.0
             self.S = self._inverse_factor(S)
+        self.all_fine = bool(np.logical_and.reduce(self.fine))
+        self._all_regular = bool(np.logical_and.reduce(self._regular))
 
-    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
-        """w (B, n, K), zeta (B, m, K), residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
+    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
+        """w (B, n, K) and zeta (B, m, K) for v_x (B, n, K), v_z (B, m, K)."""
         g = np.where(self.active[:, :, None], v_z, 0.0)
         w, mu = self._apply(v_x, g)
-        r, p, size = self._residual(v_x, g, w, mu)
-        rough = size > REFINE  # each element by itself, whatever its neighbours need
-        if rough.any():
-            dw, dmu = self._apply(r, p)
-            w[rough] += dw[rough]
-            mu[rough] += dmu[rough]
-            _, _, size = self._residual(v_x, g, w, mu)
-        return w, mu, size
+        if not self._all_regular:
+            r, p, size = self._residual(v_x, g, w, mu)
+            # Each element by itself, whatever its neighbours need.
+            rough = ~self._regular & (size > REFINE)
+            if rough.any():
+                dw, dmu = self._apply(r, p)
+                w[rough] += dw[rough]
+                mu[rough] += dmu[rough]
+        return w, mu
+
+    def residual(self, v_x: Floats, v_z: Floats) -> Floats:
+        """(B,) the relative residuals of `solve`'s answers to these right-hand sides."""
+        g = np.where(self.active[:, :, None], v_z, 0.0)
+        return self._residual(v_x, g, *self.solve(v_x, v_z))[2]
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         t = self.L @ top
@@ -79,20 +95,28 @@ class BatchedFactor:
         size = relative_size(r, p, top, bottom, up, w, steepness)
         return r, p, size.max(axis=-1, initial=0.0)
 
-    def _inverse_factor(self, matrices: Floats) -> Floats:
+    def _inverse_factor(self, matrices: Floats, given: Floats | None = None) -> Floats:
         """Inverses of the Cholesky factors; identity where there is none, and marked."""
-        try:
-            L = np.linalg.cholesky(matrices)
-        except np.linalg.LinAlgError:
-            L = np.empty_like(matrices)
-            for i, matrix in enumerate(matrices):
-                try:
-                    L[i] = np.linalg.cholesky(matrix)
-                except np.linalg.LinAlgError:
-                    L[i] = 0.0
-        diagonal, pivots = (np.einsum("bii->bi", M) for M in (matrices, L))
-        good = (pivots**2 > SURE * diagonal).all(axis=-1)
-        if not good.all():
+        L = _cholesky(matrices) if given is None else given
+        pivots, diagonal = (M.diagonal(axis1=-2, axis2=-1) for M in (L, matrices))
+        pivots = pivots * pivots
+        regular = np.logical_and.reduce(pivots > REGULAR * diagonal, axis=-1)
+        if not np.logical_and.reduce(regular):
+            good = np.logical_and.reduce(pivots > SURE * diagonal, axis=-1)
             L[~good] = np.eye(matrices.shape[-1])
-            self.fine &= good
-        return np.linalg.inv(L)
+            self._regular, self.fine = self._regular & regular, self.fine & good
+        inverse: Any = np.linalg.inv(L)
+        return inverse
+
+
+def _cholesky(matrices: Floats) -> Floats:
+    """The lower Cholesky factors; zero where there is none."""
+    L: Any
+    try:
+        L = np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        L = np.zeros_like(matrices)
+        for i, matrix in enumerate(matrices):
+            with contextlib.suppress(np.linalg.LinAlgError):
+                L[i] = np.linalg.cholesky(matrix)
+    return L

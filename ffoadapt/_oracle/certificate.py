@@ -27,7 +27,7 @@ from .._program import ProgramBatch, Structure
 from .._solution import Points
 from .active_set import Scales, complementary
 
-__all__ = ["Certificate", "defects", "examine"]
+__all__ = ["Certificate", "defects", "examine", "infeasibility", "stationarity"]
 
 Floats = NDArray[np.float64]
 
@@ -57,12 +57,21 @@ class Certificate:
 
 def defects(batch: ProgramBatch, x: Floats, s: Floats, z: Floats) -> tuple[Floats, Floats]:
     """What is left of stationarity, Px + q + A'z, and of feasibility, Ax + s - b."""
-    r_d = batch.multiply("P", x) + batch.q + batch.multiply("A", z, transpose=True)
-    free = np.isposinf(batch.b)
-    if not free.any():
-        return r_d, batch.multiply("A", x) + s - batch.b
+    return stationarity(batch, x, z), infeasibility(batch, x, s)
+
+
+def stationarity(batch: ProgramBatch, x: Floats, z: Floats) -> Floats:
+    """Px + q + A'z."""
+    return batch.multiply("P", x) + batch.q + batch.multiply("A", z, transpose=True)
+
+
+def infeasibility(batch: ProgramBatch, x: Floats, s: Floats) -> Floats:
+    """Ax + s - b, zero in the rows that constrain nothing."""
+    free = batch.unbounding
+    if free is None:
+        return batch.multiply("A", x) + s - batch.b
     r_p = batch.multiply("A", x) + np.where(free, 0.0, s) - np.where(free, 0.0, batch.b)
-    return r_d, np.where(free, 0.0, r_p)
+    return np.where(free, 0.0, r_p)
 
 
 def examine(
@@ -80,7 +89,7 @@ def examine(
     """
     structure = batch.structure
     n, m = structure.n, structure.m
-    root = np.sqrt(scale.squares)
+    root = scale.data.norms
     unit_x, unit_g = scale.primal, scale.gradient
     unit_s, unit_z = root * unit_x, unit_g / root
 
@@ -120,8 +129,8 @@ def examine(
 
 def _solve(factor: Any, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
     """w and zeta for rows of cotangents (K, n) and (K, m)."""
-    found = factor.solve(v_x.T, v_z.T, refine=False)
-    return found.w.T, found.zeta.T
+    w, zeta = factor.solve(v_x.T, v_z.T, refine=False)
+    return w.T, zeta.T
 
 
 def _shift(structure: Structure, p: Floats, step: Floats, margin: float) -> tuple[float, float]:

@@ -14,17 +14,17 @@ multiplier of dependent rows, the least-squares w where it is not unique.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, eigvalsh
 
+from .. import _threads
 from .lapack import cholesky, solve_factor, solve_rows
 from .rows import ElementRows
 
-__all__ = ["DenseFactor", "GhostSolve"]
+__all__ = ["DenseFactor", "sure_factors"]
 
 Floats = NDArray[np.float64]
 
@@ -38,23 +38,14 @@ that earlier small pivots have amplified, and eigenvalues decide."""
 NULL = 1e-14
 """An eigenvalue below this, times the order, of the matrix with diagonal 1 counts as zero."""
 
+REGULAR = 1e-3
+"""Where all pivots are above this fraction, solutions are as accurate as refined ones."""
+
 REFINE = 1e-13
-"""Above this relative residual a solution is refined once."""
+"""Above this relative residual a solution is refined once, unless all pivots are regular."""
 
 SPECTRAL = 1e-11
 """An eigenvalue of the equilibrated system below this fraction of the largest counts as zero."""
-
-
-_NO_RESIDUAL: Floats = np.zeros(1)
-
-
-@dataclass(slots=True, eq=False)
-class GhostSolve:
-    """Solutions for K right-hand sides: w (n, K), zeta (m, K), relative residual (K,)."""
-
-    w: Floats
-    zeta: Floats
-    residual: Floats
 
 
 class DenseFactor:
@@ -68,52 +59,67 @@ class DenseFactor:
         Rank deficiency: dependent active rows, and directions in which x is not determined.
     """
 
-    def __init__(self, P: Floats, A: Floats, rows: ElementRows, shared: Floats | None) -> None:
+    def __init__(self, P: Floats, A: Floats, rows: ElementRows, U: Floats | None) -> None:
         self.rows, self.A = rows, A
         self.C = C = _constraint_rows(A, rows)
         self.H = H = _hessian(P, A, rows)
         self.active = C.shape[0]
-        self._steepness = float(np.vdot(C, C))
         self.dependent = self.free = 0
         self._penalty: Floats | None = None
         self._spectral: _Spectral | None = None
-        U = factor(H) if shared is None else shared
+        if U is None:
+            U = factor(H)
         if U is None and self.active:
             self._penalty = _penalties(H, C)
-            U = factor(H + (C.T * self._penalty) @ C)
+            H = H + (C.T * self._penalty) @ C
+            U = factor(H)
         S = None
         if U is not None:
             self._Y = Y = C.copy()  # the rows U'^-1 c of H^-1 = U^-1 U'^-1
             solve_rows(U, Y)
-            S = factor(Y @ Y.T)
+            YY = Y @ Y.T
+            S = factor(YY)
         if U is None or S is None:
-            self._spectral = _Spectral(H, C)
+            self._spectral = _Spectral(self.H, C)
             self.dependent, self.free = self._spectral.deficiency
         else:
             self._U, self._S = U, S
+            self._regular = (
+                self._penalty is None
+                and _pivots_above(REGULAR, U, H)
+                and _pivots_above(REGULAR, S, YY)
+            )
 
-    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> GhostSolve:
-        """w and zeta for cotangents v_x (n, K) and v_z (m, K).
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats]:
+        """w (n, K) and zeta (m, K) for cotangents v_x (n, K) and v_z (m, K).
 
-        Without ``refine`` it is the plain solution, for estimates, with a residual that is not
-        known and said to be 0.
+        Without ``refine`` it is the plain solution, for estimates.
         """
-        rows, A = self.rows, self.A
-        curved = rows.curved
-        top = v_x + A.T @ rows.W(v_z) if curved else v_x
-        bottom = rows.G(v_z)
+        top, bottom = self._sides(v_x, v_z)
         w, mu = self._apply(top, bottom)
-        residual = self._residual(top, bottom, w, mu) if refine else (top, bottom, _NO_RESIDUAL)
-        if self._spectral is None and residual[2].max(initial=0.0) > REFINE:
-            dw, dmu = self._apply(residual[0], residual[1])
-            again = self._residual(top, bottom, w + dw, mu + dmu)
-            better = again[2] < residual[2]
-            w, mu = np.where(better, w + dw, w), np.where(better, mu + dmu, mu)
-            residual = (again[0], again[1], np.where(better, again[2], residual[2]))
-        zeta = rows.G_transpose(mu, A.shape[0])
-        if curved:
-            zeta += rows.W(A @ w - v_z)
-        return GhostSolve(w, zeta, residual[2])
+        if refine and self._spectral is None and not self._regular:
+            r, g, size = self._residual(top, bottom, w, mu)
+            if size.max(initial=0.0) > REFINE:
+                dw, dmu = self._apply(r, g)
+                better = self._residual(top, bottom, w + dw, mu + dmu)[2] < size
+                w, mu = np.where(better, w + dw, w), np.where(better, mu + dmu, mu)
+        zeta = self.rows.G_transpose(mu, self.A.shape[0])
+        if self.rows.curved:
+            zeta += self.rows.W(self.A @ w - v_z)
+        return w, zeta
+
+    def residual(self, v_x: Floats, v_z: Floats) -> Floats:
+        """(K,) the relative residuals of `solve`'s answers to these right-hand sides."""
+        w, zeta = self.solve(v_x, v_z)
+        top, bottom = self._sides(v_x, v_z)
+        if self.rows.curved:
+            zeta = zeta - self.rows.W(self.A @ w - v_z)
+        return self._residual(top, bottom, w, self.rows.G(zeta))[2]
+
+    def _sides(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
+        """The right-hand side of the system above."""
+        top = v_x + self.A.T @ self.rows.W(v_z) if self.rows.curved else v_x
+        return top, self.rows.G(v_z)
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         if self._spectral is not None:
@@ -138,7 +144,7 @@ class DenseFactor:
         """Both blocks of the residual, and its `relative_size` (K,)."""
         up = self.C.T @ mu
         r, g = top - self.H @ w - up, bottom - self.C @ w
-        return r, g, relative_size(r, g, top, bottom, up, w, self._steepness)
+        return r, g, relative_size(r, g, top, bottom, up, w, np.vdot(self.C, self.C))
 
 
 def factor(matrix: Floats) -> Floats | None:
@@ -146,17 +152,33 @@ def factor(matrix: Floats) -> Floats | None:
     U = np.array(matrix, order="C")
     if not U.shape[0]:
         return U
-    diagonal = matrix.diagonal()
     if not cholesky(U):
         return None
-    pivots = U.diagonal() ** 2
-    if not (pivots > SURE * diagonal).all():
-        if not (pivots > RANK * diagonal).all():
+    if not _pivots_above(SURE, U, matrix):
+        if not _pivots_above(RANK, U, matrix):
             return None
-        scale = 1.0 / np.sqrt(diagonal)
+        scale = 1.0 / np.sqrt(matrix.diagonal())
         if eigvalsh(matrix * scale * scale[:, None])[0] <= NULL * len(scale):
             return None
     return U
+
+
+def sure_factors(matrices: Floats) -> Floats | None:
+    """The Cholesky factors (B, n, n) of (B, n, n), or None unless all are of full rank for sure."""
+    factors = np.array(matrices, order="C")
+
+    def fails(part: slice) -> bool:
+        pairs = zip(factors[part], matrices[part], strict=True)
+        return any(not (cholesky(U) and _pivots_above(SURE, U, M)) for U, M in pairs)
+
+    failed = any(_threads.run(fails, len(matrices)))
+    return None if failed else factors
+
+
+def _pivots_above(fraction: float, U: Floats, matrix: Floats) -> bool:
+    """Whether all Cholesky pivots are above this fraction of their diagonal entries."""
+    pivots = U.diagonal()
+    return bool(np.logical_and.reduce(pivots * pivots > fraction * matrix.diagonal()))
 
 
 def _hessian(P: Floats, A: Floats, rows: ElementRows) -> Floats:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from .. import _threads
 from .._pattern import Pattern
@@ -25,12 +24,12 @@ from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
 from .batched import BatchedFactor, suits
-from .dense import DenseFactor, factor
-from .report import GradientReport, Residuals, kkt_residuals, make_report
+from .dense import SURE, DenseFactor, factor, sure_factors
+from .report import GradientReport, Residuals, kkt_residuals, make_report, row_margins
 from .rows import ElementRows
 from .sparse import SparseFactor
 
-__all__ = ["Adjoint", "Oracle"]
+__all__ = ["Adjoint", "Oracle", "definite"]
 
 Floats = NDArray[np.float64]
 
@@ -39,6 +38,10 @@ SMALL, SMALL_DENSE_ROWS = 40_000, 1_500_000
 
 PARALLEL = 40
 """From this many variables on, threads gain more than they cost."""
+
+
+SMALL_OUTER = 900
+"""Entries of a matrix up to which two outer products are formed without BLAS."""
 
 
 class Adjoint(Mapping[str, Floats]):
@@ -86,17 +89,18 @@ class Oracle:
     def __init__(self, batch: ProgramBatch, points: Points) -> None:
         self.batch = batch
         self.solved = np.array([status.solved for status in points.status], dtype=bool)
-        if not self.solved.all():
+        self._all_solved = bool(np.logical_and.reduce(self.solved))
+        if not self._all_solved:
             keep = self.solved[:, None]
             x, s, z = (np.where(keep, v, 0.0) for v in (points.x, points.s, points.z))
             points = Points(x, s, z, points.status, points.info)
         self.points = points
         self.degenerate: Degenerate = "auto"
         self.smoothing = 0.0
-        self.measured: Residuals | None = None
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
-        self._residuals = np.zeros(batch.size)
-        self._solves = 0
+        self._near: dict[int, SparseFactor] = {}
+        self._last: tuple[Floats, Floats] | None = None
+        self._residuals: Floats | None = None  # of the last solve, where `batched` made it
 
     def choosing(self, degenerate: Degenerate, smoothing: float) -> Oracle:
         """The oracle here with these choices, see `SolveSettings`; itself if it has them."""
@@ -104,7 +108,6 @@ class Oracle:
             return self
         other = Oracle(self.batch, self.points)
         other.degenerate, other.smoothing = degenerate, smoothing
-        other.measured = self.measured
         return other
 
     @cached_property
@@ -112,6 +115,15 @@ class Oracle:
         """The active sets and curvatures."""
         at = self.batch, self.points.s, self.points.z, self.scales
         return at_kinks(linearize(*at), *at, self.degenerate)
+
+    @cached_property
+    def measured(self) -> Residuals:
+        """How far the points are from the optimality conditions."""
+        return kkt_residuals(self.batch, self.points, self.scales)
+
+    @cached_property
+    def _margins(self) -> Floats:
+        return row_margins(self.batch, self.points, self.scales)
 
     @cached_property
     def scales(self) -> Scales:
@@ -157,20 +169,16 @@ class Oracle:
 
     def report(self, i: int) -> GradientReport:
         """Why to trust the gradient of element ``i``, or not."""
-        if self.solved[i] and not self._solves:
-            probe = np.ones((self.batch.size, self.batch.structure.n))
-            self.solve(probe, np.zeros_like(self.points.z))
-        if self.measured is None:
-            self.measured = kkt_residuals(self.batch, self.points, self.scales)
+        one = self.batch.take(slice(i, i + 1))
         return make_report(
-            self.batch,
+            one,
             self.points,
             i,
             kkt=float(self.measured.kkt[i]),
-            row_margin=float(self.measured.margin[i]),
-            scale=self.scales.take(i),
+            row_margin=float(self._margins[i]),
+            scale=self.scales.take(i, one),
             margin=float(self.ghost.margin[i]),
-            residual=float(self._residuals[i]),
+            residual=self._residual(i),
             factor=self._factor(i) if self.solved[i] else None,
             smoothing=self.smoothing,
         )
@@ -179,10 +187,13 @@ class Oracle:
         """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m)."""
         lead = v_x.shape[:-2]
         # One column a cotangent: (B, n, K).
-        columns_x, columns_z = _to_columns(v_x), _to_columns(v_z)
+        columns_x, columns_z = self._last = _to_columns(v_x), _to_columns(v_z)
+        self._residuals = None
         batched = self._batched
         if batched is not None:
-            w, zeta, self._residuals = batched.solve(columns_x, columns_z)
+            w, zeta = batched.solve(columns_x, columns_z)
+            if self._all_solved and batched.all_fine:
+                return _from_columns(w, lead), _from_columns(zeta, lead)
             one_by_one = self.solved & ~batched.fine
             w[~self.solved] = zeta[~self.solved] = 0.0
         else:
@@ -192,21 +203,35 @@ class Oracle:
 
         def solve(part: slice) -> None:
             for i in left[part]:
-                found = self._factor(i).solve(columns_x[i], columns_z[i])
-                w[i], zeta[i] = found.w, found.zeta
-                self._residuals[i] = found.residual.max(initial=0.0)
+                w[i], zeta[i] = self._factor(i).solve(columns_x[i], columns_z[i])
 
         if left:
             _ = self.ghost  # made once, before the threads ask for it
             parallel = self.batch.structure.n >= PARALLEL
             _threads.run(solve, len(left), None if parallel else 1)
-        self._solves += 1
         return _from_columns(w, lead), _from_columns(zeta, lead)
 
+    def _residual(self, i: int) -> float:
+        """The relative residual of the last ghost solve, or of a probe where there was none."""
+        if not self.solved[i]:
+            return float("nan")
+        if self._last is None:
+            probe = np.ones((self.batch.size, self.batch.structure.n))
+            self._last = _to_columns(probe), _to_columns(np.zeros_like(self.points.z))
+        v_x, v_z = (v[i] for v in self._last)
+        if self._batched is not None and self._batched.fine[i]:
+            if self._residuals is None:
+                self._residuals = self._batched.residual(*self._last)
+            return float(self._residuals[i])
+        return float(self._factor(i).residual(v_x, v_z).max(initial=0.0))
+
     def adopt(self, other: Oracle, part: NDArray[np.intp]) -> None:
-        """Take over the factorizations of ``other``, at points of the elements ``part``, that hold
-        here too: those of polyhedral elements with the same active set."""
+        """Take over the factorizations of ``other``, at nearby points of the elements ``part``:
+        those of polyhedral elements with the same active set hold here too, others come near."""
         if not self.batch.structure.polyhedral:
+            for j, found in other._factors.items():
+                if isinstance(found, SparseFactor):
+                    self._near[int(part[j])] = found
             return
         same = (self.ghost.active[part] == other.ghost.active).all(axis=-1)
         if same.all() and part.size == self.batch.size and "_batched" in other.__dict__:
@@ -223,19 +248,20 @@ class Oracle:
             return None
         if self.ghost.weight.size:
             return None
-        return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost.active)
+        factor = None if self.smoothing else batch.P_factor
+        return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost.active, factor)
 
     def _factor(self, i: int) -> DenseFactor | SparseFactor:
         found = self._factors.get(i)
         if found is None:
             batch, rows = self.batch, ElementRows(self.ghost, i)
-            P, A = self._smoothed(batch.matrix("P", i)), batch.matrix("A", i)
-            if batch.structure.dense:
-                found = DenseFactor(P, A, rows, self._shared_factor)
-            elif self._small:
-                found = DenseFactor(P.toarray(), A.toarray(), rows, None)
+            if batch.structure.dense or self._small:
+                P, A = (batch.matrix(name, i) for name in "PA")
+                if not batch.structure.dense:
+                    P, A = P.toarray(), A.toarray()
+                found = DenseFactor(self._smoothed(P), A, rows, self._factor_of_P(i))
             else:
-                found = SparseFactor(P, A, rows)
+                found = SparseFactor(batch, i, rows, self.smoothing, self._near.get(i))
             self._factors[i] = found
         return found
 
@@ -249,21 +275,38 @@ class Oracle:
         entries = structure.n * (structure.n + structure.m)
         return entries <= (SMALL_DENSE_ROWS if "psd" in structure.kinds else SMALL)
 
+    def _factor_of_P(self, i: int) -> Floats | None:
+        """The factor of P that there is already, where the ghost problem adds no curvature."""
+        batch, structure = self.batch, self.batch.structure
+        if self.smoothing or self.ghost.blocks or self.ghost.weight.size or not structure.dense:
+            return None
+        if batch.P_factor is None or suits(structure.n, structure.m):  # those of `batched` differ
+            return self._shared_factor
+        return batch.P_factor[i if batch.P_factor.shape[0] > 1 else 0]
+
     @cached_property
     def _shared_factor(self) -> Floats | None:
-        """The factor of P where the batch shares one that needs no curvature added."""
-        if self.batch.P.shape[0] > 1 or self.ghost.blocks or self.ghost.weight.size:
-            return None
-        return factor(self._smoothed(self.batch.P[0]))
+        """The factor of the P that the batch shares, if it does."""
+        return factor(self.batch.P[0]) if self.batch.P.shape[0] == 1 < self.batch.size else None
 
-    def _smoothed(self, P: Any) -> Any:
-        """P, dense or sparse, with the proximal term."""
-        if not self.smoothing:
-            return P
-        n = self.batch.structure.n
-        if sparse.issparse(P):
-            return sparse.csc_matrix(P + self.smoothing * sparse.eye_array(n))
-        return P + self.smoothing * np.eye(n)
+    def _smoothed(self, P: Floats) -> Floats:
+        """P with the proximal term."""
+        return P + self.smoothing * np.eye(self.batch.structure.n) if self.smoothing else P
+
+
+def definite(P: Floats, m: int) -> Floats | None:
+    """The Cholesky factors of (B or 1, n, n) for programs with m rows, or None unless all P are
+    positive definite beyond doubt."""
+    if not suits(P.shape[-1], m):
+        return sure_factors(P)
+    L: Any
+    try:
+        L = np.linalg.cholesky(P)
+    except np.linalg.LinAlgError:
+        return None
+    pivots = L.diagonal(axis1=-2, axis2=-1)
+    fine = pivots * pivots > SURE * P.diagonal(axis1=-2, axis2=-1)
+    return L if fine.all() else None
 
 
 def _to_columns(v: Floats) -> Floats:
@@ -291,8 +334,15 @@ def outer(
     pattern: Pattern | None, lead: int, sign: float, a: Floats, b: Floats, c: Floats, d: Floats
 ) -> Floats:
     """sign * (a b' + c d') for vectors (..., B, r) and (..., B, n), summed over B if lead is 1."""
-    shape = np.broadcast_shapes(a.shape[:-1], b.shape[:-1], c.shape[:-1], d.shape[:-1])
+    shape = a.shape[:-1]
+    if not shape == b.shape[:-1] == c.shape[:-1] == d.shape[:-1]:
+        shape = np.broadcast_shapes(shape, b.shape[:-1], c.shape[:-1], d.shape[:-1])
     shared = lead == 1 and shape[-1] != 1
+    if pattern is None and not shared and a.shape[-1] * b.shape[-1] <= SMALL_OUTER:
+        found = a[..., :, None] * b[..., None, :]
+        found += c[..., :, None] * d[..., None, :]
+        found *= sign
+        return found
     if pattern is None:
         left = np.empty((*shape, a.shape[-1], 2))
         left[..., 0], left[..., 1] = a, c

@@ -9,6 +9,7 @@ is the upper one here: a factor U with U'U = M.
 from __future__ import annotations
 
 import ctypes
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,22 +40,32 @@ _L, _N, _R, _T = (ctypes.byref(ctypes.c_char(letter)) for letter in (b"L", b"N",
 _ONE = ctypes.byref(ctypes.c_double(1.0))
 
 
+@lru_cache(maxsize=4096)
+def _size(n: int) -> Any:
+    """A pointer to a size or leading dimension, which LAPACK wants to be at least 1."""
+    return ctypes.byref(ctypes.c_int(n))
+
+
+def _data(array: Floats) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
 def cholesky(matrix: Floats) -> bool:
     """Overwrite a C-ordered (n, n) with its factor U (upper; below it stays); False if it has none.
 
     Zeros are not written below the diagonal: only the functions here know how to use the factor.
     """
-    n = ctypes.byref(ctypes.c_int(matrix.shape[0]))
+    n = _size(matrix.shape[0])
     info = ctypes.c_int()
-    _potrf(_L, n, matrix.ctypes.data, n, ctypes.byref(info))
+    _potrf(_L, n, _data(matrix), n, ctypes.byref(info))
     return info.value == 0
 
 
 def _solve(side: Any, transposed: Any, U: Floats, B: Floats, rows: int, columns: int) -> None:
-    ld = ctypes.byref(ctypes.c_int(max(1, rows)))
-    n = ctypes.byref(ctypes.c_int(max(1, U.shape[0])))
-    m, k = ctypes.byref(ctypes.c_int(rows)), ctypes.byref(ctypes.c_int(columns))
-    _trsm(side, _L, transposed, _N, m, k, _ONE, U.ctypes.data, n, B.ctypes.data, ld)
+    if rows and columns:
+        m, k, n = _size(rows), _size(columns), _size(U.shape[0])
+        _trsm(side, _L, transposed, _N, m, k, _ONE, _data(U), n, _data(B), m)
 
 
 def solve_rows(U: Floats, rows: Floats) -> None:

@@ -56,19 +56,21 @@ def polish(
     enough = ENOUGH if batch.structure.polyhedral and not always else ACCURATE
     oracle = Oracle(batch, points)
     current = oracle.points
+    before = oracle.measured
+    wanted = oracle.solved & (before.kkt > enough)
+    if not (rounds and wanted.any()):
+        return points, oracle, before.kkt
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
-    before = kkt_residuals(batch, current, oracle.scales)
     residual, outside = before.kkt.copy(), before.infeasibility.copy()
-    margin = before.margin.copy()
-    wanted = oracle.solved & (residual > enough)
     iterate, misses = current, np.zeros(batch.size, dtype=int)
-    for _ in range(rounds):
+    for k in range(rounds):
         if not wanted.any():
             break
         part = np.flatnonzero(wanted)
         everything = part.size == batch.size
         some = batch if everything else batch.take(part)
-        trial, found, last = _step(some, iterate if everything else _pick(iterate, part))
+        here = iterate if everything else _pick(iterate, part)
+        trial, found, last = _step(some, _paired(some, here) if k == 0 else here)
         improved = found.kkt < residual[part]
         iterate = _placed(iterate, part, trial)
         if improved.any():
@@ -76,7 +78,6 @@ def polish(
             current = _placed(current, at, _pick(trial, np.flatnonzero(improved)))
             latest = last, part
             residual[at], outside[at] = found.kkt[improved], found.infeasibility[improved]
-            margin[at] = found.margin[improved]
         misses[part] = np.where(improved, 0, misses[part] + 1)
         # A step from a wrong active set may go up before the right one is found; near rounding
         # there is nothing to find.
@@ -86,30 +87,35 @@ def polish(
         wanted &= np.abs(iterate.x).max(axis=-1, initial=0.0) <= FAR * oracle.scales.primal[:, 0]
         wanted &= np.abs(oracle.scales.dual(iterate.z)).max(axis=-1, initial=0.0) <= FAR
     if current is oracle.points:
-        oracle.measured = before
         return points, oracle, residual
     worse = outside > np.maximum(before.infeasibility, FEASIBLE)
-    residual[worse], margin[worse] = before.kkt[worse], before.margin[worse]
+    residual[worse] = before.kkt[worse]
     for name in ("x", "s", "z"):
         getattr(current, name)[worse] = getattr(oracle.points, name)[worse]
         getattr(current, name)[~oracle.solved] = np.nan
     oracle = Oracle(batch, current)
     if latest is not None:
         oracle.adopt(*latest)
-    oracle.measured = Residuals(residual, outside, margin)
+    oracle.measured = Residuals(residual, outside)
     return current, oracle, residual
 
 
-def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Residuals, Oracle]:
-    """The points after one Newton step, their residuals (B,), and the oracle of the step."""
+def _paired(batch: ProgramBatch, points: Points) -> Points:
+    """The points with s and z made complementary."""
     scale = scales(batch, points.x, points.z)
     s, z = complementary(batch, points.s, points.z, scale)
-    r_d, r_p = defects(batch, points.x, s, z)
-    oracle = Oracle(batch, Points(points.x, s, z, points.status, points.info))
+    return Points(points.x, s, z, points.status, points.info)
+
+
+def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Residuals, Oracle]:
+    """Complementary points after one Newton step from such, their residuals (B,), and the oracle
+    of the step."""
+    oracle = Oracle(batch, points)
+    r_d, r_p = defects(batch, points.x, points.s, points.z)
     dx, dz = oracle.solve(-r_d, -r_p)
     ds = -r_p - batch.multiply("A", dx)
     x = points.x + dx
-    s, z = complementary(batch, s + ds, z + dz, scale)
+    s, z = complementary(batch, points.s + ds, points.z + dz, oracle.scales)
     moved = Points(x, s, z, points.status, points.info)
     return moved, kkt_residuals(batch, moved, scales(batch, x, z)), oracle
 

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import ProgramBatch
+from .._program import ProgramBatch, largest
 from .._solution import Points
-from .active_set import KINK, Scales, groups
-from .certificate import examine
+from .active_set import KINK, Scales
+from .certificate import examine, infeasibility, stationarity
 
-__all__ = ["GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report"]
+__all__ = ["GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report", "row_margins"]
 
 Floats = NDArray[np.float64]
 
@@ -105,12 +105,11 @@ class GradientReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Residuals:
-    """Of B points, relative: the largest KKT violation, the largest of those of feasibility alone
-    (primal and dual), and the smallest strict-complementarity margin of single rows; each (B,)."""
+    """Of B points, relative: the largest KKT violation, and the largest of those of feasibility
+    alone (primal and dual); each (B,)."""
 
     kkt: Floats
     infeasibility: Floats
-    margin: Floats
 
 
 def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residuals:
@@ -120,39 +119,46 @@ def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residua
     way to a kink; in a block of a curved cone, whose rows do not pair up, it is s'z.
     """
     x, s, z = points.x, points.s, points.z
-    structure = batch.structure
-    stationarity = batch.multiply("P", x) + batch.q + batch.multiply("A", z, transpose=True)
-    worst = np.abs(stationarity).max(axis=-1, initial=0.0) / scale.gradient[:, 0]
-    margin = np.full_like(worst, np.inf)
+    structure, free = batch.structure, batch.unbounding
+    worst = (largest(stationarity(batch, x, z)) / scale.gradient)[:, 0]
     if structure.m == 0:
-        return Residuals(worst, np.zeros_like(worst), margin)
-    b, free = batch.b, np.isposinf(batch.b)
-    if free.any():
-        s, b = np.where(free, 0.0, s), np.where(free, 0.0, b)
-    primal = batch.multiply("A", x) + s - b
+        return Residuals(worst, np.zeros_like(worst))
     s_hat, z_hat = scale.slack(s), scale.dual(z)
-    if free.any():
-        primal, z_hat = np.where(free, 0.0, primal), np.where(free, 0.0, z_hat)
-    outside = np.abs(scale.slack(primal)).max(axis=-1)
-    for cone, start, count in groups(structure):
-        at = slice(start, start + count * cone.dim)
-        s_at, z_at = s_hat[:, at], z_hat[:, at]
-        if cone.kind == "nonnegative":
-            smaller = np.minimum(s_at, z_at)
-            worst = np.maximum(worst, smaller.max(axis=-1))
-            outside = np.maximum(outside, -smaller.min(axis=-1))
-            larger = np.maximum(s_at, z_at)
-            if free.any():
-                larger = np.where(free[:, at], np.inf, larger)
-            margin = np.minimum(margin, larger.min(axis=-1))
-            continue
-        for hat, violation in ((s_at, cone.violation), (z_at, cone.dual_violation)):
-            found = violation(hat.reshape(-1, cone.dim)).reshape(hat.shape[0], -1)
-            outside = np.maximum(outside, found.max(axis=-1, initial=0.0))
-        if not cone.polyhedral:
+    if free is not None:
+        z_hat = np.where(free, 0.0, z_hat)
+    violation = -np.minimum(s_hat, z_hat)  # outside where positive, not complementary if negative
+    if structure.equalities:
+        at = structure.split[0]
+        violation[:, at] = np.abs(s_hat[:, at])
+    if not structure.polyhedral:
+        violation[:, ~(structure.nonnegative | structure.equality)] = 0.0
+    outside = np.maximum.reduce(violation, axis=-1)
+    worst = np.maximum(worst, -np.minimum.reduce(violation, axis=-1))
+    if not points.exact:
+        gap = scale.slack(infeasibility(batch, x, s))
+        outside = np.maximum(outside, largest(gap)[:, 0])
+    if not structure.polyhedral:
+        for cone, start, count in structure.groups:
+            if cone.polyhedral:
+                continue
+            at = slice(start, start + count * cone.dim)
+            s_at, z_at = s_hat[:, at], z_hat[:, at]
+            for hat, found in ((s_at, cone.violation), (z_at, cone.dual_violation)):
+                far = found(hat.reshape(-1, cone.dim)).reshape(hat.shape[0], -1)
+                outside = np.maximum(outside, far.max(axis=-1, initial=0.0))
             gaps = (s_at * z_at).reshape(s_at.shape[0], count, cone.dim).sum(axis=-1)
             worst = np.maximum(worst, np.abs(gaps).max(axis=-1, initial=0.0))
-    return Residuals(np.maximum(worst, outside), outside, margin)
+    return Residuals(np.maximum(worst, outside), outside)
+
+
+def row_margins(batch: ProgramBatch, points: Points, scale: Scales) -> Floats:
+    """(B,) the smallest strict-complementarity margin max(s_i, z_i) of rows in nonnegative cones;
+    inf where there are none."""
+    larger = np.maximum(scale.slack(points.s), scale.dual(points.z))
+    here = batch.structure.nonnegative
+    if batch.unbounding is not None:
+        here = here & ~batch.unbounding
+    return np.minimum.reduce(np.where(here, larger, np.inf), axis=-1, initial=np.inf)
 
 
 def make_report(
@@ -168,7 +174,7 @@ def make_report(
     factor: Any,
     smoothing: float = 0.0,
 ) -> GradientReport:
-    """The report of element ``i``.
+    """The report of element ``i`` of the points, whose program is ``batch``.
 
     ``kkt`` is its residual, ``row_margin`` the least margin of its rows and ``margin`` that of its
     curved cones; ``scale`` and ``factor`` are those of its point, ``residual`` and ``smoothing``
@@ -179,7 +185,6 @@ def make_report(
         return GradientReport("inaccurate_solution", nan, 0, 0, nan, float("inf"))
     one = slice(i, i + 1)
     single = Points(points.x[one], points.s[one], points.z[one], [points.status[i]], [{}])
-    batch = batch.take(one)
     curved, margin = margin, min(margin, row_margin)
     dependent, free = factor.dependent, factor.free
     verdict: Verdict = "differentiable"

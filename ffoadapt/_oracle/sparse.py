@@ -13,14 +13,15 @@ that part taken off v, it converges to the least-squares solution. All in equili
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import qdldl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .dense import GhostSolve
+from .._pattern import Pattern
+from .._program import ProgramBatch
 from .rows import ElementRows
 
 __all__ = ["SparseFactor"]
@@ -39,49 +40,145 @@ SINGULAR = 1e-7
 ROUNDS = 60
 """Refinement steps at most."""
 
+BORROWED = 1e-12
+"""Where a nearby factor leaves more than this relative residual, the system gets its own."""
+
 APART = 1e3
 """Parts of a right-hand side whose sizes differ by more than this are solved for one by one."""
 
 
 class SparseFactor:
-    """A factorization that serves any number of right-hand sides; attributes as `DenseFactor`."""
+    """A factorization that serves any number of right-hand sides; attributes as `DenseFactor`.
 
-    def __init__(self, P: Any, A: Any, rows: ElementRows) -> None:
-        n, m = A.shape[1], A.shape[0]
-        self.n, self.m = n, m
-        self.G = G = rows.sparse_G(m)
-        self.R, sigma = rows.sparse_R(m) if rows.curved else (sparse.csr_matrix((0, m)), _NONE)
-        self.active = G.shape[0]
-        constraints = sparse.vstack([G @ A, self.R @ A], format="csc")
-        bottom = sparse.diags_array(np.concatenate((np.zeros(self.active), -sigma)))
-        K = sparse.csc_matrix(sparse.bmat([[P, constraints.T], [constraints, bottom]]))
-        self.scale = _equilibrate(K, n)
-        columns = np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
-        K.data *= self.scale[K.indices] * self.scale[columns]
-        self.K = K
+    ``near`` is the factorization of a nearby system. Where the pattern is the same, refinement with
+    its factor solves this one too; only where that fails is there another factorization.
+    """
+
+    def __init__(
+        self,
+        batch: ProgramBatch,
+        i: int,
+        rows: ElementRows,
+        smoothing: float = 0.0,
+        near: SparseFactor | None = None,
+    ) -> None:
+        structure = batch.structure
+        P, A = structure.P, structure.A
+        assert P is not None and A is not None
+        self.rows, self.n, self.m = rows, structure.n, structure.m
+        P_values, A_values = (v[i if len(v) > 1 else 0] for v in (batch.P, batch.A))
+        self.R: Any = None
+        sigma = _NONE
+        if rows.curved:
+            G = rows.sparse_G(self.m)
+            self.active = G.shape[0]
+            self.R, sigma = rows.sparse_R(self.m)
+            C = sparse.csr_matrix(sparse.vstack([G, self.R]) @ A.matrix(A_values))
+            C.sort_indices()
+            by_rows, by_columns = _Columns.of(C.T.tocsc()), _Columns.of(C.tocsc())
+        else:
+            self.active = rows.unit.size
+            by_rows, by_columns = _chosen(A, A_values, rows.unit)
         # A sigma of -1 (a cone's concave direction) makes a positive pivot.
-        signs = np.concatenate((np.ones(n), -np.ones(self.active), np.where(sigma < 0, 1.0, -1.0)))
-        self._ldl = _factorize(K, signs)
+        below = -np.ones(self.active), np.where(sigma < 0, 1.0, -1.0)
+        self._signs = np.concatenate((np.ones(self.n), *below))
+        P_columns = _Columns(P_values, P.indices, P.indptr)
+        diagonal = np.zeros(self._signs.size)
+        diagonal[P.indices[P.diagonal]] = P_values[P.diagonal]
+        diagonal[: self.n] += smoothing
+        diagonal[self.n + self.active :] = -sigma
+        upper = P.indices < P.columns
+        ends = np.concatenate((np.zeros(1, np.intp), np.cumsum(upper)))[P.indptr]
+        self._upper = _Columns(P_values[upper], P.indices[upper], ends), by_rows
+        self._diagonal = diagonal
+        self.scale: Floats
+        self._ldl: Any
+        self._borrowed = near is not None and near._like(self._upper)
+        if near is not None and self._borrowed:
+            self.scale, self._ldl = near.scale, near._ldl
+        else:
+            self.scale = _equilibrate(P_columns, by_columns, by_rows, diagonal)
+            self._ldl = self._factorized()
+        d, e = self.scale[: self.n], self.scale[self.n :]
+        off = np.where(P.diagonal, 0.0, P_values)
+        self._P = _Columns(off, P.indices, P.indptr).scaled(d, d).matrix(self.n)
+        self._C = by_columns.scaled(e, d).matrix(e.size)
+        self._Ct = by_rows.scaled(d, e).matrix(self.n)
+        self._D = diagonal * self.scale**2
 
-    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> GhostSolve:
-        """w and zeta for cotangents v_x (n, K) and v_z (m, K); always refined."""
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats]:
+        """w (n, K) and zeta (m, K) for cotangents v_x (n, K) and v_z (m, K); always refined."""
+        w, zeta, _ = self._solve(v_x, v_z)
+        return w, zeta
+
+    def residual(self, v_x: Floats, v_z: Floats) -> Floats:
+        """(K,) the relative residuals of `solve`'s answers to these right-hand sides."""
+        return self._solve(v_x, v_z)[2]
+
+    def _solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
         columns = v_x.shape[1]
         w = np.empty_like(v_x)
         zeta = np.empty((self.m, columns))
         residual = np.empty(columns)
         for j in range(columns):
-            v = np.concatenate((v_x[:, j], self.G @ v_z[:, j], self.R @ v_z[:, j]))
-            y, residual[j] = self._refined(self.scale * v)
+            below = [self.rows.G(v_z[:, j])]
+            if self.R is not None:
+                below.append(self.R @ v_z[:, j])
+            v = self.scale * np.concatenate((v_x[:, j], *below))
+            y, residual[j] = self._refined(v)
+            if self._borrowed and residual[j] > BORROWED:
+                self._ldl, self._borrowed = self._factorized(), False
+                y, residual[j] = self._refined(v)
             y *= self.scale
             w[:, j] = y[: self.n]
-            mu, rho = y[self.n : self.n + self.active], y[self.n + self.active :]
-            zeta[:, j] = self.G.T @ mu + self.R.T @ rho
-        return GhostSolve(w, zeta, residual)
+            zeta[:, j] = self.rows.G_transpose(y[self.n : self.n + self.active], self.m)
+            if self.R is not None:
+                zeta[:, j] += self.R.T @ y[self.n + self.active :]
+        return w, zeta, residual
+
+    def _like(self, upper: tuple[_Columns, _Columns]) -> bool:
+        """Whether the pattern is that of a system given by its `_upper`."""
+        pairs = zip(self._upper, upper, strict=True)
+        return all(
+            np.array_equal(a.indptr, b.indptr) and np.array_equal(a.indices, b.indices)
+            for a, b in pairs
+        )
+
+    def _factorized(self) -> Any:
+        """LDL' of the equilibrated matrix, from its upper triangle."""
+        n, size = self.n, self._signs.size
+        P, C = self._upper
+        indptr = np.concatenate((P.indptr, P.indptr[-1] + C.indptr[1:])) + np.arange(size + 1)
+        last = indptr[1:] - 1  # each column ends with its diagonal entry
+        rest = np.ones(indptr[-1], dtype=bool)
+        rest[last] = False
+        indices, data = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1])
+        indices[rest], indices[last] = np.concatenate((P.indices, C.indices)), np.arange(size)
+        d, e = self.scale[:n], self.scale[n:]
+        data[rest] = np.concatenate((P.scaled(d, d).values, C.scaled(d, e).values))
+        diagonal = self._diagonal * self.scale**2
+        for shift in REGULARIZATION:
+            data[last] = diagonal + shift * self._signs
+            try:
+                upper = sparse.csc_matrix((data, indices, indptr), shape=(size, size))
+                return qdldl.Solver(upper, upper=True)
+            except RuntimeError as error:
+                failure = error
+        raise failure
+
+    def _times(self, y: Floats) -> Floats:
+        """The equilibrated matrix times y."""
+        w, mu = y[: self.n], y[self.n :]
+        found: Floats = self._D * y
+        found[: self.n] += self._P @ w
+        found[: self.n] += self._Ct @ mu
+        found[self.n :] += self._C @ w
+        return found
 
     @cached_property
     def _null(self) -> tuple[float, float]:
         """Sizes of the x part and of the row part of a random vector's share of the null space."""
-        probe = np.random.default_rng(0).standard_normal(self.K.shape[0])
+        probe = np.random.default_rng(0).standard_normal(self._signs.size)
         probe[self.n + self.active :] = 0.0
         size = _norm(probe)
         _, r, error = self._iterate(probe, size)
@@ -131,7 +228,7 @@ class SparseFactor:
             if error <= TARGET or slow > 5:
                 break
             candidate = y + self._ldl.solve(r)
-            rest = v - self.K @ candidate
+            rest = v - self._times(candidate)
             found = _norm(rest) / size
             if not found < error:
                 break
@@ -148,38 +245,77 @@ def _norm(v: Floats) -> float:
 _NONE: Floats = np.zeros(0)
 
 
-def _factorize(K: Any, signs: Floats) -> Any:
-    for size in REGULARIZATION:
-        try:
-            shifted = sparse.csc_matrix(K + sparse.diags_array(size * signs))
-            return qdldl.Solver(shifted)
-        except RuntimeError as error:
-            failure = error
-    raise failure
+class _Columns(NamedTuple):
+    """A sparse matrix by columns (compressed), without the checks of scipy's constructors."""
+
+    values: Floats
+    indices: NDArray[Any]
+    indptr: NDArray[Any]
+
+    @classmethod
+    def of(cls, matrix: Any) -> _Columns:
+        """That of a scipy CSC matrix."""
+        return cls(matrix.data, matrix.indices, matrix.indptr)
+
+    @property
+    def columns(self) -> NDArray[np.intp]:
+        """The column of each entry."""
+        return np.repeat(np.arange(self.indptr.size - 1), np.diff(self.indptr))
+
+    def scaled(self, rows: Floats, columns: Floats) -> _Columns:
+        """diag(rows) times this times diag(columns)."""
+        values = self.values * rows[self.indices] * np.repeat(columns, np.diff(self.indptr))
+        return self._replace(values=values)
+
+    def matrix(self, rows: int) -> Any:
+        """A scipy CSC matrix with so many rows."""
+        return sparse.csc_matrix(self, shape=(rows, self.indptr.size - 1))
+
+    def largest(self, rows: Floats) -> Floats:
+        """The largest entry of each column of diag(rows) |this|; 0 where it is empty."""
+        found = np.zeros(self.indptr.size - 1)
+        filled = np.flatnonzero(np.diff(self.indptr))
+        if filled.size:
+            entries = np.abs(self.values) * rows[self.indices]
+            found[filled] = np.maximum.reduceat(entries, self.indptr[filled])
+        return found
 
 
-def _equilibrate(K: Any, n: int, rounds: int = 10) -> Floats:
-    """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1.
+def _chosen(A: Pattern, values: Floats, chosen: NDArray[np.intp]) -> tuple[_Columns, _Columns]:
+    """These rows of A: transposed, and as they are."""
+    number = np.full(A.shape[0], -1)
+    number[chosen] = np.arange(chosen.size)
+    indptr, columns, order = A.by_rows
+    kept = number[A.indices] >= 0
+    ends = np.concatenate((np.zeros(1, np.intp), np.cumsum(kept)))[A.indptr]
+    by_columns = _Columns(values[kept], number[A.indices[kept]], ends)
+    kept = kept[order]
+    lengths = np.diff(indptr)[chosen]
+    ends = np.concatenate((np.zeros(1, np.intp), np.cumsum(lengths)))
+    return _Columns(values[order[kept]], columns[kept], ends), by_columns
+
+
+def _equilibrate(
+    P: _Columns, C: _Columns, Ct: _Columns, diagonal: Floats, rounds: int = 10
+) -> Floats:
+    """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1, for
+    K = [P C'; C 0] + diag(diagonal), P with its diagonal or without.
 
     It starts from units in which P, and then the rows below it, have size 1. Without these the
     rows alone could make every largest entry 1, and P, in far smaller units, would drown in the
     regularization.
     """
-    magnitude = np.abs(K.data)
-    columns = np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
-    filled = np.flatnonzero(np.diff(K.indptr))
-    starts = K.indptr[:-1][filled]
-    scale = np.ones(K.shape[0])
-    left, below = columns < n, K.indices >= n
-    curvature = float(magnitude[left & ~below].max(initial=0.0))
-    scale[:n] = 1.0 / np.sqrt(curvature) if curvature > 0.0 else 1.0
-    steepness = float(magnitude[left & below].max(initial=0.0)) * scale[:1].sum()
-    scale[n:] = 1.0 / steepness if steepness > 0.0 else 1.0
+    n = P.indptr.size - 1
+    curvature = float(np.abs(P.values).max(initial=0.0))
+    steepness = float(np.abs(C.values).max(initial=0.0))
+    x = np.full(n, 1.0 / np.sqrt(curvature) if curvature > 0.0 else 1.0)
+    steepness *= float(x[:1].sum())
+    scale = np.concatenate((x, np.full(diagonal.size - n, 1.0 / steepness if steepness else 1.0)))
+    diagonal = np.abs(diagonal)
     for _ in range(rounds):
-        entries = magnitude * scale[K.indices] * scale[columns]
-        largest = np.ones(K.shape[0])
-        if entries.size:  # K is symmetric: the largest of a column is that of the row
-            largest[filled] = np.maximum.reduceat(entries, starts)
+        x, z = scale[:n], scale[n:]
+        largest = np.concatenate((np.maximum(P.largest(x), C.largest(z)), Ct.largest(x)))
+        largest = np.maximum(largest, diagonal * scale) * scale
         largest[largest == 0.0] = 1.0
         if np.abs(largest - 1.0).max(initial=0.0) < 0.1:
             break

@@ -7,6 +7,7 @@ the parameters travel along so that a vmap rule can see whether the solve itself
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,18 @@ class _Call:
         self.function, self.dtype, self.device = function, dtype, device
         self.state: Any = None
 
-    def tensor(self, array: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
+    def tensor(
+        self,
+        array: Any,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> torch.Tensor:
+        """The array as a tensor, as the outputs of the call are or as given."""
         found = torch.from_numpy(np.asarray(array, order="C"))
-        return found.to(device=self.device, dtype=dtype or self.dtype)
+        dtype, device = dtype or self.dtype, device or self.device
+        if dtype is torch.float64 and device.type == "cpu":
+            return found
+        return found.to(device=device, dtype=dtype)
 
 
 class _Solve(torch.autograd.Function):
@@ -120,7 +130,7 @@ class _Gradient(torch.autograd.Function):
         arrays = [None if c is None else to_numpy(c) for c in rest[count:]]
         found = call.function.vjp(call.state, arrays, needed)
         return tuple(
-            t.new_zeros(()) if g is None else call.tensor(g, t.dtype).to(t.device)
+            t.new_zeros(()) if g is None else call.tensor(g, t.dtype, t.device)
             for g, t in zip(found, rest[:count], strict=True)
         )
 
@@ -243,14 +253,13 @@ def _front(tensor: Any, dim: int | None, size: int) -> Any:
 
 
 def common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
-    for t in tensors:
-        if t.is_complex():
-            raise ParameterError("an argument is complex; expected real numbers")
-    floating = [t for t in tensors if t.is_floating_point()]
-    dtype = floating[0].dtype if floating else torch.get_default_dtype()
-    for t in floating[1:]:
-        dtype = torch.promote_types(dtype, t.dtype)
-    return dtype
+    dtypes = {t.dtype for t in tensors}
+    if any(dtype.is_complex for dtype in dtypes):
+        raise ParameterError("an argument is complex; expected real numbers")
+    floating = [dtype for dtype in dtypes if dtype.is_floating_point]
+    if not floating:
+        return torch.get_default_dtype()
+    return reduce(torch.promote_types, floating)
 
 
 def to_numpy(tensor: torch.Tensor) -> Any:
@@ -259,4 +268,7 @@ def to_numpy(tensor: torch.Tensor) -> Any:
             "an argument is a sparse tensor; only the matrices P, G and A of qp, box_qp and "
             "cone_program may be sparse. Convert it with .to_dense()"
         )
-    return tensor.detach().to(device="cpu", dtype=torch.float64).numpy()
+    tensor = tensor.detach()
+    if tensor.dtype is not torch.float64 or tensor.device.type != "cpu":
+        tensor = tensor.to(device="cpu", dtype=torch.float64)
+    return tensor.numpy()
