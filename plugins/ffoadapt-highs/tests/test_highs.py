@@ -14,8 +14,8 @@ pytest.importorskip("highspy", reason="HiGHS is not installed: pip install highs
 class TestHiGHS(SolverSuite):
     solver = "highs"
     waive: ClassVar = {
-        f"gradient_{name}-simplex": "HiGHS does not solve quadratic programs with bounds near 1e-4"
-        for name in ("G", "h")
+        # Scaled bounds (user_bound_scale) help here, and make more of other programs fail.
+        "gradient_h-simplex": "HiGHS does not solve quadratic programs with bounds near 1e-4"
     }
 
 

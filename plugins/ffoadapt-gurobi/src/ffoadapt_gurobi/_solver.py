@@ -1,6 +1,7 @@
 """Gurobi: simplex for linear programs, barrier for convex quadratic ones; dense and sparse."""
 
 import gurobipy
+import numpy as np
 from gurobipy import GRB
 
 from ffoadapt import Options, Session, Solution, Solver, SplitForm, Status
@@ -37,4 +38,4 @@ class GurobiSolver(Solver):
             status = {"SUBOPTIMAL": Status.OPTIMAL_INACCURATE}.get(name, Status.read(name))
             if not status.solved:
                 return Solution(status=status, info={"status": name})
-            return Solution(x.X, (-below.Pi, -equal.Pi), None, status, {"status": name})
+            return Solution(np.array(x.X), (-below.Pi, -equal.Pi), None, status, {"status": name})

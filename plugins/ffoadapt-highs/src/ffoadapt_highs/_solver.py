@@ -20,7 +20,7 @@ class HighsSolver(Solver):
 
     form = "box"
     common_options = {"tolerance": _TOLERANCES, "max_iterations": _LIMITS, "verbose": "output_flag"}
-    # Without a limit it cycles for ever at some degenerate vertices.
+    # Without a limit of iterations it cycles for ever on some degenerate programs.
     defaults = {"output_flag": False, "qp_regularization_value": 1e-7, "qp_iteration_limit": 10**5}
     releases_gil = True
 
@@ -32,13 +32,12 @@ class HighsSolver(Solver):
         for name, value in options.items():
             if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
                 raise ValueError(f"HiGHS does not accept {name}={value!r}")
-        P, x = sparse.tril(program.P, format="csc"), np.zeros(n)
+        P, x, inf = sparse.tril(program.P, format="csc"), np.zeros(n), np.full(n, np.inf)
         weight = options["qp_regularization_value"] if P.nnz else 0.0
         sizes = (n, m, A.nnz, P.nnz, 1, 1, 1, 0.0)  # by columns, triangular, minimize
-        bounds = (np.full(n, -np.inf), np.full(n, np.inf), program.l, program.u)
-        matrices = (A.indptr, A.indices, A.data, P.indptr, P.indices, P.data, np.zeros(n, np.int32))
+        data = (A.indptr, A.indices, A.data, P.indptr, P.indices, P.data, np.zeros(n, np.int32))
         for _ in range(10):
-            highs.passModel(*sizes, program.q - weight * x, *bounds, *matrices)
+            highs.passModel(*sizes, program.q - weight * x, -inf, inf, program.l, program.u, *data)
             highs.run()
             found, last, name = highs.getSolution(), x, highs.getModelStatus().name
             x, y = np.array(found.col_value), -np.array(found.row_dual)
