@@ -33,12 +33,11 @@ class ConeForm:
 
         In this order: the number of ``"zero"`` and of ``"nonnegative"`` rows; the rows of each
         ``"second_order"`` cone; the n of each ``"psd"`` cone; the number of ``"exponential"``
-        cones; the alpha of each ``"power"`` cone. A second-order cone of one row is nonnegative;
-        cones without rows are left out.
+        cones; the alpha of each ``"power"`` cone. A second-order cone of one row is nonnegative.
         """
 
         def of(kind: str, what: str = "dim") -> list[Any]:
-            return [getattr(cone, what) for cone in self.cones if _kind(cone) == kind and cone.dim]
+            return [getattr(cone, what) for cone in self.cones if _kind(cone) == kind]
 
         return {
             "zero": sum(of("zero")),

@@ -34,6 +34,16 @@ def test_unbounded_quadratic_does_not_pass_as_optimal() -> None:
         ffoadapt.solve(program, solver="highs")
 
 
+def test_cycling_ends() -> None:
+    # HiGHS goes in circles for ever here: one row is there twice, once as an equality.
+    v, A = np.array([1.44, -0.556]), np.array([[2.67, -1.28], [2.67, -1.28], [-0.885, -2.8]])
+    lower, upper = np.array([2.23, -3.29, 1.06]), np.array([2.23, 2.23, 5.64])
+    q = np.array([-1.8, 0.726])
+    program = ffoadapt.ConeProgram.from_box(np.outer(v, v), q, A, lower, upper)
+    result = ffoadapt.solve(program, solver="highs", on_failure="nan")
+    assert result.status in (ffoadapt.Status.ITERATION_LIMIT, ffoadapt.Status.OPTIMAL)
+
+
 def test_an_option_out_of_range_is_an_error() -> None:
     program = ffoadapt.ConeProgram.from_split(None, np.ones(1), [[-1.0]], [1.0])
     with pytest.raises(ffoadapt.SolveError, match="does not accept primal_feasibility_tolerance"):
