@@ -39,7 +39,7 @@ class Status(Enum):
         ``"MAX_ITER_REACHED"``, ``"MaxIterations"`` and ``"maximum iterations reached"`` read the
         same: case, underscores, hyphens and parentheses do not count, and a capital after a small
         letter begins a word. All of the words have to be known, so a prefix is the adapter's to
-        take off (``name.removeprefix("OSQP_")``), and ``"not solved"`` is an `ERROR`.
+        take off (``name.removeprefix("VENDOR_")``), and ``"not solved"`` is an `ERROR`.
 
         | words | status |
         |---|---|

@@ -105,8 +105,8 @@ VENDORS: dict[str, tuple[Callable[[Any], Iterable[str]], dict[str, Status]]] = {
         },
     ),
     "piqp": (lambda m: _members(m.Status, "PIQP_"), {**COMMON, "MAX_ITER_REACHED": STEPS}),
-    "proxsuite.proxqp": (
-        lambda m: _members(m.QPSolverOutput, "PROXQP_"),
+    "proxsuite": (
+        lambda m: _members(m.proxqp.QPSolverOutput, "PROXQP_"),
         {**COMMON, "MAX_ITER_REACHED": STEPS, "SOLVED_CLOSEST_PRIMAL_FEASIBLE": PRIMAL},
     ),
     "qpalm": (
