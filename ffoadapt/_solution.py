@@ -38,21 +38,21 @@ class Status(Enum):
 
         ``"MAX_ITER_REACHED"``, ``"MaxIterations"`` and ``"maximum iterations reached"`` read the
         same: case, underscores, hyphens and parentheses do not count, and a capital after a small
-        letter begins a word. All of the words have to be known, so a prefix is the adapter's to
-        take off (``name.removeprefix("VENDOR_")``), and ``"not solved"`` is an `ERROR`.
+        letter begins a word. Nothing else may stand there (``...`` in the table is anything), so
+        ``"not solved"`` is an `ERROR`, and a prefix is the adapter's to take off
+        (``name.removeprefix("VENDOR_")``).
 
         | words | status |
         |---|---|
         | solved, optimal | `OPTIMAL` |
-        | almost solved, solved inaccurate, ... | `OPTIMAL_INACCURATE` |
-        | (almost) (primal) infeasible (inaccurate) | `PRIMAL_INFEASIBLE` |
+        | these two, almost before or inaccurate after | `OPTIMAL_INACCURATE` |
+        | (almost) (primal) infeasible (inaccurate ...) | `PRIMAL_INFEASIBLE` |
         | solved closest primal feasible | `PRIMAL_INFEASIBLE` |
-        | (almost) dual infeasible or unbounded (inaccurate) | `DUAL_INFEASIBLE` |
+        | (almost) dual infeasible, (almost) unbounded (inaccurate ...) | `DUAL_INFEASIBLE` |
         | ... max or maximum iter, iters, iterations; iteration limit ... | `ITERATION_LIMIT` |
         | ... max or maximum time; time limit ... | `TIME_LIMIT` |
 
-        A solver that found infeasible and unbounded the same (``"infeasible or unbounded"``) has
-        told neither: `ERROR`.
+        A solver that cannot tell which (``"infeasible or unbounded"``) has told neither: `ERROR`.
         """
         spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_()-]+", " ", words).strip().lower()
         found = (status for status, known in _WORDS.items() if re.fullmatch(known, spaced))
