@@ -56,8 +56,8 @@ class ConeForm:
         Parameters
         ----------
         kinds
-            The kinds in the order in which the solver wants their rows, such as `sizes()`; empty
-            leaves all cones in the program's order.
+            The kinds in the order in which the solver wants their rows, such as `sizes()`; a cone
+            of another kind is a ValueError. Empty leaves all cones in the program's order.
         psd
             Whether the solver stacks the lower (as here) or the upper triangle by columns.
         """
