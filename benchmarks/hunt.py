@@ -464,8 +464,6 @@ def solve(case: Case) -> ffoadapt.Result:
     options: dict[str, Any] = {} if case.tolerance is None else {"tolerance": case.tolerance}
     if case.solver == "scs":
         options["max_iterations"] = 20_000
-    if case.solver == "highs":  # its quadratic simplex can cycle
-        options["time_limit"] = 2.0
     return ffoadapt.solve(
         case.program(),
         case.solver,

@@ -34,6 +34,7 @@ from scipy.io import loadmat
 import ffoadapt
 from ffoadapt import ConeProgram
 from ffoadapt._registry import registry
+from ffoadapt._solving import common_names
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "maros_meszaros.jsonl"
@@ -181,8 +182,7 @@ def typical(values: np.ndarray) -> np.ndarray:
 def attempt(problem: Problem, solver: str, limit: float, tight: bool = False) -> Any:
     """The result of one solver, or None."""
     options: dict[str, Any] = {"tolerance": 1e-11} if tight else {}
-    known = registry.get("solver", solver).common_options
-    if "time_limit" in known:
+    if "time_limit" in common_names(registry.get("solver", solver)):
         options["time_limit"] = limit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         Job,
         Modeler,
         ModelerSpec,
+        Options,
         ParametricProgram,
         Session,
         Solver,
@@ -108,6 +109,7 @@ __all__ = [
     "ModelerSpec",
     "NonnegativeCone",
     "OptionError",
+    "Options",
     "PSDCone",
     "ParameterError",
     "ParametricProgram",
@@ -174,7 +176,7 @@ _WHERE = {
     ),
     "_interfaces": (
         "Differentiable Executor ExecutorSpec Framework FrameworkSpec Job Modeler "
-        "ModelerSpec POLYHEDRAL ParametricProgram Session Solver SolverSpec"
+        "ModelerSpec Options POLYHEDRAL ParametricProgram Session Solver SolverSpec"
     ),
     "_layer": "Layer LayerResult",
     "_oracle.report": "GradientReport",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._cones import Cone, PSDCone
+from ._cones import Cone, PSDCone, SecondOrderCone
 
 __all__ = ["BoxForm", "ConeForm", "SplitForm"]
 
@@ -28,23 +28,44 @@ class ConeForm:
 
     name: ClassVar[str] = "cone"
 
-    def grouped(
-        self, kinds: Sequence[str] = (), psd: Literal["lower", "upper"] = "lower"
-    ) -> tuple[list[Cone], NDArray[np.intp] | slice]:
-        """Cones and rows as a solver wants them: ``A[rows]``, ``b[rows]``; ``z[rows] = its_z``.
+    def sizes(self) -> dict[str, Any]:
+        """The cones by kind, for a solver that wants all rows of a kind together.
+
+        In this order: the number of ``"zero"`` and of ``"nonnegative"`` rows; the rows of each
+        ``"second_order"`` cone; the n of each ``"psd"`` cone; the number of ``"exponential"``
+        cones; the alpha of each ``"power"`` cone. A second-order cone of one row is nonnegative.
+        """
+
+        def of(kind: str, what: str = "dim") -> list[Any]:
+            return [getattr(cone, what) for cone in self.cones if _kind(cone) == kind]
+
+        return {
+            "zero": sum(of("zero")),
+            "nonnegative": sum(of("nonnegative")),
+            "second_order": of("second_order"),
+            "psd": of("psd", "n"),
+            "exponential": len(of("exponential")),
+            "power": of("power", "alpha"),
+        }
+
+    def rows(
+        self, kinds: Iterable[str] = (), psd: Literal["lower", "upper"] = "lower"
+    ) -> NDArray[np.intp] | slice:
+        """The rows as a solver wants them: ``A[rows]``, ``b[rows]``; ``z[rows] = its_z``.
 
         Parameters
         ----------
         kinds
-            The order of the kinds of cones; empty leaves the cones in the program's order.
+            The kinds in the order in which the solver wants their rows, such as `sizes()`; a cone
+            of another kind is a ValueError. Empty leaves all cones in the program's order.
         psd
             Whether the solver stacks the lower (as here) or the upper triangle by columns.
         """
+        order = list(kinds)
         starts = np.cumsum([0, *(cone.dim for cone in self.cones)])
-        ranks = [kinds.index(cone.kind) if kinds else 0 for cone in self.cones]
-        order = sorted(range(len(self.cones)), key=lambda k: ranks[k])
+        ranks = [order.index(_kind(cone)) if order else 0 for cone in self.cones]
         parts = [np.arange(0)]
-        for k in order:
+        for k in sorted(range(len(self.cones)), key=lambda k: ranks[k]):
             rows = np.arange(starts[k], starts[k + 1])
             if psd == "upper" and isinstance(cone := self.cones[k], PSDCone):
                 square = np.zeros((cone.n, cone.n), dtype=np.intp)
@@ -52,8 +73,11 @@ class ConeForm:
                 rows = square[np.tril_indices(cone.n)]  # the upper by columns is the lower by rows
             parts.append(rows)
         rows = np.concatenate(parts)
-        cones = [self.cones[k] for k in order]
-        return cones, slice(None) if (rows == np.arange(rows.size)).all() else rows
+        return slice(None) if (rows == np.arange(rows.size)).all() else rows
+
+
+def _kind(cone: Cone) -> str:
+    return "nonnegative" if cone == SecondOrderCone(1) else cone.kind
 
 
 @dataclass(slots=True, eq=False)

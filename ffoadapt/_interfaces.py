@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ __all__ = [
     "Job",
     "Modeler",
     "ModelerSpec",
+    "Options",
     "ParametricProgram",
     "Session",
     "Solver",
@@ -38,6 +39,9 @@ Floats = NDArray[np.float64]
 
 POLYHEDRAL = frozenset({"zero", "nonnegative"})
 """The cones that every solver of quadratic programs has."""
+
+Options: TypeAlias = Mapping[str, Any]
+"""The options of a solve, in the solver's own names, its `Solver.defaults` included."""
 
 
 # ---------------------------------------------------------------------------------- solvers
@@ -84,7 +88,11 @@ class Solver(ABC):
     """``"dense"`` (ndarray), ``"sparse"`` (CSC with 32-bit indices), or both; given as it takes."""
 
     common_options: ClassVar[Mapping[str, str | Sequence[str]]] = {}
-    """Its own names for ``tolerance``, ``max_iterations``, ``time_limit`` (s) and ``verbose``."""
+    """Its own names for ``tolerance``, ``max_iterations``, ``time_limit`` (s) and ``verbose``.
+
+    One that `known_options` has under the same name (``TimeLimit`` is the same as ``time_limit``)
+    needs no entry; where it means something else there, the entry is ``()``.
+    """
 
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Options, in its own names, that hold unless the user says otherwise."""
@@ -97,7 +105,7 @@ class Solver(ABC):
         return None
 
     @abstractmethod
-    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
+    def solve(self, program: Any, options: Options, session: Session) -> Solution:
         """Solve one program.
 
         Parameters

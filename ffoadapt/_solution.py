@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 class Status(Enum):
-    """How a solve ended. Adapters translate their vendor's statuses into these."""
+    """How a solve ended. Adapters translate their vendor's statuses into these; see `read`."""
 
     OPTIMAL = "optimal"
     OPTIMAL_INACCURATE = "optimal_inaccurate"
@@ -31,8 +32,46 @@ class Status(Enum):
         """Whether a primal and a dual solution come with this status."""
         return self in _SOLVED
 
+    @classmethod
+    def read(cls, words: str) -> Status:
+        """The status that a vendor's own words stand for; what is not known here is `ERROR`.
+
+        ``"MAX_ITER_REACHED"``, ``"MaxIterations"`` and ``"maximum iterations reached"`` read the
+        same: case, underscores, hyphens and parentheses do not count, and a capital after a small
+        letter begins a word. Nothing else may stand there (``...`` in the table is anything), so
+        ``"not solved"`` is an `ERROR`, and a prefix is the adapter's to take off
+        (``name.removeprefix("VENDOR_")``).
+
+        | words | status |
+        |---|---|
+        | solved, optimal | `OPTIMAL` |
+        | these two, almost before or inaccurate after | `OPTIMAL_INACCURATE` |
+        | (almost) (primal) infeasible (inaccurate ...) | `PRIMAL_INFEASIBLE` |
+        | solved closest primal feasible | `PRIMAL_INFEASIBLE` |
+        | (almost) dual infeasible, (almost) unbounded (inaccurate ...) | `DUAL_INFEASIBLE` |
+        | ... max or maximum iter, iters, iterations; iteration limit ... | `ITERATION_LIMIT` |
+        | ... max or maximum time; time limit ... | `TIME_LIMIT` |
+
+        A solver that cannot tell which (``"infeasible or unbounded"``) has told neither: `ERROR`.
+        """
+        spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_()-]+", " ", words).strip().lower()
+        found = (status for status, known in _WORDS.items() if re.fullmatch(known, spaced))
+        return next(found, cls.ERROR)
+
 
 _SOLVED = (Status.OPTIMAL, Status.OPTIMAL_INACCURATE)
+
+_WORDS = {
+    Status.OPTIMAL: "solved|optimal",
+    Status.OPTIMAL_INACCURATE: "almost (solved|optimal)|(solved|optimal) inaccurate",
+    Status.PRIMAL_INFEASIBLE: (
+        "(almost )?(primal )?infeasible( inaccurate.*)?|solved closest primal feasible"
+    ),
+    Status.DUAL_INFEASIBLE: "(almost )?(dual infeasible|unbounded)( inaccurate.*)?",
+    Status.ITERATION_LIMIT: "(.* )?(max(imum)? iter(ation)?s?|iteration limit)( .*)?",
+    Status.TIME_LIMIT: "(.* )?(max(imum)? time|time limit)( .*)?",
+}
+"""What `Status.read` knows, spaced and in lower case; the first that matches in full counts."""
 
 
 @dataclass(frozen=True, slots=True)

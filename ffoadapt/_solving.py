@@ -21,7 +21,14 @@ from ._program import ProgramBatch, Structure
 from ._registry import registry
 from ._solution import Points, Solution, Status
 
-__all__ = ["COMMON_OPTIONS", "SolveJob", "find_solver", "raise_failures", "translate_options"]
+__all__ = [
+    "COMMON_OPTIONS",
+    "SolveJob",
+    "common_names",
+    "find_solver",
+    "raise_failures",
+    "translate_options",
+]
 
 Floats = NDArray[np.float64]
 
@@ -229,22 +236,37 @@ def _names(structure: Structure) -> str:
     return ", ".join(sorted(able)) or "none (try pip install ffoadapt-clarabel)"
 
 
+def common_names(solver: Solver) -> dict[str, tuple[str, ...]]:
+    """The common options that the solver has, each with the solver's own names for it."""
+    alike = {_plain(name): name for name in solver.known_options() or ()}
+    names: dict[str, tuple[str, ...]] = {}
+    for key in COMMON_OPTIONS:
+        own = solver.common_options.get(key, alike.get(_plain(key), ()))
+        if own:
+            names[key] = (own,) if isinstance(own, str) else tuple(own)
+    return names
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
 def translate_options(solver: Solver, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The solver's own options: its defaults, then the user's, common names translated."""
     result = dict(solver.defaults)
-    known = solver.known_options()
+    if not options:
+        return result
+    known, common = solver.known_options(), common_names(solver)
     for key, value in options.items():
         if key in COMMON_OPTIONS:
-            own = solver.common_options.get(key)
-            if own is None:
+            if key not in common:
                 raise OptionError(
-                    f"the solver {name!r} has no {key!r}; it takes "
-                    f"{sorted(solver.common_options)} of the common options"
+                    f"the solver {name!r} has no {key!r}; it takes {sorted(common)} of the common "
+                    "options"
                 )
-            for target in (own,) if isinstance(own, str) else own:
-                result[target] = value
+            result.update(dict.fromkeys(common[key], value))
         elif known is not None and key not in known:
-            everything = sorted({*known, *solver.common_options})
+            everything = sorted({*known, *common})
             close = difflib.get_close_matches(key, everything, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise OptionError(

@@ -190,7 +190,7 @@ def test_new_plugin_installs_and_passes_its_tests(copy: Path, tmp_path: Path) ->
     tests = subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider"],
         cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         capture_output=True,
         text=True,
     )

@@ -251,8 +251,6 @@ class IgnoresTolerance(ReferenceSolver):
 
 
 class RefusesOptions(ReferenceSolver):
-    common_options = {**ReferenceSolver.common_options, "time_limit": "time_limit"}
-
     def known_options(self):
         return (*super().known_options(), "time_limit")
 
@@ -423,7 +421,7 @@ def test_waive():
 
 def test_loose_solvers_pass_with_a_loose_tolerance():
     class Loose(ReferenceSolver):
-        common_options = {}
+        common_options = {"tolerance": ()}
         defaults = {"tolerance": 1e-5, "max_iterations": 60}
 
     assert not ffoadapt.check_solver(Loose, waive=dict.fromkeys(GRADIENTS, "loose")).ok

@@ -1,8 +1,7 @@
 """Counts the lines of code of every solver adapter; exits 1 where one is above its limit.
 
-A line is a logical one, a statement, however many rows the formatter spreads it over; docstrings,
-comments and blanks do not count. An adapter that outgrows its limit does work that belongs in the
-core, or work that nobody needs.
+A line is a physical one, as ruff formats it; docstrings, comments and blanks do not count. An
+adapter that outgrows its limit does work that belongs in the core, or work that nobody needs.
 """
 
 from __future__ import annotations
@@ -16,15 +15,25 @@ from pathlib import Path
 LIMITS = {"box": 30, "split": 30, "cone": 45}
 """Most lines of code for an adapter whose solver takes that view."""
 
+_LAYOUT = {
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE),
+    *(tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER),
+}
+
 
 def code_lines(source: str) -> int:
-    """The number of logical lines that are no docstrings."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    lines = sum(token.type == tokenize.NEWLINE for token in tokens)
-    return lines - sum(
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        for node in ast.walk(ast.parse(source))
-    )
+    """The number of lines that hold code; raises ValueError where ruff was told not to format."""
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _LAYOUT:
+            lines.update(range(token.start[0], token.end[0] + 1))
+        elif token.string.startswith("# fmt:"):
+            raise ValueError(f"line {token.start[0]} keeps ruff from formatting: {token.string}")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            assert node.end_lineno is not None
+            lines.difference_update(range(node.lineno, node.end_lineno + 1))
+    return len(lines)
 
 
 def view(source: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from .._exceptions import FFOAdaptError, OptionError
 from .._registry import registry
 from .._solution import Status
-from .._solving import COMMON_OPTIONS, translate_options
+from .._solving import COMMON_OPTIONS, common_names, translate_options
 from ._point import Point, point_of
 from ._problem import Problem
 from ._problems import problems
@@ -72,8 +72,8 @@ def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> 
             f"{sorted(found.cones)}"
         )
     if known is not None:
-        own = [[v] if isinstance(v, str) else v for v in found.common_options.values()]
-        _subset("common_options (its values)", [name for names in own for name in names], known)
+        own = [name for names in common_names(found).values() for name in names]
+        _subset("common_options (its values)", own, known)
         _subset("defaults", found.defaults, known)
 
 
@@ -112,7 +112,7 @@ def check_declared_cones(solver: AnySolver, settings: CheckSettings = DEFAULT) -
 def check_tolerance(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """A tighter ``tolerance`` gives an answer that is as much more accurate, down to 1e-8."""
     found, name = require(solver, problem)
-    if "tolerance" not in found.common_options:
+    if "tolerance" not in common_names(found):
         raise CheckSkipped("it does not declare the common option 'tolerance'")
     errors = {}
     for tolerance in (1e-3, 1e-8):
@@ -140,7 +140,8 @@ def check_common_options(
 ) -> None:
     """Each declared common option is accepted by the solver itself."""
     found, name = require(solver, problem)
-    if not found.common_options:
+    common = common_names(found)
+    if not common:
         raise CheckSkipped("it declares no common options")
     values: dict[str, Any] = {
         "tolerance": 1e-6,
@@ -148,7 +149,7 @@ def check_common_options(
         "time_limit": 60.0,
         "verbose": False,
     }
-    for option in found.common_options:
+    for option in common:
         view = view_of(found, problem.program())
         try:
             point_of(view, call(found, name, view, settings, **{option: values[option]}))

@@ -6,14 +6,13 @@ solver is. Mehrotra's predictor and corrector (SIAM J. Optim. 2(4), 1992) for Gx
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._forms import SplitForm
-from .._interfaces import Session, Solver
+from .._interfaces import Options, Session, Solver
 from .._solution import Solution, Status
 
 __all__ = ["ReferenceSolver"]
@@ -27,13 +26,12 @@ class ReferenceSolver(Solver):
     name = "reference"
     form = "split"
     matrices = ("dense",)
-    common_options: ClassVar = {"tolerance": "tolerance", "max_iterations": "max_iterations"}
     defaults: ClassVar = {"tolerance": 1e-10, "max_iterations": 60}
 
     def known_options(self) -> tuple[str, ...]:
         return ("tolerance", "max_iterations")
 
-    def solve(self, program: SplitForm, options: Mapping[str, Any], session: Session) -> Solution:
+    def solve(self, program: SplitForm, options: Options, session: Session) -> Solution:
         finite = np.isfinite(program.h)
         P, q, A, b = program.P, program.q, program.A, program.b
         G, h = program.G[finite], program.h[finite]

@@ -6,6 +6,7 @@ import numpy as np
 
 from .._interfaces import Session
 from .._solution import Status
+from .._solving import common_names
 from ._point import point_of
 from ._problem import Problem
 from ._subject import (
@@ -67,7 +68,7 @@ def check_iteration_limit(
 ) -> None:
     """With max_iterations=1 the status is ITERATION_LIMIT, or the point really is a solution."""
     found, name = require(solver, problem)
-    if "max_iterations" not in found.common_options:
+    if "max_iterations" not in common_names(found):
         raise CheckSkipped("it does not declare the common option 'max_iterations'")
     view = view_of(found, problem.program())
     solution = call(found, name, view, settings, max_iterations=1)

@@ -15,7 +15,7 @@ from .._interfaces import Session, Solver
 from .._problem import ConeProgram, solve
 from .._program import Structure
 from .._solution import Solution, Status
-from .._solving import find_solver, translate_options
+from .._solving import common_names, find_solver, translate_options
 from ._problem import Problem
 
 __all__ = [
@@ -63,11 +63,9 @@ class CheckSettings:
     def options(self, solver: Solver, **more: Any) -> dict[str, Any]:
         """The options for a solve, not yet translated; ``more`` wins."""
         options = {**self.solver_options, **more}
-        own = solver.common_options.get("tolerance")
-        if own is not None and "tolerance" not in options:
-            targets = (own,) if isinstance(own, str) else own
-            if not any(target in self.solver_options for target in targets):
-                options = {"tolerance": 1e-2 * self.tolerance, **options}
+        own = common_names(solver).get("tolerance")
+        if own and not any(name in options for name in ("tolerance", *own)):
+            options = {"tolerance": 1e-2 * self.tolerance, **options}
         return options
 
     def rng(self, *salt: int) -> np.random.Generator:

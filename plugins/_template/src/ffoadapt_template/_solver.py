@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 
-from ffoadapt import Session, Solution, Solver, SplitForm, Status
+from ffoadapt import Options, Session, Solution, Solver, SplitForm, Status
 
 from ._interior_point import interior_point
 
 __all__ = ["TemplateSolver"]
-
-_STATUS = {
-    "solved": Status.OPTIMAL,
-    "infeasible": Status.PRIMAL_INFEASIBLE,
-    "unbounded": Status.DUAL_INFEASIBLE,
-    "max_iter": Status.ITERATION_LIMIT,
-}
 
 
 class TemplateSolver(Solver):
@@ -26,19 +16,18 @@ class TemplateSolver(Solver):
 
     form = "split"
     matrices = ("dense",)
-    common_options: ClassVar = {"tolerance": "tol", "max_iterations": "max_iter"}
+    common_options = {"tolerance": "tol", "max_iterations": "max_iter"}
     # A gradient is as accurate as the point it is taken at, so the default is tight.
-    defaults: ClassVar = {"tol": 1e-9, "max_iter": 100}
+    defaults = {"tol": 1e-9, "max_iter": 100}
 
     def known_options(self) -> list[str]:
         return ["tol", "max_iter"]
 
-    def solve(self, program: SplitForm, options: Mapping[str, Any], session: Session) -> Solution:
+    def solve(self, program: SplitForm, options: Options, session: Session) -> Solution:
         p = program
         bounded = np.isfinite(p.h)  # the solver takes no infinite bound; such a row has z = 0
         found = interior_point(p.P, p.q, p.G[bounded], p.h[bounded], p.A, p.b, **options)
         z = np.zeros(p.h.size)
         z[bounded] = found.z
-        status = _STATUS.get(found.status, Status.ERROR)
         info = {"status": found.status, "iterations": found.iterations}
-        return Solution(found.x, (z, found.y), None, status, info)
+        return Solution(found.x, (z, found.y), None, Status.read(found.status), info)

@@ -1,12 +1,9 @@
 """DAQP: dual active set for l <= Ax <= u, dense; it takes l = u as an equality by itself."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import daqp
 import numpy as np
 
-from ffoadapt import BoxForm, Session, Solution, Solver, Status
+from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 
 _STATUS = {
     1: Status.OPTIMAL,
@@ -23,19 +20,15 @@ class DAQPSolver(Solver):
 
     form = "box"
     matrices = ("dense",)
-    common_options: ClassVar = {
-        "tolerance": "primal_tol",
-        "max_iterations": "iter_limit",
-        "time_limit": "time_limit",
-    }
+    common_options = {"tolerance": "primal_tol", "max_iterations": "iter_limit"}
     # Where P is singular it takes proximal steps until one is shorter than eta_prox.
-    defaults: ClassVar = {"primal_tol": 1e-9, "eta_prox": 1e-10}
+    defaults = {"primal_tol": 1e-9, "eta_prox": 1e-10}
     releases_gil = True
 
     def known_options(self) -> list[str]:
         return list(daqp.Model().settings)
 
-    def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
+    def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
         # Copies, because DAQP asks for writable arrays in C order.
         data = (program.P, program.q, program.A, program.u, program.l)
         start = None if session.warm_start is None else np.array(session.warm_start.dual)

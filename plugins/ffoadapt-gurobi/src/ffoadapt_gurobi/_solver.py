@@ -1,67 +1,41 @@
 """Gurobi: simplex for linear programs, barrier for convex quadratic ones; dense and sparse."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import gurobipy
 import numpy as np
 from gurobipy import GRB
 
-from ffoadapt import BoxForm, Session, Solution, Solver, Status
+from ffoadapt import Options, Session, Solution, Solver, SplitForm, Status
 
-_STATUS = {
-    GRB.OPTIMAL: Status.OPTIMAL,
-    GRB.SUBOPTIMAL: Status.OPTIMAL_INACCURATE,
-    GRB.INFEASIBLE: Status.PRIMAL_INFEASIBLE,
-    GRB.UNBOUNDED: Status.DUAL_INFEASIBLE,
-    GRB.ITERATION_LIMIT: Status.ITERATION_LIMIT,
-    GRB.TIME_LIMIT: Status.TIME_LIMIT,
-}
+_NAMES = {getattr(GRB.Status, name): name for name in dir(GRB.Status) if name.isupper()}
+_LIMITS = ("BarIterLimit", "IterationLimit")
+_TIGHT = {"BarConvTol": 1e-12, "FeasibilityTol": 1e-9, "OptimalityTol": 1e-9}
 
 
 class GurobiSolver(Solver):
     """See https://docs.gurobi.com; options are Gurobi's parameters."""
 
-    form = "box"
+    form = "split"
     matrices = ("dense", "sparse")
-    common_options: ClassVar = {
-        "tolerance": "BarConvTol",
-        "max_iterations": ("BarIterLimit", "IterationLimit"),
-        "time_limit": "TimeLimit",
-        "verbose": "OutputFlag",
-    }
+    common_options = {"tolerance": "BarConvTol", "max_iterations": _LIMITS, "verbose": "OutputFlag"}
     # The feasibility tolerances are the smallest it takes; without dual reductions it tells
     # infeasible from unbounded.
-    defaults: ClassVar = {
-        "OutputFlag": 0,
-        "Threads": 1,
-        "DualReductions": 0,
-        "BarConvTol": 1e-12,
-        "FeasibilityTol": 1e-9,
-        "OptimalityTol": 1e-9,
-    }
+    defaults = {"OutputFlag": 0, "Threads": 1, "DualReductions": 0, **_TIGHT}
     releases_gil = True
 
     def known_options(self) -> list[str]:
         return [name for name in dir(GRB.Param) if not name.startswith("_")]
 
-    def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
+    def solve(self, program: SplitForm, options: Options, session: Session) -> Solution:
         # An environment serves one thread, and takes as long to start as a small program to solve.
-        session["env"] = env = session.get("env") or gurobipy.Env(params={"OutputFlag": 0})
-        A, l, u, y = program.A, program.l, program.u, np.zeros(program.u.size)
+        session["env"] = env = session.get("env") or gurobipy.Env(params=dict(options))
         with gurobipy.Model(env=env) as model:
-            for name, value in options.items():
-                model.setParam(name, value)
             x = model.addMVar(program.q.size, lb=-GRB.INFINITY)
             model.setMObjective(0.5 * program.P, program.q, 0.0, x, x, x)
-            sides = [
-                ("=", l == u, u),
-                ("<", np.isfinite(u) & (l < u), u),
-                (">", np.isfinite(l) & (l < u), l),
-            ]
-            rows = [(k, model.addMConstr(A[k], x, sign, v[k])) for sign, k, v in sides if k.any()]
+            below = model.addMConstr(program.G, x, "<", program.h)
+            equal = model.addMConstr(program.A, x, "=", program.b)
             model.optimize()
-            status = _STATUS.get(model.Status, Status.ERROR)
-            for k, row in rows if status.solved else []:
-                y[k] -= row.Pi
-            return Solution(np.array(x.X) if status.solved else None, y, None, status)
+            name = _NAMES[model.Status]
+            status = {"SUBOPTIMAL": Status.OPTIMAL_INACCURATE}.get(name, Status.read(name))
+            if not status.solved:
+                return Solution(status=status, info={"status": name})
+            return Solution(np.array(x.X), (-below.Pi, -equal.Pi), None, status, {"status": name})

@@ -4,37 +4,18 @@ The symbolic work is kept in the session, and the numbers that come out are the 
 active-set mode is left out: where P is singular it says solved, or infeasible, and neither is true.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, ClassVar
-
 import moreau
 import numpy as np
 
-from ffoadapt import (
-    ConeForm,
-    NonnegativeCone,
-    SecondOrderCone,
-    Session,
-    Solution,
-    Solver,
-    Status,
-)
+from ffoadapt import ConeForm, Options, Session, Solution, Solver, Status
 
 from . import CONES
 
-_ORDER = ("zero", "nonnegative", "second_order", "psd", "exponential", "power")
-# fmt: off
-_STATUS = {
-    "Solved": Status.OPTIMAL, "AlmostSolved": Status.OPTIMAL_INACCURATE,
-    "PrimalInfeasible": Status.PRIMAL_INFEASIBLE, "DualInfeasible": Status.DUAL_INFEASIBLE,
-    "AlmostPrimalInfeasible": Status.PRIMAL_INFEASIBLE,
-    "AlmostDualInfeasible": Status.DUAL_INFEASIBLE,
-    "MaxIterations": Status.ITERATION_LIMIT, "MaxTime": Status.TIME_LIMIT,
-}
-# fmt: on
-RAY = SecondOrderCone(1)
+_SIZES = """
+    num_zero_cones num_nonneg_cones so_cone_dims psd_dims num_exp_cones power_alphas
+""".split()
 _GENERAL = ("max_iter", "time_limit", "verbose")
+_TOLERANCES = ("tol_gap_abs", "tol_gap_rel", "tol_feas")
 
 
 class MoreauSolver(Solver):
@@ -42,36 +23,19 @@ class MoreauSolver(Solver):
 
     form = "cone"
     cones = CONES
-    common_options: ClassVar = {
-        "tolerance": ("tol_gap_abs", "tol_gap_rel", "tol_feas"),
-        "max_iterations": "max_iter",
-        "time_limit": "time_limit",
-        "verbose": "verbose",
-    }
-    defaults: ClassVar = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
+    common_options = {"tolerance": _TOLERANCES, "max_iterations": "max_iter"}
+    defaults = dict.fromkeys(_TOLERANCES, 1e-10)
     releases_gil = True
 
     def known_options(self) -> list[str]:
         return [*_GENERAL, *moreau.IPMSettings.model_fields]
 
-    def solve(self, program: ConeForm, options: Mapping[str, Any], session: Session) -> Solution:
-        # It has no cones without rows, and a ray is a nonnegative number to it.
-        given = [NonnegativeCone(1) if c == RAY else c for c in program.cones if c.dim]
-        cones: Any
-        cones, rows = replace(program, cones=tuple(given)).grouped(_ORDER, psd="upper")
+    def solve(self, program: ConeForm, options: Options, session: Session) -> Solution:
+        counts = program.sizes()
+        rows = program.rows(counts, psd="upper")
         P, A = program.P.tocsr(), program.A.tocsr()[rows]
         if (solver := session.get("solver")) is None:
-            zero, nonnegative, second_order, psd, exponential, power = (
-                [cone for cone in cones if cone.kind == kind] for kind in _ORDER
-            )
-            sizes = moreau.Cones(
-                num_zero_cones=sum(cone.dim for cone in zero),
-                num_nonneg_cones=sum(cone.dim for cone in nonnegative),
-                so_cone_dims=[cone.dim for cone in second_order],
-                psd_dims=[cone.n for cone in psd],
-                num_exp_cones=len(exponential),
-                power_alphas=[cone.alpha for cone in power],
-            )
+            sizes = moreau.Cones(**dict(zip(_SIZES, counts.values(), strict=True)))
             settings = moreau.Settings(solver="ipm", device="cpu")
             for name, value in options.items():
                 setattr(settings if name in _GENERAL else settings.ipm_settings, name, value)
@@ -83,4 +47,4 @@ class MoreauSolver(Solver):
         z, s = np.empty((2, program.b.size))
         z[rows], s[rows] = found.z[0], found.s[0]
         info = {"status": solver.info.status[0].name, "iterations": solver.info.iterations[0]}
-        return Solution(found.x[0], z, s, _STATUS.get(info["status"], Status.ERROR), info)
+        return Solution(found.x[0], z, s, Status.read(info["status"]), info)

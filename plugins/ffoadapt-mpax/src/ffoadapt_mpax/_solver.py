@@ -5,23 +5,15 @@ seconds; from then on a solve takes as long as its iterations.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import mpax
 import numpy as np
 from jax.experimental.sparse import BCOO
+from mpax.utils import TerminationStatus
 
-from ffoadapt import Session, Solution, Solver, SplitForm, Status
-
-_STATUS = {
-    2: Status.OPTIMAL,
-    3: Status.PRIMAL_INFEASIBLE,
-    4: Status.DUAL_INFEASIBLE,
-    5: Status.TIME_LIMIT,
-    6: Status.ITERATION_LIMIT,
-}
+from ffoadapt import Options, Session, Solution, Solver, SplitForm, Status
 
 
 class MPAXSolver(Solver):
@@ -29,29 +21,21 @@ class MPAXSolver(Solver):
 
     form = "split"
     matrices = ("dense", "sparse")
-    common_options: ClassVar = {
-        "tolerance": ("eps_abs", "eps_rel"),
-        "max_iterations": "iteration_limit",
-        "verbose": "verbose",
-    }
-    defaults: ClassVar = {"eps_abs": 1e-8, "eps_rel": 1e-8, "iteration_limit": 100_000}
+    common_options = {"tolerance": ("eps_abs", "eps_rel"), "max_iterations": "iteration_limit"}
+    defaults = {"eps_abs": 1e-8, "eps_rel": 1e-8, "iteration_limit": 100_000}
     releases_gil = True
 
     def known_options(self) -> list[str]:
         return [field.name for field in dataclasses.fields(mpax.raPDHG)]
 
-    def solve(self, program: SplitForm, options: Mapping[str, Any], session: Session) -> Solution:
+    def solve(self, program: SplitForm, options: Options, session: Session) -> Solution:
         p, linear, k = program, not abs(program.P).max(), program.b.size
         with jax.enable_x64(True):
-            P, A, G = (
-                M if isinstance(M, np.ndarray) else BCOO.from_scipy_sparse(M)
-                for M in (p.P, p.A, p.G)
-            )
-            x, y, code, count = map(
-                np.array, _solve(P, p.q, A, p.b, G, p.h, linear, tuple(options.items()))
-            )
-        status, info = _STATUS.get(int(code), Status.ERROR), {"iterations": int(count)}
-        return Solution(x, (y[k:], -y[:k]), None, status, info)
+            wrap = np.asarray if isinstance(p.A, np.ndarray) else BCOO.from_scipy_sparse
+            data = (wrap(p.P), p.q, wrap(p.A), p.b, wrap(p.G), p.h, linear, tuple(options.items()))
+            x, y, code, count = map(np.array, _solve(*data))
+        name, info = TerminationStatus(int(code)).name, {"iterations": int(count)}
+        return Solution(x, (y[k:], -y[:k]), None, Status.read(name), info)
 
 
 @jax.jit(static_argnums=(6, 7))

@@ -4,20 +4,11 @@ Its workspace is not kept: an update saves at most a fifth of the time, and the 
 from a fresh one in the last digits.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 import piqp
 
-from ffoadapt import BoxForm, Session, Solution, Solver, Status
+from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 
-_STATUS = {
-    "PIQP_SOLVED": Status.OPTIMAL,
-    "PIQP_PRIMAL_INFEASIBLE": Status.PRIMAL_INFEASIBLE,
-    "PIQP_DUAL_INFEASIBLE": Status.DUAL_INFEASIBLE,
-    "PIQP_MAX_ITER_REACHED": Status.ITERATION_LIMIT,
-}
 _TOLERANCES = ("eps_abs", "eps_rel", "eps_duality_gap_abs", "eps_duality_gap_rel")
 
 
@@ -26,17 +17,13 @@ class PIQPSolver(Solver):
 
     form = "box"
     matrices = ("dense", "sparse")
-    common_options: ClassVar = {
-        "tolerance": _TOLERANCES,
-        "max_iterations": "max_iter",
-        "verbose": "verbose",
-    }
-    defaults: ClassVar = dict(zip(_TOLERANCES, (1e-10, 1e-12, 1e-10, 1e-12), strict=True))
+    common_options = {"tolerance": _TOLERANCES, "max_iterations": "max_iter"}
+    defaults = dict(zip(_TOLERANCES, (1e-10, 1e-12, 1e-10, 1e-12), strict=True))
 
     def known_options(self) -> list[str]:
         return [name for name in dir(piqp.DenseSolver().settings) if not name.startswith("_")]
 
-    def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
+    def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
         dense = isinstance(program.A, np.ndarray)
         solver = piqp.DenseSolver() if dense else piqp.SparseSolver()
         for name, value in options.items():
@@ -45,7 +32,7 @@ class PIQPSolver(Solver):
         equal = l == u
         rows = ~equal & (np.isfinite(l) | np.isfinite(u))  # it warns of rows without a bound
         solver.setup(program.P, program.q, A[equal], u[equal], A[rows], l[rows], u[rows])
-        status = _STATUS.get(solver.solve().name, Status.ERROR)
+        status = Status.read(solver.solve().name.removeprefix("PIQP_"))
         found, y = solver.result, np.zeros(u.size)
         y[equal], y[rows] = found.y, found.z_u - found.z_l
         return Solution(np.array(found.x), y, None, status, {"iterations": found.info.iter})

@@ -4,21 +4,12 @@ With its own settings it calls many linear programs infeasible that are not, so 
 only if a second run, which asks for a certificate of full accuracy, does not solve the program.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 from proxsuite import proxqp
 
-from ffoadapt import BoxForm, Session, Solution, Solver, Status
+from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 
-_STATUS = {
-    "PROXQP_SOLVED": Status.OPTIMAL,
-    "PROXQP_PRIMAL_INFEASIBLE": Status.PRIMAL_INFEASIBLE,
-    "PROXQP_SOLVED_CLOSEST_PRIMAL_FEASIBLE": Status.PRIMAL_INFEASIBLE,
-    "PROXQP_DUAL_INFEASIBLE": Status.DUAL_INFEASIBLE,
-    "PROXQP_MAX_ITER_REACHED": Status.ITERATION_LIMIT,
-}
+_GAP = {"eps_duality_gap_abs": 1e-9, "eps_duality_gap_rel": 1e-12}
 
 
 class ProxQPSolver(Solver):
@@ -26,25 +17,14 @@ class ProxQPSolver(Solver):
 
     form = "box"
     matrices = ("dense", "sparse")
-    common_options: ClassVar = {
-        "tolerance": ("eps_abs", "eps_duality_gap_abs"),
-        "max_iterations": "max_iter",
-        "verbose": "verbose",
-    }
-    defaults: ClassVar = {
-        "eps_abs": 1e-9,
-        "eps_rel": 0.0,
-        "check_duality_gap": True,
-        "eps_duality_gap_abs": 1e-9,
-        "eps_duality_gap_rel": 1e-12,
-        "max_iter": 1000,
-    }
+    common_options = {"tolerance": ("eps_abs", "eps_duality_gap_abs"), "max_iterations": "max_iter"}
+    defaults = {"eps_abs": 1e-9, "max_iter": 1000, "check_duality_gap": True, **_GAP}
     releases_gil = True
 
     def known_options(self) -> list[str]:
-        return [*self.defaults, "compute_preconditioner", "initial_guess", "verbose"]
+        return [*self.defaults, "eps_rel", "compute_preconditioner", "initial_guess", "verbose"]
 
-    def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
+    def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
         solver = proxqp.dense if isinstance(program.A, np.ndarray) else proxqp.sparse
         A, l, u, equal = program.A, program.l, program.u, program.l == program.u
         data = (program.P, program.q, A[equal], u[equal], A[~equal], l[~equal], u[~equal])
@@ -57,6 +37,6 @@ class ProxQPSolver(Solver):
             again.init(*data)
             again.solve()
             found = again.results if again.results.info.status.name == "PROXQP_SOLVED" else found
-        y, status = np.empty(u.size), _STATUS.get(found.info.status.name, Status.ERROR)
+        y, status = np.empty(u.size), Status.read(found.info.status.name.removeprefix("PROXQP_"))
         y[equal], y[~equal] = found.y, found.z
         return Solution(np.array(found.x), y, None, status, {"iterations": found.info.iter})

@@ -3,35 +3,19 @@
 Its workspace is not kept: an update gives the same bits, but takes longer than a fresh setup.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 import qpalm
 
-from ffoadapt import BoxForm, Session, Solution, Solver, Status
-
-_STATUS = {
-    "solved": Status.OPTIMAL,
-    "primal infeasible": Status.PRIMAL_INFEASIBLE,
-    "dual infeasible": Status.DUAL_INFEASIBLE,
-    "maximum iterations reached": Status.ITERATION_LIMIT,
-    "time limit exceeded": Status.TIME_LIMIT,
-}
+from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 
 
 class QPALMSolver(Solver):
     """See https://kul-optec.github.io/QPALM; options are QPALM's settings."""
 
     form = "box"
-    common_options: ClassVar = {
-        "tolerance": ("eps_abs", "eps_rel"),
-        "max_iterations": "max_iter",
-        "time_limit": "time_limit",
-        "verbose": "verbose",
-    }
+    common_options = {"tolerance": ("eps_abs", "eps_rel"), "max_iterations": "max_iter"}
     # With its own 1e-5 for certificates it calls one linear program in six infeasible.
-    defaults: ClassVar = {
+    defaults = {
         "verbose": False,
         "eps_abs": 1e-10,
         "eps_rel": 1e-11,
@@ -43,7 +27,7 @@ class QPALMSolver(Solver):
     def known_options(self) -> list[str]:
         return [name for name in dir(qpalm.Settings) if not name.startswith("_")]
 
-    def solve(self, program: BoxForm, options: Mapping[str, Any], session: Session) -> Solution:
+    def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
         data, settings = qpalm.Data(program.q.size, program.u.size), qpalm.Settings()
         # Copies, because QPALM reads strided values as if they were contiguous.
         data.Q, data.q, data.A = program.P.copy(), program.q, program.A.copy()
@@ -54,6 +38,6 @@ class QPALMSolver(Solver):
         if session.warm_start is not None:
             solver.warm_start(session.warm_start.x, session.warm_start.dual)
         solver.solve()
-        found, status = solver.solution, _STATUS.get(solver.info.status, Status.ERROR)
+        found, status = solver.solution, Status.read(solver.info.status)
         info = {"status": solver.info.status, "iterations": solver.info.iter}
         return Solution(np.array(found.x), np.array(found.y), None, status, info)
