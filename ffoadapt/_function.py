@@ -7,7 +7,7 @@ An instance keeps nothing of a call, so that threads, graphs kept alive and vmap
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -63,9 +63,16 @@ class State:
 class SolveFunction:
     """Parameters -> outputs of the solved program; see `ffoadapt.Differentiable` for the laws."""
 
-    def __init__(self, model: ParametricProgram, settings: Settings) -> None:
+    def __init__(
+        self,
+        model: ParametricProgram,
+        settings: Settings,
+        orders: Mapping[str, NDArray[np.intp]] | None = None,
+    ) -> None:
+        """``orders`` says by name in which order the model wants the entries of a parameter."""
         self.model, self.settings = model, settings
         self.names = [name for name, _ in model.parameters]
+        self._orders = [(orders or {}).get(name) for name in self.names]
         self.shapes = [shape for _, shape in model.parameters]
         self.ndims = [len(shape) for shape in self.shapes]
         # None for a box program, whose structure is found anew at every call.
@@ -80,6 +87,7 @@ class SolveFunction:
     def with_settings(self, settings: Settings) -> SolveFunction:
         """The same program solved otherwise."""
         other = SolveFunction(self.model, settings)
+        other._orders = self._orders
         other.on_report = self.on_report
         return other
 
@@ -125,17 +133,22 @@ class SolveFunction:
             if self.on_report is not None:
                 self.on_report([state.oracle.report(i) for i in range(size)])
         return [
-            None if g is None else _unbroadcast(g, state, own, shape, len(lead))
-            for g, own, shape in zip(gradients, state.leads, self.shapes, strict=True)
+            None if g is None else _unbroadcast(_restored(g, order), state, own, shape, len(lead))
+            for g, order, own, shape in zip(
+                gradients, self._orders, state.leads, self.shapes, strict=True
+            )
         ]
 
     def jvp(self, state: State, tangents: Sequence[Floats | None]) -> list[Floats]:
         size = state.batch.size
         flat: list[Floats | None] = []
-        for tangent, lead, shape in zip(tangents, state.leads, self.shapes, strict=True):
-            flat.append(
-                None if tangent is None else _flat(tangent, lead, shape, state.batch_shape, size)
-            )
+        shapes = state.batch_shape, size
+        for tangent, order, lead, core in zip(
+            tangents, self._orders, state.leads, self.shapes, strict=True
+        ):
+            if tangent is not None:
+                tangent = _arranged(_flat(tangent, lead, core, *shapes), order)
+            flat.append(tangent)
         with _blas.one_thread(self._order):
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
             outputs = self.model.retrieve_jvp(*state.oracle.jvp(moved), state.batch)
@@ -173,8 +186,10 @@ class SolveFunction:
         batch_shape = np.broadcast_shapes(batch_shape, arrays[0].shape[:-1])
         size = math.prod(batch_shape)
         flat = [
-            _flat(value, lead, shape, batch_shape, size)
-            for value, lead, shape in zip(values, leads, self.shapes, strict=True)
+            _arranged(_flat(value, lead, shape, batch_shape, size), order)
+            for value, order, lead, shape in zip(
+                values, self._orders, leads, self.shapes, strict=True
+            )
         ]
         batch = self.model.program(flat, size)
         kept = [
@@ -221,8 +236,10 @@ class SolveFunction:
         batch_shape = self._batch_shape([v.shape for v in values])
         size = math.prod(batch_shape)
         flat = [
-            _flat(value, lead, shape, batch_shape, size)
-            for value, lead, shape in zip(values, leads, self.shapes, strict=True)
+            _arranged(_flat(value, lead, shape, batch_shape, size), order)
+            for value, order, lead, shape in zip(
+                values, self._orders, leads, self.shapes, strict=True
+            )
         ]
         return batch_shape, flat
 
@@ -286,6 +303,20 @@ def _flat(value: Floats, lead: Shape, core: Shape, batch_shape: Shape, size: int
     if lead != batch_shape:
         value = np.broadcast_to(value, (*batch_shape, *core))
     return value.reshape(size, *core)
+
+
+def _arranged(value: Floats, order: NDArray[np.intp] | None) -> Floats:
+    """The entries of the last axis in the model's order."""
+    return value if order is None else value[..., order]
+
+
+def _restored(grad: Floats, order: NDArray[np.intp] | None) -> Floats:
+    """The entries of the last axis in the user's order."""
+    if order is None:
+        return grad
+    found = np.empty_like(grad)
+    found[..., order] = grad
+    return found
 
 
 def _unbroadcast(grad: Floats, state: State, own: Shape, core: Shape, extra: int) -> Floats:

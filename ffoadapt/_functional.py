@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from ._cones import Cone
@@ -15,7 +16,7 @@ from ._exceptions import ShapeError
 from ._frameworks import find_framework
 from ._function import SolveFunction
 from ._interfaces import Framework, ParametricProgram, Solver
-from ._pattern import Pattern
+from ._pattern import Pattern, digest
 from ._problem import check_cones
 from ._raw import BoxModel, ConeModel, SplitModel
 from ._settings import Settings, SolveSettings
@@ -181,13 +182,16 @@ def _call(
     )
     parts = {name: _sparse_parts(framework, name, data[name], shapes[name]) for name in shapes}
     patterns: dict[str, Pattern] = {}
+    orders: dict[str, NDArray[np.intp]] = {}
     if any(part is not None for part in parts.values()):
         for name, shape in shapes.items():
-            patterns[name], data[name] = _on_pattern(data[name], parts[name], shape)
+            patterns[name], order, data[name] = _on_pattern(data[name], parts[name], shape)
+            if order is not None:
+                orders[name] = order
     for name, value in data.items():
         if value is None:
             data[name] = np.zeros(shapes[name] if name in shapes else sizes[name])
-    function = _function(form, data, patterns, rest, settings)
+    function = _function(form, data, patterns, orders, rest, settings)
     return framework.apply(function, list(data.values()))
 
 
@@ -195,20 +199,25 @@ def _function(
     form: str,
     data: Mapping[str, Any],
     patterns: Mapping[str, Pattern],
+    orders: Mapping[str, NDArray[np.intp]],
     rest: tuple[Any, ...],
     settings: Settings,
 ) -> SolveFunction:
     """The function of a structure and settings; the latest are kept, with their sessions."""
     n = int(data["q"].shape[-1]) if hasattr(data["q"], "shape") else len(data["q"])
+
+    def make() -> SolveFunction:
+        return SolveFunction(_MODELS[form](n, patterns, *rest), settings, orders)
+
     if settings.key is None:
-        return SolveFunction(_MODELS[form](n, patterns, *rest), settings)
-    key = (form, n, rest, tuple((name, p.key) for name, p in patterns.items()), settings.key)
+        return make()
+    by_name = tuple((name, p.key, id(orders.get(name))) for name, p in patterns.items())
+    key = (form, n, rest, by_name, settings.key)
     with _cache_lock:
         found = _cache.get(key)
         if found is None:
-            model = _MODELS[form](n, patterns, *rest)
-            # The entry holds the solver object, so that its id is not given to another one.
-            found = _cache[key] = SolveFunction(model, settings)
+            # The entry holds the solver and the orders, so that their ids are not given away.
+            found = _cache[key] = make()
             if len(_cache) > _CACHED:
                 _cache.popitem(last=False)
         else:
@@ -234,26 +243,48 @@ def _sparse_parts(
 
 def _on_pattern(
     value: Any, parts: tuple[Any, Any, Any] | None, shape: tuple[int, int]
-) -> tuple[Pattern, Any]:
-    """The pattern and the values, in its order, as an array of the framework."""
+) -> tuple[Pattern, NDArray[np.intp] | None, Any]:
+    """The pattern, the order of the given values in it (None: as they are), and the values."""
     if parts is not None:
         rows, columns, values = parts
-        order = np.arange(1.0, len(rows) + 1.0)
-        pattern, numbered = Pattern.of(sparse.coo_matrix((order, (rows, columns)), shape=shape))
-        if pattern.nnz != len(rows):
-            raise ShapeError(
-                "a sparse matrix has duplicate entries; sum them first (coalesce() in torch, "
-                "sum_duplicates() in JAX)"
-            )
-        return pattern, values[numbered.astype(np.int64) - 1]
+        key = (shape, digest(rows, columns))
+        with _cache_lock:
+            found = _patterns.get(key)
+        if found is None:
+            found = _ordered(rows, columns, shape)
+            with _cache_lock:
+                _patterns[key] = found
+                if len(_patterns) > _CACHED:
+                    _patterns.popitem(last=False)
+        return *found, values
     if value is None:
-        return Pattern.of(sparse.csc_matrix(shape))
+        pattern, none = Pattern.of(sparse.csc_matrix(shape))
+        return pattern, None, none
     if not hasattr(value, "shape"):
         value = np.asarray(value, dtype=np.float64)
     if tuple(value.shape[-2:]) != shape:
         raise ShapeError(f"a matrix has shape {tuple(value.shape)}; expected {shape}")
     lead = tuple(value.shape[:-2])
-    return Pattern.full(shape), value.swapaxes(-1, -2).reshape(*lead, shape[0] * shape[1])
+    values = value.swapaxes(-1, -2).reshape(*lead, shape[0] * shape[1])
+    return Pattern.full(shape), None, values
+
+
+_patterns: OrderedDict[Any, tuple[Pattern, NDArray[np.intp] | None]] = OrderedDict()
+
+
+def _ordered(
+    rows: Any, columns: Any, shape: tuple[int, int]
+) -> tuple[Pattern, NDArray[np.intp] | None]:
+    count = len(rows)
+    numbers = np.arange(1.0, count + 1.0)  # from 1: a value of 0 would be dropped
+    pattern, numbered = Pattern.of(sparse.coo_matrix((numbers, (rows, columns)), shape=shape))
+    if pattern.nnz != count:
+        raise ShapeError(
+            "a sparse matrix has duplicate entries; sum them first (coalesce() in torch, "
+            "sum_duplicates() in JAX)"
+        )
+    order = numbered.astype(np.intp) - 1
+    return pattern, None if (order == np.arange(count)).all() else order
 
 
 def _size(name: str, value: Any) -> int:

@@ -12,6 +12,7 @@ that part taken off v, it converges to the least-squares solution. All in equili
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -271,13 +272,22 @@ class _Columns(NamedTuple):
         """A scipy CSC matrix with so many rows."""
         return sparse.csc_matrix(self, shape=(rows, self.indptr.size - 1))
 
-    def largest(self, rows: Floats) -> Floats:
-        """The largest entry of each column of diag(rows) |this|; 0 where it is empty."""
-        found = np.zeros(self.indptr.size - 1)
-        filled = np.flatnonzero(np.diff(self.indptr))
-        if filled.size:
-            entries = np.abs(self.values) * rows[self.indices]
-            found[filled] = np.maximum.reduceat(entries, self.indptr[filled])
+    def largest(self) -> Callable[[Floats], Floats]:
+        """The function: rows -> the largest entry of each column of diag(rows) |this|, or 0."""
+        magnitude, indices = np.abs(self.values), self.indices
+        filled = np.flatnonzero(self.indptr[1:] > self.indptr[:-1])
+        starts, count = self.indptr[filled], self.indptr.size - 1
+
+        def found(rows: Floats) -> Floats:
+            if not filled.size:
+                return np.zeros(count)
+            entries = np.maximum.reduceat(magnitude * rows[indices], starts)
+            if filled.size == count:
+                return entries
+            spread = np.zeros(count)
+            spread[filled] = entries
+            return spread
+
         return found
 
 
@@ -312,9 +322,10 @@ def _equilibrate(
     steepness *= float(x[:1].sum())
     scale = np.concatenate((x, np.full(diagonal.size - n, 1.0 / steepness if steepness else 1.0)))
     diagonal = np.abs(diagonal)
+    of_P, of_C, of_Ct = P.largest(), C.largest(), Ct.largest()
     for _ in range(rounds):
         x, z = scale[:n], scale[n:]
-        largest = np.concatenate((np.maximum(P.largest(x), C.largest(z)), Ct.largest(x)))
+        largest = np.concatenate((np.maximum(of_P(x), of_C(z)), of_Ct(x)))
         largest = np.maximum(largest, diagonal * scale) * scale
         largest[largest == 0.0] = 1.0
         if np.abs(largest - 1.0).max(initial=0.0) < 0.1:
