@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dense import REFINE, REGULAR, SURE, relative_size
+from .dense import REFINE, SURE, below, relative_size
 
 __all__ = ["BatchedFactor", "suits"]
 
@@ -48,7 +48,7 @@ class BatchedFactor:
         """``L`` are the Cholesky factors of P where somebody has made them."""
         size, m = active.shape
         self.P, self.active = P, active
-        self.fine = self._regular = np.ones(size, dtype=bool)
+        self.fine = np.ones(size, dtype=bool)
         self.L = L = self._inverse_factor(P, L)
         self.C = np.where(active[:, :, None], A, 0.0)
         if m:
@@ -57,16 +57,15 @@ class BatchedFactor:
             S.reshape(size, m * m)[:, :: m + 1][~active] = 1.0
             self.S = self._inverse_factor(S)
         self.all_fine = bool(np.logical_and.reduce(self.fine))
-        self._all_regular = bool(np.logical_and.reduce(self._regular))
 
     def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
         """w (B, n, K) and zeta (B, m, K) for v_x (B, n, K), v_z (B, m, K)."""
         g = np.where(self.active[:, :, None], v_z, 0.0)
         w, mu = self._apply(v_x, g)
-        if not self._all_regular:
-            r, p, size = self._residual(v_x, g, w, mu)
+        r, p, up = self._rest(v_x, g, w, mu)
+        if not below(REFINE, r, p, v_x, g):
             # Each element by itself, whatever its neighbours need.
-            rough = ~self._regular & (size > REFINE)
+            rough = self._size(r, p, v_x, g, up, w) > REFINE
             if rough.any():
                 dw, dmu = self._apply(r, p)
                 w[rough] += dw[rough]
@@ -76,7 +75,9 @@ class BatchedFactor:
     def residual(self, v_x: Floats, v_z: Floats) -> Floats:
         """(B,) the relative residuals of `solve`'s answers to these right-hand sides."""
         g = np.where(self.active[:, :, None], v_z, 0.0)
-        return self._residual(v_x, g, *self.solve(v_x, v_z))[2]
+        w, mu = self.solve(v_x, v_z)
+        r, p, up = self._rest(v_x, g, w, mu)
+        return self._size(r, p, v_x, g, up, w)
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         t = self.L @ top
@@ -85,26 +86,29 @@ class BatchedFactor:
         mu = self.S.swapaxes(-1, -2) @ (self.S @ (self.Y @ t - bottom))
         return self.L.swapaxes(-1, -2) @ (t - self.Y.swapaxes(-1, -2) @ mu), mu
 
-    def _residual(
+    def _rest(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """Both blocks of the residual, and its size (B,), as in `DenseFactor`."""
+        """Both blocks of the residual, and C'mu."""
         up = self.C.swapaxes(-1, -2) @ mu
-        r, p = top - self.P @ w - up, bottom - self.C @ w
+        return top - self.P @ w - up, bottom - self.C @ w, up
+
+    def _size(
+        self, r: Floats, p: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats
+    ) -> Floats:
+        """The size of a residual (B,), as in `DenseFactor`."""
         steepness = np.einsum("bij,bij->b", self.C, self.C)[:, None]
-        size = relative_size(r, p, top, bottom, up, w, steepness)
-        return r, p, size.max(axis=-1, initial=0.0)
+        return relative_size(r, p, top, bottom, up, w, steepness).max(axis=-1, initial=0.0)
 
     def _inverse_factor(self, matrices: Floats, given: Floats | None = None) -> Floats:
         """Inverses of the Cholesky factors; identity where there is none, and marked."""
         L = _cholesky(matrices) if given is None else given
         pivots, diagonal = (M.diagonal(axis1=-2, axis2=-1) for M in (L, matrices))
         pivots = pivots * pivots
-        regular = np.logical_and.reduce(pivots > REGULAR * diagonal, axis=-1)
-        if not np.logical_and.reduce(regular):
-            good = np.logical_and.reduce(pivots > SURE * diagonal, axis=-1)
+        good = np.logical_and.reduce(pivots > SURE * diagonal, axis=-1)
+        if not np.logical_and.reduce(good):
             L[~good] = np.eye(matrices.shape[-1])
-            self._regular, self.fine = self._regular & regular, self.fine & good
+            self.fine = self.fine & good
         inverse: Any = np.linalg.inv(L)
         return inverse
 

@@ -38,11 +38,8 @@ that earlier small pivots have amplified, and eigenvalues decide."""
 NULL = 1e-14
 """An eigenvalue below this, times the order, of the matrix with diagonal 1 counts as zero."""
 
-REGULAR = 1e-3
-"""Where all pivots are above this fraction, solutions are as accurate as refined ones."""
-
 REFINE = 1e-13
-"""Above this relative residual a solution is refined once, unless all pivots are regular."""
+"""Above this relative residual a solution is refined once."""
 
 SPECTRAL = 1e-11
 """An eigenvalue of the equilibrated system below this fraction of the largest counts as zero."""
@@ -71,24 +68,17 @@ class DenseFactor:
             U = factor(H)
         if U is None and self.active:
             self._penalty = _penalties(H, C)
-            H = H + (C.T * self._penalty) @ C
-            U = factor(H)
+            U = factor(H + (C.T * self._penalty) @ C)
         S = None
         if U is not None:
             self._Y = Y = C.copy()  # the rows U'^-1 c of H^-1 = U^-1 U'^-1
             solve_rows(U, Y)
-            YY = Y @ Y.T
-            S = factor(YY)
+            S = factor(Y @ Y.T)
         if U is None or S is None:
             self._spectral = _Spectral(self.H, C)
             self.dependent, self.free = self._spectral.deficiency
         else:
             self._U, self._S = U, S
-            self._regular = (
-                self._penalty is None
-                and _pivots_above(REGULAR, U, H)
-                and _pivots_above(REGULAR, S, YY)
-            )
 
     def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats]:
         """w (n, K) and zeta (m, K) for cotangents v_x (n, K) and v_z (m, K).
@@ -97,12 +87,17 @@ class DenseFactor:
         """
         top, bottom = self._sides(v_x, v_z)
         w, mu = self._apply(top, bottom)
-        if refine and self._spectral is None and not self._regular:
-            r, g, size = self._residual(top, bottom, w, mu)
-            if size.max(initial=0.0) > REFINE:
+        if refine and self._spectral is None:
+            r, g, up = self._rest(top, bottom, w, mu)
+            if not below(REFINE, r, g, top, bottom):
+                size = self._size(r, g, top, bottom, up, w)
                 dw, dmu = self._apply(r, g)
-                better = self._residual(top, bottom, w + dw, mu + dmu)[2] < size
-                w, mu = np.where(better, w + dw, w), np.where(better, mu + dmu, mu)
+                dw += w
+                dmu += mu
+                r, g, up = self._rest(top, bottom, dw, dmu)
+                better = self._size(r, g, top, bottom, up, dw) < size
+                better &= size > REFINE
+                w, mu = np.where(better, dw, w), np.where(better, dmu, mu)
         zeta = self.rows.G_transpose(mu, self.A.shape[0])
         if self.rows.curved:
             zeta += self.rows.W(self.A @ w - v_z)
@@ -114,7 +109,8 @@ class DenseFactor:
         top, bottom = self._sides(v_x, v_z)
         if self.rows.curved:
             zeta = zeta - self.rows.W(self.A @ w - v_z)
-        return self._residual(top, bottom, w, self.rows.G(zeta))[2]
+        r, g, up = self._rest(top, bottom, w, self.rows.G(zeta))
+        return self._size(r, g, top, bottom, up, w)
 
     def _sides(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
         """The right-hand side of the system above."""
@@ -138,13 +134,18 @@ class DenseFactor:
         solve_factor(self._U, w, transposed=False)
         return w, mu
 
-    def _residual(
+    def _rest(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """Both blocks of the residual, and its `relative_size` (K,)."""
+        """Both blocks of the residual, and C'mu."""
         up = self.C.T @ mu
-        r, g = top - self.H @ w - up, bottom - self.C @ w
-        return r, g, relative_size(r, g, top, bottom, up, w, np.vdot(self.C, self.C))
+        return top - self.H @ w - up, bottom - self.C @ w, up
+
+    def _size(
+        self, r: Floats, g: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats
+    ) -> Floats:
+        """(K,) the `relative_size` of a residual."""
+        return relative_size(r, g, top, bottom, up, w, np.vdot(self.C, self.C))
 
 
 def factor(matrix: Floats) -> Floats | None:
@@ -204,6 +205,12 @@ def _penalties(H: Floats, C: Floats) -> Floats:
     size = float(np.abs(H.diagonal()).max(initial=0.0)) or 1.0
     norms = np.einsum("ij,ij->i", C, C)
     return size / np.where(norms > 0.0, norms, 1.0)
+
+
+def below(limit: float, r: Floats, g: Floats, top: Floats, bottom: Floats) -> bool:
+    """A cheap look: True says that all residuals are below the limit, see `relative_size`."""
+    error, size = _square(r) + _square(g), _square(top) + _square(bottom)
+    return bool(np.logical_and.reduce(error <= limit**2 * size, axis=None))
 
 
 def relative_size(
