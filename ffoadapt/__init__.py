@@ -65,6 +65,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         Session,
         Solver,
         SolverSpec,
+        TracedSolve,
     )
     from ._layer import Layer, LayerResult
     from ._oracle.report import GradientReport
@@ -132,6 +133,7 @@ __all__ = [
     "SplitForm",
     "Status",
     "Structure",
+    "TracedSolve",
     "UnknownPluginError",
     "UnsupportedProblemError",
     "ZeroCone",
@@ -174,7 +176,7 @@ _WHERE = {
     ),
     "_interfaces": (
         "Differentiable Executor ExecutorSpec Framework FrameworkSpec Job Modeler "
-        "ModelerSpec POLYHEDRAL ParametricProgram Session Solver SolverSpec"
+        "ModelerSpec POLYHEDRAL ParametricProgram Session Solver SolverSpec TracedSolve"
     ),
     "_layer": "Layer LayerResult",
     "_oracle.report": "GradientReport",

@@ -33,6 +33,7 @@ from ._solving import (
     raise_failures,
     translate_options,
 )
+from ._traced import Traced
 
 __all__ = ["SolveFunction", "State"]
 
@@ -194,6 +195,11 @@ class SolveFunction:
         points = Points(x, s, z, status, [{}] * size)
         oracle = self._choosing(Oracle(batch, points))
         return State(batch_shape, leads, batch, points, oracle, "")
+
+    def traced(self, framework: str, xp: Any) -> Traced | None:
+        if self.on_report is not None:
+            return None
+        return Traced.of(self.model, self._structure, self.settings, framework, xp)
 
     # -- pieces
 

@@ -52,6 +52,12 @@ class Pattern:
         """Equal exactly for equal patterns."""
         return (self.shape, self.indptr.tobytes(), self.indices.tobytes())
 
+    def filled(self, xp: Any, values: Any) -> Any:
+        """The dense matrix of (nnz,) values of the array namespace ``xp``, by gathering alone."""
+        at = np.full(self.shape, self.nnz)
+        at[self.indices, self.columns] = np.arange(self.nnz)
+        return xp.concatenate((values, xp.zeros(1)))[at]
+
     def matrix(self, values: Floats) -> sparse.csc_matrix:
         """The CSC matrix with these (nnz,) values (copied only where they are strided)."""
         values = np.ascontiguousarray(values)
