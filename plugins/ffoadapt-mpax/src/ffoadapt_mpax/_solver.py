@@ -15,6 +15,8 @@ from jax.experimental.sparse import BCOO
 
 from ffoadapt import Session, Solution, Solver, SplitForm, Status
 
+from ._traced import optimize, traced
+
 _STATUS = {
     2: Status.OPTIMAL,
     3: Status.PRIMAL_INFEASIBLE,
@@ -36,6 +38,7 @@ class MPAXSolver(Solver):
     }
     defaults: ClassVar = {"eps_abs": 1e-8, "eps_rel": 1e-8, "iteration_limit": 100_000}
     releases_gil = True
+    traces = ("jax",)
 
     def known_options(self) -> list[str]:
         return [field.name for field in dataclasses.fields(mpax.raPDHG)]
@@ -48,16 +51,10 @@ class MPAXSolver(Solver):
                 for M in (p.P, p.A, p.G)
             )
             x, y, code, count = map(
-                np.array, _solve(P, p.q, A, p.b, G, p.h, linear, tuple(options.items()))
+                np.array, optimize(P, p.q, A, p.b, G, p.h, linear, tuple(options.items()))
             )
         status, info = _STATUS.get(int(code), Status.ERROR), {"iterations": int(count)}
         return Solution(x, (y[k:], -y[:k]), None, status, info)
 
-
-@jax.jit(static_argnums=(6, 7))
-def _solve(P: Any, q: Any, A: Any, b: Any, G: Any, h: Any, linear: bool, options: Any) -> Any:
-    """Solve with rows that have h = inf as 0'x <= 1; MPAX's own test of P = 0 does not trace."""
-    free, loose = jax.numpy.full(q.shape, jax.numpy.inf), jax.numpy.isposinf(h)
-    G, h = -G * ~loose[:, None], jax.numpy.where(loose, -1.0, -h)
-    problem = mpax.create_qp(P, q, A, b, G, h, -free, free, isinstance(P, BCOO))
-    return mpax.raPDHG(**dict(options)).optimize(dataclasses.replace(problem, is_lp=linear))[:4]
+    def traced(self, program: SplitForm, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        return traced(program, options)
