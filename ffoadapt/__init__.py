@@ -66,6 +66,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         Session,
         Solver,
         SolverSpec,
+        TracedSolve,
     )
     from ._layer import Layer, LayerResult
     from ._oracle.report import GradientReport
@@ -134,6 +135,7 @@ __all__ = [
     "SplitForm",
     "Status",
     "Structure",
+    "TracedSolve",
     "UnknownPluginError",
     "UnsupportedProblemError",
     "ZeroCone",
@@ -176,7 +178,7 @@ _WHERE = {
     ),
     "_interfaces": (
         "Differentiable Executor ExecutorSpec Framework FrameworkSpec Job Modeler "
-        "ModelerSpec Options POLYHEDRAL ParametricProgram Session Solver SolverSpec"
+        "ModelerSpec Options POLYHEDRAL ParametricProgram Session Solver SolverSpec TracedSolve"
     ),
     "_layer": "Layer LayerResult",
     "_oracle.report": "GradientReport",

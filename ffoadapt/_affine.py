@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ._program import ProgramBatch, Structure
 
@@ -113,6 +114,26 @@ class AffineProgram:
             data[name] = self._shaped(name, flat)
         return ProgramBatch(self.structure, size, data["P"], data["q"], data["A"], data["b"])
 
+    def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
+        """P, q, A, l, u of one element, see `TracedSolve`."""
+        theta = xp.concatenate([*(xp.ravel(v) for v in values), xp.ones(1)])
+        data = {name: _product(xp, matrix, theta) for name, matrix in self.maps.items()}
+        for name in ("P", "A"):
+            pattern = getattr(self.structure, name)
+            if pattern is not None:
+                data[name] = pattern.filled(xp, data[name])
+            data[name] = data[name].reshape(-1, self.structure.n)
+        lower = xp.where(self.structure.equality, data["b"], -np.inf)
+        return data["P"], data["q"], data["A"], lower, data["b"]
+
+    def traced_outputs(self, xp: Any, x: Any, s: Any, y: Any) -> list[Any]:
+        """The outputs of one element, see `TracedSolve`."""
+        points = {"x": x, "s": s, "z": y}
+        return [
+            (_product(xp, out.matrix, points[out.source]) + out.offset).reshape(out.shape)
+            for out in self.results
+        ]
+
     def program_vjp(
         self, gradient: Mapping[str, Floats], needed: Sequence[bool]
     ) -> list[Floats | None]:
@@ -196,3 +217,15 @@ class AffineProgram:
             return self.sense * canonical
         offset = np.asarray(self.constant @ self._theta(values, 1.0).T).reshape(-1)
         return self.sense * (canonical + offset)
+
+
+def _product(xp: Any, matrix: Any, vector: Any) -> Any:
+    """A scipy.sparse matrix times a vector of the array namespace ``xp``, by gathering alone."""
+    csr = sparse.csr_matrix(matrix)
+    counts = np.diff(csr.indptr)
+    rows = np.repeat(np.arange(csr.shape[0]), counts)
+    place = np.arange(csr.nnz) - np.repeat(csr.indptr[:-1], counts)
+    columns = np.zeros((csr.shape[0], counts.max(initial=0)), dtype=np.intp)
+    values = np.zeros(columns.shape)
+    columns[rows, place], values[rows, place] = csr.indices, csr.data
+    return (values * vector[columns]).sum(axis=-1)

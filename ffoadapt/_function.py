@@ -33,6 +33,7 @@ from ._solving import (
     raise_failures,
     translate_options,
 )
+from ._traced import Traced
 
 __all__ = ["SolveFunction", "State"]
 
@@ -208,6 +209,12 @@ class SolveFunction:
         points = Points(x, s, z, status, [{}] * size)
         oracle = self._choosing(Oracle(batch, points))
         return State(batch_shape, leads, batch, points, oracle, "")
+
+    def traced(self, framework: str, xp: Any) -> Traced | None:
+        if self.on_report is not None:
+            return None
+        known = self.model, self._structure, self.settings
+        return Traced.of(*known, framework, xp, self._orders)
 
     # -- pieces
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ._forms import BoxForm
 from ._program import ProgramBatch
 from ._solution import Points, Solution
 
@@ -33,6 +34,7 @@ __all__ = [
     "Solver",
     "SolverSpec",
     "Spec",
+    "TracedSolve",
 ]
 
 Floats = NDArray[np.float64]
@@ -100,6 +102,9 @@ class Solver(ABC):
     releases_gil: ClassVar[bool] = False
     """Whether threads solve in parallel."""
 
+    traces: ClassVar[Collection[str]] = ()
+    """Frameworks in whose compiled programs `traced` can be called: ``("jax",)``."""
+
     def known_options(self) -> Collection[str] | None:
         """All option names of its own, to catch misspellings; None passes everything through."""
         return None
@@ -117,6 +122,28 @@ class Solver(ABC):
         session
             See `Session`; a solver without state ignores it.
         """
+
+    def traced(self, program: Any, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """Solve one program in the arrays of a framework of `traces`, without leaving it.
+
+        Called where that framework compiles (``jax.jit``), in place of `solve`, with dense
+        matrices: no value is known then, so nothing may depend on one but through the framework's
+        own control flow. The framework batches it (``jax.vmap``).
+
+        Parameters
+        ----------
+        program
+            As for `solve`, of float64 arrays of the framework. Infinite bounds as there.
+        options
+            As for `solve`.
+
+        Returns
+        -------
+        x, dual, solved
+            As in a `Solution` of that form (the dual of the split form is z_ineq, y_eq), and a
+            boolean scalar: whether they are a solution to the tolerance.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares traces but has no traced()")
 
 
 # ------------------------------------------------------------------------------- frameworks
@@ -158,6 +185,48 @@ class Differentiable(Protocol):
 
     def unpack(self, values: Sequence[Floats], arrays: Sequence[Floats]) -> Any:
         """The state again, from the arguments and `pack`'s arrays."""
+
+    def traced(self, framework: str, xp: Any) -> TracedSolve | None:
+        """The solve in the arrays of that framework, whose array namespace is ``xp``.
+
+        None where the solver offers none for this program: call `forward` from the host then.
+        """
+
+
+class TracedSolve(Protocol):
+    """The solve of one program in a framework's own arrays, without batch axes.
+
+    A program travels as l <= Ax <= u with dense matrices, whatever its form: P (n, n), q (n,),
+    A (m, n), l and u (m,), which may hold infinities; its dual as y (m,), with Px + q + A'y = 0,
+    y > 0 where u holds and y < 0 where l holds.
+    """
+
+    @property
+    def polish(self) -> bool:
+        """Whether the point may be made more accurate."""
+
+    @property
+    def limit(self) -> float:
+        """A point with a larger relative KKT residual counts as failed."""
+
+    @property
+    def failed(self) -> float:
+        """What a derivative through a failed program is: 0.0, or NaN where it should raise."""
+
+    def program(self, values: Sequence[Any]) -> BoxForm:
+        """The program for these parameter values; affine in them."""
+
+    def solve(self, program: BoxForm) -> tuple[Any, Any, Any]:
+        """x, y and whether they are a solution, which no contradictory or NaN data have.
+
+        An element that is not solved may hold anything.
+        """
+
+    def outputs(self, program: BoxForm, x: Any, y: Any) -> list[Any]:
+        """What the user gets of a point; linear in x and y up to a constant."""
+
+    def pack(self, program: BoxForm, x: Any, y: Any) -> list[Any]:
+        """The state at a point, as `Differentiable.pack` gives it: x first and y last."""
 
 
 class Framework(ABC):

@@ -81,6 +81,12 @@ class Pattern:
         data = np.zeros(self.nnz)
         return sparse.csc_matrix((data, self.indices, self.indptr), shape=self.shape)
 
+    def filled(self, xp: Any, values: Any) -> Any:
+        """The dense matrix of (nnz,) values of the array namespace ``xp``, by gathering alone."""
+        at = np.full(self.shape, self.nnz)
+        at[self.indices, self.columns] = np.arange(self.nnz)
+        return xp.concatenate((values, xp.zeros(1)))[at]
+
     def matrix(self, values: Floats) -> sparse.csc_matrix:
         """The CSC matrix with these (nnz,) values (copied only where they are strided)."""
         found = copy.copy(self._empty)  # made without the checks of the constructor

@@ -48,6 +48,20 @@ class RawModel:
     #: P is the user's: whether it is semidefinite is to be checked
     convex: ClassVar[bool] = False
 
+    @property
+    def dense(self) -> bool:
+        """Whether matrices are given as such, not on patterns."""
+        return not self.patterns
+
+    def _filled(self, xp: Any, name: str, values: Any) -> Any:
+        """The matrix of one element, dense, in the arrays of the namespace ``xp``."""
+        pattern = self.patterns.get(name)
+        return values if pattern is None else pattern.filled(xp, values)
+
+    def traced_outputs(self, xp: Any, x: Any, s: Any, y: Any) -> list[Any]:
+        """The outputs of one element, see `TracedSolve`."""
+        return self.retrieve(x, s, y, None)  # type: ignore[attr-defined]
+
     def check(self, values: Sequence[Floats]) -> None:
         """Nothing to say of the values one by one."""
 
@@ -91,6 +105,12 @@ class ConeModel(RawModel):
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
         P, q, A, b = values
         return ProgramBatch(self.structure, size, P, q, A, b)
+
+    def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
+        """P, q, A, l, u of one element, see `TracedSolve`."""
+        P, q, A, b = values
+        lower = xp.where(self.structure.equality, b, -np.inf)
+        return self._filled(xp, "P", P), q, self._filled(xp, "A", A), lower, b
 
     def program_vjp(
         self, gradient: Mapping[str, Floats], needed: Sequence[bool]
@@ -162,6 +182,13 @@ class SplitModel(RawModel):
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
         P, q, G, h, A, b = values
         return ProgramBatch(self.structure, size, P, q, self._join(A, G), join(b, h, axis=-1))
+
+    def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
+        """P, q, A, l, u of one element, see `TracedSolve`."""
+        P, q, G, h, A, b = values
+        rows = xp.concatenate((self._filled(xp, "A", A), self._filled(xp, "G", G)))
+        lower = xp.concatenate((b, xp.full(self.inequalities, -np.inf)))
+        return self._filled(xp, "P", P), q, rows, lower, xp.concatenate((b, h))
 
     def program_vjp(self, gradient: Any, needed: Sequence[bool]) -> list[Floats | None]:
         adjoint: Adjoint = gradient
@@ -264,6 +291,14 @@ class BoxModel(RawModel):
         return ProgramBatch(
             structure, size, P, q, canonical, b, box=BoxData(pattern, A, lower, upper)
         )
+
+    def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
+        """P, q, A, l, u of one element, see `TracedSolve`."""
+        P, q, A, lower, upper = values
+        return self._filled(xp, "P", P), q, self._filled(xp, "A", A), lower, upper
+
+    def traced_outputs(self, xp: Any, x: Any, s: Any, y: Any) -> list[Any]:
+        return [x, y]
 
     def program_vjp(self, gradient: Any, needed: Sequence[bool]) -> list[Floats | None]:
         adjoint: Adjoint = gradient

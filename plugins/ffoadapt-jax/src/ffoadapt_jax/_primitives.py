@@ -5,13 +5,15 @@ transpose, at that state. The first's derivative is the second; the second is li
 transpose is itself the other way round: forward and reverse mode follow, and nestings with vmap.
 
 Where values are concrete they are computed at once, so that exceptions are ours; in a jitted
-function a pure_callback computes them. The state travels as arrays, bit for bit (float64 as pairs
-of 32-bit words), so that it stays exact also where JAX knows no float64.
+function `_traced` computes them where the solver is written in JAX, and a pure_callback elsewhere.
+The state travels as arrays, bit for bit (float64 as pairs of 32-bit words), so that it stays exact
+also where JAX knows no float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,7 +22,9 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ffoadapt import Differentiable, DifferentiationError
+from ffoadapt import Differentiable, DifferentiationError, TracedSolve
+
+from . import _traced
 
 __all__ = ["solve"]
 
@@ -74,6 +78,14 @@ def _solve_jvp(primals: Any, tangents: Any, *, function: Differentiable, dtype: 
         extra=0,
     )
     return found, [*moves, *(_no_tangent(word) for word in found[count:])]
+
+
+def _solve_traced(route: TracedSolve, *args: Any, **params: Any) -> list[Any]:
+    values = [jnp.asarray(a, jnp.float64) for a in args]
+    axes = values[0].ndim - params["function"].ndims[0]
+    outputs, state = _traced.solve(route, axes, values)
+    kept = [jax.lax.bitcast_convert_type(v, np.uint32) for v in state]
+    return [v.astype(params["dtype"]) for v in outputs] + kept
 
 
 # ----------------------------------------------------------------------------- the derivative
@@ -134,6 +146,24 @@ def _derivative(*args: Any, **params: Any) -> list[Any]:
     results = [np.moveaxis(v, range(len(several)), several) for v in found]
     shapes = _derivative_shapes(*args, **params)
     return [np.asarray(v, dtype=s.dtype) for v, s in zip(results, shapes, strict=True)]
+
+
+def _derivative_traced(route: TracedSolve, *args: Any, **params: Any) -> list[Any]:
+    """As `_derivative`: along an axis of linear operands alone, the one factorization is shared."""
+    function, moved = params["function"], params["moved"]
+    arrays, _, _ = _split(args, params)
+    axes = arrays[0].ndim - params["extra"] - function.ndims[0]
+
+    def one(*args: Any) -> list[Any]:
+        arrays, words, linear = _split(args, {**params, "extra": 0})
+        values, right = ([jnp.asarray(v, jnp.float64) for v in part] for part in (arrays, linear))
+        x, *_, y = (jax.lax.bitcast_convert_type(w, jnp.float64) for w in words)
+        apply = _traced.vjp if params["transposed"] else _traced.jvp
+        return apply(route, axes, values, x, y, moved, right)
+
+    found = _traced.over(one, params["extra"])(*args)
+    shapes = _derivative_shapes(*args, **params)
+    return [v.astype(s.dtype) for v, s in zip(found, shapes, strict=True)]
 
 
 def _tangents(
@@ -219,14 +249,14 @@ def _fronted(args: Any, dims: Any) -> list[Any]:
     ]
 
 
-def _register(primitive: Any, shapes: Any, compute: Any) -> None:
+def _register(primitive: Any, shapes: Any, compute: Any, compute_traced: Any) -> None:
     def evaluate(*args: Any, **params: Any) -> list[Any]:
         return [jnp.asarray(v) for v in compute(*(np.asarray(a) for a in args), **params)]
 
     def abstract(*args: Any, **params: Any) -> list[Any]:
         return [jax.core.ShapedArray(s.shape, s.dtype) for s in shapes(*args, **params)]
 
-    def traced(*args: Any, **params: Any) -> list[Any]:
+    def called_back(*args: Any, **params: Any) -> list[Any]:
         # float64 goes as words, for a callback may run in a thread in which JAX knows no float64.
         wide = [a.dtype == np.float64 for a in args]
         given = [
@@ -250,13 +280,21 @@ def _register(primitive: Any, shapes: Any, compute: Any) -> None:
             for v, s in zip(found, wanted, strict=True)
         ]
 
+    def lower(context: Any, *args: Any, **params: Any) -> Any:
+        route = params["function"].traced("jax", jnp)
+        if route is None:
+            return mlir.lower_fun(called_back, multiple_results=True)(context, *args, **params)
+        with jax.enable_x64(True):
+            compute = partial(compute_traced, route)
+            return mlir.lower_fun(compute, multiple_results=True)(context, *args, **params)
+
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, mlir.lower_fun(traced, multiple_results=True))
+    mlir.register_lowering(primitive, lower)
 
 
-_register(solve_p, _solve_shapes, _solve)
-_register(derivative_p, _derivative_shapes, _derivative)
+_register(solve_p, _solve_shapes, _solve, _solve_traced)
+_register(derivative_p, _derivative_shapes, _derivative, _derivative_traced)
 batching.primitive_batchers[solve_p] = _solve_batch
 batching.primitive_batchers[derivative_p] = _derivative_batch
 ad.primitive_jvps[solve_p] = _solve_jvp

@@ -15,6 +15,8 @@ from mpax.utils import TerminationStatus
 
 from ffoadapt import Options, Session, Solution, Solver, SplitForm, Status
 
+from ._traced import optimize, traced
+
 
 class MPAXSolver(Solver):
     """See https://github.com/MIT-Lu-Lab/MPAX; options are the fields of its `raPDHG`."""
@@ -24,6 +26,7 @@ class MPAXSolver(Solver):
     common_options = {"tolerance": ("eps_abs", "eps_rel"), "max_iterations": "iteration_limit"}
     defaults = {"eps_abs": 1e-8, "eps_rel": 1e-8, "iteration_limit": 100_000}
     releases_gil = True
+    traces = ("jax",)
 
     def known_options(self) -> list[str]:
         return [field.name for field in dataclasses.fields(mpax.raPDHG)]
@@ -33,15 +36,9 @@ class MPAXSolver(Solver):
         with jax.enable_x64(True):
             wrap = np.asarray if isinstance(p.A, np.ndarray) else BCOO.from_scipy_sparse
             data = (wrap(p.P), p.q, wrap(p.A), p.b, wrap(p.G), p.h, linear, tuple(options.items()))
-            x, y, code, count = map(np.array, _solve(*data))
+            x, y, code, count = map(np.array, optimize(*data))
         name, info = TerminationStatus(int(code)).name, {"iterations": int(count)}
         return Solution(x, (y[k:], -y[:k]), None, Status.read(name), info)
 
-
-@jax.jit(static_argnums=(6, 7))
-def _solve(P: Any, q: Any, A: Any, b: Any, G: Any, h: Any, linear: bool, options: Any) -> Any:
-    """Solve with rows that have h = inf as 0'x <= 1; MPAX's own test of P = 0 does not trace."""
-    free, loose = jax.numpy.full(q.shape, jax.numpy.inf), jax.numpy.isposinf(h)
-    G, h = -G * ~loose[:, None], jax.numpy.where(loose, -1.0, -h)
-    problem = mpax.create_qp(P, q, A, b, G, h, -free, free, isinstance(P, BCOO))
-    return mpax.raPDHG(**dict(options)).optimize(dataclasses.replace(problem, is_lp=linear))[:4]
+    def traced(self, program: SplitForm, options: Options) -> tuple[Any, Any, Any]:
+        return traced(program, options)

@@ -1,0 +1,119 @@
+"""A solve in the arrays of a framework that compiles: from parameters to a solver and back.
+
+A framework that traces its functions (JAX) can call a solver that is written in its own arrays
+without leaving the compiled program. Here is what that takes of a program and a solver; how to
+differentiate it is the framework's. Every array is one element's, without batch axes, and only
+what ``numpy`` and its like have in common is asked of the namespace ``xp``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ._cones import NonnegativeCone
+from ._forms import BoxForm, ConeForm, SplitForm
+from ._interfaces import ParametricProgram, Solver
+from ._oracle.report import INACCURATE
+from ._program import Structure
+from ._settings import Settings
+from ._solving import find_solver, translate_options
+
+__all__ = ["Traced"]
+
+LARGEST = 1000
+"""Above this many variables and rows, the dense ghost system of a sparse program does not pay."""
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A `TracedSolve` with a solver that has one."""
+
+    model: Any
+    solver: Solver
+    options: Mapping[str, Any]
+    structure: Structure | None
+    xp: Any
+    polish: bool
+    limit: float
+    failed: float
+    orders: Sequence[Any]
+
+    @classmethod
+    def of(
+        cls,
+        model: ParametricProgram,
+        structure: Structure | None,
+        settings: Settings,
+        framework: str,
+        xp: Any,
+        orders: Sequence[Any],
+    ) -> Traced | None:
+        """The solve, or None where program, solver or a setting do not allow it.
+
+        ``orders`` are those in which the model wants the entries of each parameter.
+        """
+        if settings.solver == "auto" or not hasattr(model, "traced_program"):
+            return None
+        honoured = {"solver", "solver_options", "on_failure", "accept_inaccurate", "polish"}
+        others = [field for field in fields(Settings) if field.name not in honoured]
+        if any(getattr(settings, field.name) != field.default for field in others):
+            return None
+        if structure is not None and not structure.polyhedral:
+            return None
+        shape = structure or Structure(model.outputs[0][1][0], model.outputs[1][1][0], ())
+        if not getattr(model, "dense", shape.dense) and shape.n + shape.m > LARGEST:
+            return None
+        solver, name = find_solver(settings.solver, shape)
+        if framework not in solver.traces:
+            return None
+        options = translate_options(solver, name, settings.solver_options or {})
+        limit = np.inf if settings.accept_inaccurate else INACCURATE
+        failed = 0.0 if settings.on_failure == "nan" else np.nan
+        polish = bool(settings.polish)
+        return cls(model, solver, options, structure, xp, polish, limit, failed, orders)
+
+    def program(self, values: Sequence[Any]) -> BoxForm:
+        values = [
+            value if order is None else value[..., order]
+            for value, order in zip(values, self.orders, strict=True)
+        ]
+        return BoxForm(*self.model.traced_program(self.xp, values))
+
+    def outputs(self, program: BoxForm, x: Any, y: Any) -> list[Any]:
+        found: list[Any] = self.model.traced_outputs(self.xp, x, program.u - program.A @ x, y)
+        return found
+
+    def pack(self, program: BoxForm, x: Any, y: Any) -> list[Any]:
+        return [x, y] if self.structure is None else [x, program.u - program.A @ x, y]
+
+    def solve(self, program: BoxForm) -> tuple[Any, Any, Any]:
+        """The solver gets the view of its form."""
+        xp, p, structure = self.xp, program, self.structure
+        sound = (p.l <= p.u).all() & (p.l < np.inf).all() & (p.u > -np.inf).all()
+        for datum in (p.P, p.q, p.A):
+            sound = sound & xp.isfinite(datum).all()
+        if self.solver.form == "box":
+            x, y, solved = self.solver.traced(p, self.options)
+            return x, y, solved & sound
+        if structure is None:  # which rows are equalities is not known before the program runs
+            A, b = xp.concatenate((p.A, -p.A)), xp.concatenate((p.u, -p.l))
+            structure = Structure(len(p.q), len(b), (NonnegativeCone(len(b)),))
+        else:
+            A, b = p.A, p.u
+        if self.solver.form == "split":
+            eq, ineq = structure.split
+            split = SplitForm(p.P, p.q, A[ineq], b[ineq], A[eq], b[eq])
+            x, (z_ineq, y_eq), solved = self.solver.traced(split, self.options)
+            rows = np.arange(len(b))
+            order = np.argsort(np.concatenate((rows[ineq], rows[eq])))
+            z = xp.concatenate((z_ineq, y_eq))[order]
+        else:
+            free = xp.isinf(b)
+            A, b = xp.where(free[:, None], 0.0, A), xp.where(free, 1.0, b)
+            form = ConeForm(p.P, p.q, A, b, structure.cones)
+            x, z, solved = self.solver.traced(form, self.options)
+        return x, z if self.structure is not None else z[: len(p.u)] - z[len(p.u) :], solved & sound

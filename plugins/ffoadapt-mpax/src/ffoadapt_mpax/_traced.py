@@ -1,0 +1,34 @@
+"""MPAX in JAX arrays: what the adapter calls from the host, and what a jitted function calls."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mpax
+from jax.experimental.sparse import BCOO
+
+from ffoadapt import Options, SplitForm
+
+__all__ = ["optimize", "traced"]
+
+
+@jax.jit(static_argnums=(6, 7))
+def optimize(P: Any, q: Any, A: Any, b: Any, G: Any, h: Any, linear: bool, options: Any) -> Any:
+    """Solve with rows that have h = inf as 0'x <= 1; MPAX's own test of P = 0 does not trace."""
+    free, loose = jnp.full(q.shape, jnp.inf), jnp.isposinf(h)
+    G, h = -G * ~loose[:, None], jnp.where(loose, -1.0, -h)
+    problem = mpax.create_qp(P, q, A, b, G, h, -free, free, isinstance(P, BCOO))
+    return mpax.raPDHG(**dict(options)).optimize(dataclasses.replace(problem, is_lp=linear))[:4]
+
+
+def traced(program: SplitForm, options: Options) -> tuple[Any, Any, Any]:
+    """As `ffoadapt.Solver.traced`. Whether P = 0 is not known there, but MPAX's method for
+    quadratic programs solves linear ones too, if P is not 0 altogether."""
+    p, k = program, program.b.size
+    if not k + p.h.size:  # MPAX's step sizes are undefined without constraints
+        x = jnp.linalg.lstsq(p.P, -p.q)[0]
+        return x, (p.h, p.b), jnp.allclose(p.P @ x, -p.q)
+    P = jnp.where(p.P.any(), p.P, 1e-12 * jnp.eye(p.q.size))
+    x, y, code, _ = optimize(P, p.q, p.A, p.b, p.G, p.h, False, tuple(options.items()))
+    return x, (y[k:], -y[:k]), code == 2
