@@ -35,7 +35,7 @@ def _libraries() -> list[Any]:
     return found
 
 
-SMALL = 64
+SMALL = 32
 """Below this order BLAS uses one thread by itself."""
 
 

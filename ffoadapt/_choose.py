@@ -15,7 +15,10 @@ from ._interfaces import SolverSpec
 from ._program import Structure
 from ._registry import registry
 
-__all__ = ["SolverChoice", "choose", "ranking"]
+__all__ = ["SolverChoice", "choose", "lasting", "ranking"]
+
+LASTING = 1.2e-3
+"""Seconds of a whole call, as in the table of measured times."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,14 @@ def choose(structure: Structure) -> SolverChoice:
             f"{have or 'none'}. Install one, e.g. pip install ffoadapt-clarabel"
         )
     return found[0]
+
+
+def lasting(name: str, structure: Structure) -> bool:
+    """Whether a solve takes so long that threads pay: handing over the GIL costs them tens of
+    microseconds. So it is for solvers whose speed is not known."""
+    spec = registry.specs("solver").get(name)
+    speed = getattr(spec, "speed", {})
+    return predicted(speed, kind_of(structure), structure.n) > LASTING
 
 
 def predicted(speed: Mapping[tuple[str, int], float], kind: str, n: int) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from . import _blas
 from ._checks import check_finite, checked_program, split_batch
-from ._choose import choose, ranking
+from ._choose import choose, lasting, ranking
 from ._exceptions import FFOAdaptError, ShapeError
 from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Oracle
@@ -79,9 +79,9 @@ class SolveFunction:
         # None for a box program, whose structure is found anew at every call.
         self._structure: Structure | None = getattr(model, "structure", None)
         if self._structure is not None:
-            self._order = self._structure.n + self._structure.m
+            self._order = max(self._structure.n, self._structure.m)
         else:
-            self._order = 2 * max((max(shape, default=0) for shape in self.shapes), default=0)
+            self._order = max((max(shape, default=0) for shape in self.shapes), default=0)
         self.on_report: Callable[[list[GradientReport]], None] | None = None
         self._jobs: dict[Any, SolveJob] = {}
 
@@ -275,7 +275,8 @@ class SolveFunction:
                 wanted = choose(structure).name
             solver, found = find_solver(wanted, structure)
             options = translate_options(solver, found, settings.solver_options or {})
-            job = self._jobs[key] = SolveJob(solver, found, options, settings.warm_start)
+            job = SolveJob(solver, found, options, settings.warm_start, lasting(found, structure))
+            self._jobs[key] = job
         return job
 
     def _others(self, structure: Structure, first: str) -> Iterator[tuple[str, Run]]:

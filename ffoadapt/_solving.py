@@ -46,9 +46,16 @@ class SolveJob:
     """
 
     def __init__(
-        self, solver: Solver, name: str, options: Mapping[str, Any], warm_start: bool = False
+        self,
+        solver: Solver,
+        name: str,
+        options: Mapping[str, Any],
+        warm_start: bool = False,
+        lasting: bool = True,
     ) -> None:
+        """``lasting`` says that a solve takes longer than two threads lose by taking turns."""
         self.solver, self.name, self.options, self.warm_start = solver, name, options, warm_start
+        self.lasting = lasting
         self._local = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -60,7 +67,7 @@ class SolveJob:
 
     @property
     def parallel(self) -> bool:
-        return self.solver.releases_gil
+        return self.solver.releases_gil and self.lasting
 
     def solve(self, batch: ProgramBatch) -> Points:
         """Solve all elements one after the other."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, eigvalsh
 
 from .. import _threads
-from .lapack import cholesky, solve_factor, solve_rows
+from .lapack import SHORT, cholesky, solve_both, solve_factor, solve_rows
 from .rows import ElementRows
 
 __all__ = ["DenseFactor", "sure_factors"]
@@ -128,8 +128,7 @@ class DenseFactor:
             mu = bottom
         else:
             mu = self._Y @ w - bottom
-            solve_factor(self._S, mu, transposed=True)
-            solve_factor(self._S, mu, transposed=False)
+            solve_both(self._S, mu)
             w -= self._Y.T @ mu
         solve_factor(self._U, w, transposed=False)
         return w, mu
@@ -169,11 +168,13 @@ def sure_factors(matrices: Floats) -> Floats | None:
     factors = np.array(matrices, order="C")
 
     def fails(part: slice) -> bool:
-        pairs = zip(factors[part], matrices[part], strict=True)
-        return any(not (cholesky(U) and _pivots_above(SURE, U, M)) for U, M in pairs)
+        return not all(cholesky(U) for U in factors[part])
 
-    failed = any(_threads.run(fails, len(matrices)))
-    return None if failed else factors
+    if any(_threads.run(fails, len(matrices), None if len(matrices[0]) > SHORT else 1)):
+        return None
+    pivots = factors.diagonal(axis1=-2, axis2=-1)
+    sure = pivots * pivots > SURE * matrices.diagonal(axis1=-2, axis2=-1)
+    return factors if sure.all() else None
 
 
 def _pivots_above(fraction: float, U: Floats, matrix: Floats) -> bool:
@@ -209,6 +210,9 @@ def _penalties(H: Floats, C: Floats) -> Floats:
 
 def below(limit: float, r: Floats, g: Floats, top: Floats, bottom: Floats) -> bool:
     """A cheap look: True says that all residuals are below the limit, see `relative_size`."""
+    if top.shape[-1] == 1 and top.ndim == 2:
+        whole = np.vdot(top, top) + np.vdot(bottom, bottom)
+        return bool(np.vdot(r, r) + np.vdot(g, g) <= limit**2 * whole)
     error, size = _square(r) + _square(g), _square(top) + _square(bottom)
     return bool(np.logical_and.reduce(error <= limit**2 * size, axis=None))
 

@@ -25,6 +25,7 @@ from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
 from .batched import BatchedFactor, suits
 from .dense import SURE, DenseFactor, factor, sure_factors
+from .lapack import SHORT
 from .report import GradientReport, Residuals, kkt_residuals, make_report, row_margins
 from .rows import ElementRows
 from .sparse import SparseFactor
@@ -35,10 +36,6 @@ Floats = NDArray[np.float64]
 
 SMALL, SMALL_DENSE_ROWS = 40_000, 1_500_000
 """Entries of P and A up to which a sparse program is factorized as a dense one."""
-
-PARALLEL = 40
-"""From this many variables on, threads gain more than they cost."""
-
 
 SMALL_OUTER = 900
 """Entries of a matrix up to which two outer products are formed without BLAS."""
@@ -207,8 +204,7 @@ class Oracle:
 
         if left:
             _ = self.ghost  # made once, before the threads ask for it
-            parallel = self.batch.structure.n >= PARALLEL
-            _threads.run(solve, len(left), None if parallel else 1)
+            _threads.run(solve, len(left), None if self.batch.structure.n > SHORT else 1)
         return _from_columns(w, lead), _from_columns(zeta, lead)
 
     def _residual(self, i: int) -> float:

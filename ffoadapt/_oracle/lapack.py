@@ -1,9 +1,9 @@
-"""Cholesky and triangular solves from scipy's LAPACK, in place and without the GIL.
+"""Cholesky and triangular solves from scipy's LAPACK, in place, large ones without the GIL.
 
 scipy's Python wrappers of LAPACK hold the GIL, so threads would take turns. scipy.linalg also
 exports the functions themselves (`cython_lapack`, `cython_blas`); called through ctypes they run in
-parallel. Arrays are C-ordered; a symmetric matrix is its own transpose, so LAPACK's lower triangle
-is the upper one here: a factor U with U'U = M.
+parallel. Below `SHORT` that takes longer than it saves. Arrays are C-ordered; a symmetric matrix is
+its own transpose, so LAPACK's lower triangle is the upper one here: a factor U with U'U = M.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cython_blas, cython_lapack
+from scipy.linalg import blas, cython_blas, cython_lapack, lapack
 
-__all__ = ["cholesky", "solve_factor", "solve_rows"]
+__all__ = ["SHORT", "cholesky", "solve_both", "solve_factor", "solve_rows"]
 
 Floats = NDArray[np.float64]
+
+SHORT = 150
+"""Up to this order the functions keep the GIL: handing it over would cost more than a second core
+gains (measured)."""
 
 
 def _function(module: Any, name: str, arguments: int) -> Any:
@@ -42,7 +46,7 @@ _ONE = ctypes.byref(ctypes.c_double(1.0))
 
 @lru_cache(maxsize=4096)
 def _size(n: int) -> Any:
-    """A pointer to a size or leading dimension, which LAPACK wants to be at least 1."""
+    """A pointer to a size or leading dimension."""
     return ctypes.byref(ctypes.c_int(n))
 
 
@@ -56,23 +60,42 @@ def cholesky(matrix: Floats) -> bool:
 
     Zeros are not written below the diagonal: only the functions here know how to use the factor.
     """
+    if len(matrix) <= SHORT:
+        failed: int = lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)[1]
+        return not failed
     n = _size(matrix.shape[0])
     info = ctypes.c_int()
     _potrf(_L, n, _data(matrix), n, ctypes.byref(info))
     return info.value == 0
 
 
-def _solve(side: Any, transposed: Any, U: Floats, B: Floats, rows: int, columns: int) -> None:
-    if rows and columns:
-        m, k, n = _size(rows), _size(columns), _size(U.shape[0])
-        _trsm(side, _L, transposed, _N, m, k, _ONE, _data(U), n, _data(B), m)
-
-
 def solve_rows(U: Floats, rows: Floats) -> None:
     """Overwrite each row c of a C-ordered (k, n) with U'^-1 c."""
-    _solve(_L, _N, U, rows, rows.shape[1], rows.shape[0])
+    if not rows.size:
+        return
+    if len(U) <= SHORT:
+        blas.dtrsm(1.0, U.T, rows.T, lower=1, overwrite_b=1)
+    else:
+        k, n = map(_size, rows.shape)
+        _trsm(_L, _L, _N, _N, n, k, _ONE, _data(U), n, _data(rows), n)
 
 
 def solve_factor(U: Floats, columns: Floats, transposed: bool) -> None:
     """Overwrite a C-ordered (n, K) with U'^-1 (``transposed``) or U^-1 times it."""
-    _solve(_R, _T if transposed else _N, U, columns, columns.shape[1], columns.shape[0])
+    if not columns.size:
+        return
+    if len(U) <= SHORT:
+        blas.dtrsm(1.0, U.T, columns.T, side=1, lower=1, trans_a=int(transposed), overwrite_b=1)
+    else:
+        n, k = map(_size, columns.shape)
+        on = _T if transposed else _N
+        _trsm(_R, _L, on, _N, k, n, _ONE, _data(U), n, _data(columns), k)
+
+
+def solve_both(U: Floats, columns: Floats) -> None:
+    """Overwrite a C-ordered (n, K) with (U'U)^-1 times it."""
+    if columns.shape[1] == 1 and 0 < len(U) <= SHORT:
+        lapack.dpotrs(U.T, columns, lower=1, overwrite_b=1)
+    else:
+        solve_factor(U, columns, transposed=True)
+        solve_factor(U, columns, transposed=False)

@@ -31,7 +31,7 @@ class ElementRows:
     @property
     def curved(self) -> bool:
         """Whether there is any row besides the unit rows."""
-        return bool(self.ghost.blocks) or bool(self.weighted.size)
+        return bool(self.ghost.blocks or (self.ghost.weight.size and self.weighted.size))
 
     @cached_property
     def unit(self) -> NDArray[np.intp]:
@@ -49,10 +49,12 @@ class ElementRows:
 
     def G(self, v: Floats) -> Floats:
         """G v."""
+        if not self.ghost.blocks:
+            return v[self.unit]
         pieces = [v[self.unit]]
         for block, G, has, _, _ in self._parts():
             pieces.append(_blockwise(G, v[block.rows], block)[has])
-        return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+        return np.concatenate(pieces)
 
     def G_transpose(self, mu: Floats, m: int) -> Floats:
         """G' mu."""
