@@ -40,6 +40,7 @@ HOPELESS = 25.0  # times slower than the fastest: larger sizes are not measured
 
 DENSE = (10, 50, 100, 200, 500, 1000)
 SPARSE = (100, 1_000, 10_000, 100_000)
+FILLED = (300, 1_000, 2_000)  # random patterns
 CONE = (20, 50, 200)  # of each of three families; the n of the record is their mean
 
 Row = tuple[str, int, str, float, float]  # kind, n, solver, seconds, error
@@ -53,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--apply", action="store_true", help="edit the plugins' records")
     parser.add_argument("--from-csv", action="store_true", help="do not measure again")
-    parser.add_argument("--kinds", default="dense,sparse,cone,lp,sparse lp")
+    parser.add_argument("--kinds", default="dense,sparse,filled,cone,lp,sparse lp")
     parser.add_argument("--skip", default="", help="solvers to leave out, comma-separated")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -68,7 +69,7 @@ def main() -> None:
 def measure_all(kinds: list[str], skip: Collection[str] = ()) -> list[Row]:
     """All solvers on all classes; the solvers of a class take turns."""
     rows: list[Row] = []
-    sizes = {"dense": DENSE, "sparse": SPARSE, "cone": CONE}
+    sizes = {"dense": DENSE, "sparse": SPARSE, "filled": FILLED, "cone": CONE}
     sizes |= {"lp": (10, 50, 200), "sparse lp": (100, 1_000, 10_000)}
     for kind in kinds:
         needed = {"second_order", "psd", "exponential"} if kind == "cone" else {"nonnegative"}
@@ -92,7 +93,7 @@ def affordable(name: str, kind: str, size: int, seconds: float, last: int) -> bo
     if not last:
         return True
     takes_sparse = "sparse" in registry.specs("solver")[name].matrices
-    power = 1.5 if "sparse" in kind and takes_sparse else 3.0
+    power = 1.5 if kind.startswith("sparse") and takes_sparse else 3.0
     return seconds * (size / last) ** power < SLOWEST
 
 
@@ -100,7 +101,13 @@ def program(kind: str, size: int) -> tuple[int, Callable[[str], Any], Any]:
     """(n of the canonical program, x of a solver's name, the known x)."""
     if kind == "cone":
         return cone_programs(size)
-    make = {"dense": dense_qp, "sparse": sparse_qp, "lp": dense_lp, "sparse lp": sparse_lp}
+    make: dict[str, Callable[[int], Any]] = {
+        "dense": dense_qp,
+        "sparse": sparse_qp,
+        "filled": functools.partial(sparse_qp, pattern="random"),
+        "lp": dense_lp,
+        "sparse lp": sparse_lp,
+    }
     problem = make[kind](size)
 
     def quadratic(name: str) -> Any:
@@ -110,29 +117,27 @@ def program(kind: str, size: int) -> tuple[int, Callable[[str], Any], Any]:
 
 
 def cone_programs(size: int) -> tuple[int, Callable[[str], Any], Any]:
-    """A norm ball, an entropy, a correlation matrix and a robust LP in turn; all must be right.
-
-    All solvers get one tolerance: here, unlike with active sets, polish does not make them equal.
-    """
+    """A norm ball, an entropy, a correlation matrix and a robust LP in turn; all must be right."""
     families = (("soc", size), ("entropy", size), ("sdp", max(4, size // 7)), ("robust", size // 4))
     stated = [cvxpy_problem(family, n) for family, n in families]
 
     @functools.cache
-    def layers(name: str, tolerance: float) -> list[Any]:
-        options = {"solver_options": {"tolerance": tolerance}, "executor": "serial"}
+    def layers(name: str, tolerance: float | None) -> list[Any]:
+        options = None if tolerance is None else {"tolerance": tolerance}
+        settings = {"solver_options": options, "executor": "serial"}
         return [
-            ffoadapt.Layer(statement, parameters, [x], solver=name, **options)
+            ffoadapt.Layer(statement, parameters, [x], solver=name, **settings)
             for statement, parameters, x, _ in stated
         ]
 
-    def run(name: str, tolerance: float = 1e-8) -> Any:
+    def run(name: str, tolerance: float | None = None) -> Any:
         found = [
             np.ravel(layer(*values)[0])
             for layer, (*_, values) in zip(layers(name, tolerance), stated, strict=True)
         ]
         return np.concatenate(found)
 
-    sizes = [layer.program.structure.n for layer in layers("clarabel", 1e-8)]
+    sizes = [layer.program.structure.n for layer in layers("clarabel", None)]
     return int(np.exp(np.mean(np.log(sizes)))), run, run("clarabel", 1e-10)
 
 
@@ -219,7 +224,7 @@ def _words(row: Row | None) -> str:
 def entries(rows: list[Row], solver: str) -> dict[tuple[str, int], float]:
     """The record's table for one solver; kinds in which it solved nothing have no entry."""
     found = {}
-    for kind in ("dense", "sparse", "cone"):
+    for kind in ("dense", "sparse", "filled", "cone"):
         mine = [row for row in rows if row[0] == kind and row[2] == solver]
         if any(solved(row) for row in mine):
             found |= {

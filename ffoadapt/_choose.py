@@ -9,6 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import qdldl
+from scipy import sparse
 
 from ._exceptions import UnsupportedProblemError
 from ._interfaces import SolverSpec
@@ -16,6 +21,12 @@ from ._program import Structure
 from ._registry import registry
 
 __all__ = ["SolverChoice", "choose", "lasting", "ranking"]
+
+FILLED = 5.0
+"""From this much fill on, other solvers are the fastest."""
+
+LARGEST = 1_000_000
+"""Nonzeros."""
 
 LASTING = 1.2e-3
 """Seconds of a whole call, as in the table of measured times."""
@@ -33,10 +44,29 @@ class SolverChoice:
 
 
 def kind_of(structure: Structure) -> str:
-    """The column of the table of measured times: ``"dense"``, ``"sparse"`` or ``"cone"``."""
+    """The column of the table of measured times: ``"dense"``, ``"sparse"``, ``"filled"`` (sparse,
+    but its factors are not) or ``"cone"``."""
     if not structure.polyhedral:
         return "cone"
-    return "dense" if structure.dense else "sparse"
+    if structure.dense:
+        return "dense"
+    return "filled" if fill(structure) > FILLED else "sparse"
+
+
+@lru_cache(maxsize=64)
+def fill(structure: Structure) -> float:
+    """How many times more entries the LDL' factor of [I A'; A -I] has than the matrix.
+
+    Not computed for matrices with more than `LARGEST` entries: were they filled, nobody could solve
+    them.
+    """
+    A = structure.A
+    if A is None or A.nnz > LARGEST:
+        return 1.0
+    eye = sparse.identity(structure.n), -sparse.identity(structure.m)
+    upper = [[eye[0], A.matrix(np.ones(A.nnz)).T], [None, eye[1]]]
+    K = sparse.csc_matrix(sparse.bmat(upper))
+    return float(qdldl.Solver(K, upper=True).factors()[0].nnz / K.nnz)
 
 
 def ranking(structure: Structure) -> list[SolverChoice]:

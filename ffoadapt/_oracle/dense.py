@@ -210,7 +210,7 @@ def _penalties(H: Floats, C: Floats) -> Floats:
 
 def below(limit: float, r: Floats, g: Floats, top: Floats, bottom: Floats) -> bool:
     """A cheap look: True says that all residuals are below the limit, see `relative_size`."""
-    if top.shape[-1] == 1 and top.ndim == 2:
+    if top.size == top.shape[-2]:  # one right-hand side
         whole = np.vdot(top, top) + np.vdot(bottom, bottom)
         return bool(np.vdot(r, r) + np.vdot(g, g) <= limit**2 * whole)
     error, size = _square(r) + _square(g), _square(top) + _square(bottom)
