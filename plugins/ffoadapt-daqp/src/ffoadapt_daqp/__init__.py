@@ -4,14 +4,17 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.00084,
-    ("dense", 50): 0.00094,
-    ("dense", 100): 0.0014,
-    ("dense", 200): 0.0045,
-    ("dense", 500): 0.058,
-    ("dense", 1000): 0.49,
-    ("sparse", 100): 0.0019,
-    ("sparse", 1000): 0.11,
+    ("dense", 10): 0.00026,
+    ("dense", 50): 0.00044,
+    ("dense", 100): 0.001,
+    ("dense", 200): 0.004,
+    ("dense", 500): 0.054,
+    ("dense", 1000): 0.44,
+    ("sparse", 100): 0.00072,
+    ("sparse", 1000): 0.079,
+    ("filled", 300): 0.0037,
+    ("filled", 1000): 0.08,
+    ("filled", 2000): 1.1,
 }
 
 

@@ -6,15 +6,22 @@ CONES = frozenset({"zero", "nonnegative", "second_order", "psd", "exponential", 
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.0028,
-    ("dense", 50): 0.0045,
-    ("dense", 100): 0.013,
-    ("dense", 200): 0.1,
-    ("dense", 500): 0.34,
+    ("dense", 10): 0.0016,
+    ("dense", 50): 0.0037,
+    ("dense", 100): 0.011,
+    ("dense", 200): 0.096,
+    ("dense", 500): 0.33,
     ("dense", 1000): 2.1,
-    ("cone", 23): 0.037,
-    ("cone", 57): 0.047,
-    ("cone", 315): 0.26,
+    ("sparse", 100): 0.0014,
+    ("sparse", 1000): 0.0076,
+    ("sparse", 10000): 0.066,
+    ("sparse", 100000): 0.67,
+    ("filled", 300): 0.0096,
+    ("filled", 1000): 0.046,
+    ("filled", 2000): 0.2,
+    ("cone", 23): 0.012,
+    ("cone", 57): 0.014,
+    ("cone", 315): 0.19,
 }
 
 

@@ -4,16 +4,19 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.0025,
-    ("dense", 50): 0.0034,
-    ("dense", 100): 0.0082,
-    ("dense", 200): 0.033,
-    ("dense", 500): 0.62,
-    ("dense", 1000): 12,
-    ("sparse", 100): 0.006,
-    ("sparse", 1000): 0.011,
-    ("sparse", 10000): 0.068,
-    ("sparse", 100000): 1.2,
+    ("dense", 10): 0.0017,
+    ("dense", 50): 0.0029,
+    ("dense", 100): 0.0064,
+    ("dense", 200): 0.028,
+    ("dense", 500): 0.52,
+    ("dense", 1000): 8.6,
+    ("sparse", 100): 0.0021,
+    ("sparse", 1000): 0.0068,
+    ("sparse", 10000): 0.051,
+    ("sparse", 100000): 0.84,
+    ("filled", 300): 0.0076,
+    ("filled", 1000): 0.037,
+    ("filled", 2000): 0.2,
 }
 
 

@@ -4,16 +4,19 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.00092,
-    ("dense", 50): 0.0011,
-    ("dense", 100): 0.0021,
-    ("dense", 200): 0.0049,
-    ("dense", 500): 0.046,
-    ("dense", 1000): 0.32,
-    ("sparse", 100): 0.0023,
-    ("sparse", 1000): 0.0057,
-    ("sparse", 10000): 0.041,
-    ("sparse", 100000): 0.62,
+    ("dense", 10): 0.00039,
+    ("dense", 50): 0.0007,
+    ("dense", 100): 0.0013,
+    ("dense", 200): 0.0044,
+    ("dense", 500): 0.039,
+    ("dense", 1000): 0.29,
+    ("sparse", 100): 0.001,
+    ("sparse", 1000): 0.0037,
+    ("sparse", 10000): 0.035,
+    ("sparse", 100000): 0.5,
+    ("filled", 300): 0.0076,
+    ("filled", 1000): 0.15,
+    ("filled", 2000): 1.3,
 }
 
 

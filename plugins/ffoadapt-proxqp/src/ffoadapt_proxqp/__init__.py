@@ -4,15 +4,18 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.0014,
-    ("dense", 50): 0.00096,
-    ("dense", 100): 0.003,
-    ("dense", 200): 0.0065,
-    ("dense", 500): 0.063,
-    ("dense", 1000): 0.42,
-    ("sparse", 100): 0.0055,
-    ("sparse", 1000): 0.017,
-    ("sparse", 10000): 0.9,
+    ("dense", 10): 0.00068,
+    ("dense", 50): 0.00078,
+    ("dense", 100): 0.0019,
+    ("dense", 200): 0.0061,
+    ("dense", 500): 0.054,
+    ("dense", 1000): 0.39,
+    ("sparse", 100): 0.0016,
+    ("sparse", 1000): 0.011,
+    ("sparse", 10000): 0.54,
+    ("filled", 300): 0.0059,
+    ("filled", 1000): 0.054,
+    ("filled", 2000): 0.44,
 }
 
 
