@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .dense import REFINE, SURE, relative_size
+from .dense import REFINE, SURE, relative_sizes
 
 __all__ = ["BatchedFactor", "suits"]
 
@@ -53,13 +53,13 @@ class BatchedFactor:
         """w (B, n, K), zeta (B, m, K), residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
         g = np.where(self.active[:, :, None], v_z, 0.0)
         w, mu = self._apply(v_x, g)
-        r, p, size = self._residual(v_x, g, w, mu)
-        rough = size > REFINE  # each element by itself, whatever its neighbours need
+        r, p, size, blocks = self._residual(v_x, g, w, mu)
+        rough = blocks > REFINE  # each element by itself, whatever its neighbours need
         if rough.any():
             dw, dmu = self._apply(r, p)
             w[rough] += dw[rough]
             mu[rough] += dmu[rough]
-            _, _, size = self._residual(v_x, g, w, mu)
+            size = self._residual(v_x, g, w, mu)[2]
         return w, mu, size
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
@@ -71,13 +71,13 @@ class BatchedFactor:
 
     def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Both blocks of the residual, and its size (B,), as in `DenseFactor`."""
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """Both blocks of the residual, and its sizes (B,), as in `DenseFactor`."""
         up = self.C.swapaxes(-1, -2) @ mu
         r, p = top - self.P @ w - up, bottom - self.C @ w
         steepness = np.einsum("bij,bij->b", self.C, self.C)[:, None]
-        size = relative_size(r, p, top, bottom, up, w, steepness)
-        return r, p, size.max(axis=-1, initial=0.0)
+        sizes = relative_sizes(r, p, top, bottom, up, w, steepness)
+        return r, p, *(size.max(axis=-1, initial=0.0) for size in sizes)
 
     def _inverse_factor(self, matrices: Floats) -> Floats:
         """Inverses of the Cholesky factors; identity where there is none, and marked."""

@@ -39,13 +39,13 @@ NULL = 1e-14
 """An eigenvalue below this, times the order, of the matrix with diagonal 1 counts as zero."""
 
 REFINE = 1e-13
-"""Above this relative residual a solution is refined once."""
+"""Above this relative residual, of either block, a solution is refined once."""
 
 SPECTRAL = 1e-11
 """An eigenvalue of the equilibrated system below this fraction of the largest counts as zero."""
 
 
-_NO_RESIDUAL: Floats = np.zeros(1)
+_NO_RESIDUAL = np.zeros(1), np.zeros(1)
 
 
 @dataclass(slots=True, eq=False)
@@ -103,17 +103,19 @@ class DenseFactor:
         top = v_x + A.T @ rows.W(v_z) if curved else v_x
         bottom = rows.G(v_z)
         w, mu = self._apply(top, bottom)
-        residual = self._residual(top, bottom, w, mu) if refine else (top, bottom, _NO_RESIDUAL)
-        if self._spectral is None and residual[2].max(initial=0.0) > REFINE:
-            dw, dmu = self._apply(residual[0], residual[1])
-            again = self._residual(top, bottom, w + dw, mu + dmu)
-            better = again[2] < residual[2]
+        (size, blocks), r, g = _NO_RESIDUAL, top, bottom
+        if refine:
+            r, g, size, blocks = self._residual(top, bottom, w, mu)
+        if self._spectral is None and blocks.max(initial=0.0) > REFINE:
+            dw, dmu = self._apply(r, g)
+            again = self._residual(top, bottom, w + dw, mu + dmu)[2]
+            better = again < np.maximum(size, REFINE)
             w, mu = np.where(better, w + dw, w), np.where(better, mu + dmu, mu)
-            residual = (again[0], again[1], np.where(better, again[2], residual[2]))
+            size = np.where(better, again, size)
         zeta = rows.G_transpose(mu, A.shape[0])
         if curved:
             zeta += rows.W(A @ w - v_z)
-        return GhostSolve(w, zeta, residual[2])
+        return GhostSolve(w, zeta, size)
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         if self._spectral is not None:
@@ -134,11 +136,11 @@ class DenseFactor:
 
     def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Both blocks of the residual, and its `relative_size` (K,)."""
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """Both blocks of the residual, and its `relative_sizes` (K,)."""
         up = self.C.T @ mu
         r, g = top - self.H @ w - up, bottom - self.C @ w
-        return r, g, relative_size(r, g, top, bottom, up, w, self._steepness)
+        return r, g, *relative_sizes(r, g, top, bottom, up, w, self._steepness)
 
 
 def factor(matrix: Floats) -> Floats | None:
@@ -184,19 +186,24 @@ def _penalties(H: Floats, C: Floats) -> Floats:
     return size / np.where(norms > 0.0, norms, 1.0)
 
 
-def relative_size(
+def relative_sizes(
     r: Floats, g: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats, steepness: Any
-) -> Floats:
-    """(..., K): the size of a residual (r, g) relative to the right-hand side (top, bottom).
+) -> tuple[Floats, Floats]:
+    """(..., K) each: two sizes of a residual (r, g) of the right-hand side (top, bottom).
 
-    Or, where that is smaller, the larger of the sizes of the blocks relative to their terms: the
-    blocks have units of their own, which can make rounding in one look large in the other. ``up``
-    is C'mu and ``steepness`` the squared size of C.
+    The second is the larger of the sizes of the blocks relative to their terms. It says whether to
+    refine: a block can be all rounding and still be small beside the other, as w is at the vertex
+    of a linear program, where it should be 0; in z w' it meets multipliers of any size.
+
+    The first says whether there is a solution. It is relative to the right-hand side or, where that
+    is smaller, the second: the blocks have units of their own, which can make rounding in one look
+    large in the other. ``up`` is C'mu and ``steepness`` the squared size of C.
     """
     r2, g2, top2, bottom2 = _square(r), _square(g), _square(top), _square(bottom)
     both = _ratio(r2 + g2, top2 + bottom2)
     upper, lower = _ratio(r2, top2 + _square(up)), _ratio(g2, bottom2 + steepness * _square(w))
-    return np.sqrt(np.minimum(both, np.maximum(upper, lower)))
+    blocks = np.maximum(upper, lower)
+    return np.sqrt(np.minimum(both, blocks)), np.sqrt(blocks)
 
 
 def _ratio(error: Floats, size: Floats) -> Floats:
