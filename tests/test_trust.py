@@ -34,6 +34,7 @@ def script(name: str) -> ModuleType:
             f"bench_{name}", ROOT / "benchmarks" / f"{name}.py"
         )
         assert spec is not None and spec.loader is not None
+        sys.path.insert(0, str(ROOT / "benchmarks"))  # as where it is run
         found = sys.modules[f"bench_{name}"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(found)
     return found

@@ -9,7 +9,8 @@ So ask the ghost problem itself.
    with x and z.
 2. The response to random cotangents, solved again for what rounding in every entry of P and A, and
    the step's uncertainty in every curvature, would change in it. What it comes to, relative to the
-   response, is an estimate of the error of any gradient.
+   response, is an estimate of the error of any gradient. The response itself says what rounding
+   makes of x and z.
 
 All of this is dimensionless, as in `active_set`.
 """
@@ -46,7 +47,7 @@ class Certificate:
     shift
         The largest share of its margin by which a row moves in that step: at 1 a kink is reached.
     x_error, z_error
-        The error of the response in x and in the multipliers.
+        What rounding makes of the response in x and in the multipliers, and of x and z themselves.
     """
 
     distance: float
@@ -95,9 +96,12 @@ def examine(
     step = np.abs(moves[:1] / unit_s + zeta[:1] / unit_z)
     step[~finite] = 0.0
     shift, uncertain = _shift(structure, p, step, margin)
+    # Relative to the largest entry of the point, or to 1e-4 if that is less.
+    size_of_x = max(_largest(points.x / unit_x), 1e-4)
+    size_of_z = max(_largest(points.z / unit_z), 1e-4)
     distance = max(
-        _relative(w[:1] / unit_x, points.x / unit_x),
-        _relative((z + zeta[:1] - points.z) / unit_z, points.z / unit_z),
+        _largest(w[:1] / unit_x) / size_of_x,
+        _largest((z + zeta[:1] - points.z) / unit_z) / size_of_z,
     )
 
     w, zeta, moves = w[1:], zeta[1:], moves[1:]
@@ -109,12 +113,15 @@ def examine(
     if not structure.polyhedral:
         v_z = v_z + (ROUNDING + min(uncertain, 1.0)) * c * moves
     error, zeta_error = _solve(factor, v_x, v_z)
-    size = max(_largest(w / unit_x), _largest(zeta / unit_z))
+    size_x, size_z = _largest(w / unit_x), _largest(zeta / unit_z)
+    size = max(size_x, size_z)
+    # The probe is as large as the terms of the optimality conditions: times what rounding makes of
+    # these, its response is what rounding makes of x and z, where the Newton step may see nothing.
     return Certificate(
         distance,
         shift,
-        _largest(error / unit_x) / size if size else 0.0,
-        _largest(zeta_error / unit_z) / size if size else 0.0,
+        max(_ratio(_largest(error / unit_x), size), ROUNDING * size_x / size_of_x),
+        max(_ratio(_largest(zeta_error / unit_z), size), ROUNDING * size_z / size_of_z),
     )
 
 
@@ -154,9 +161,8 @@ def _signs(size: int, seed: int) -> Floats:
     return signs
 
 
-def _relative(step: Floats, point: Floats) -> float:
-    """The largest entry of the step relative to that of the point, or to 1e-4 if that is less."""
-    return _largest(step) / max(_largest(point), 1e-4)
+def _ratio(error: float, size: float) -> float:
+    return error / size if size else 0.0
 
 
 def _largest(values: Floats) -> float:
