@@ -251,8 +251,11 @@ class SolveFunction:
             if wanted == "auto":
                 wanted = choose(structure).name
             solver, found = find_solver(wanted, structure)
-            options = translate_options(solver, found, settings.solver_options or {})
-            job = self._jobs[key] = SolveJob(solver, found, options, settings.warm_start)
+            given = settings.solver_options or {}
+            options = translate_options(solver, found, given)
+            job = self._jobs[key] = SolveJob(
+                solver, found, options, settings.warm_start, given.get("time_limit")
+            )
         return job
 
     def _others(self, structure: Structure, first: str) -> Iterator[tuple[str, Run]]:

@@ -24,7 +24,9 @@ class SolveSettings(TypedDict, total=False):
     ----------
     solver_options
         ``tolerance``, ``max_iterations``, ``time_limit`` (seconds) and ``verbose`` mean the same
-        for every solver; other names are the solver's own. An unknown one raises `OptionError`.
+        for every solver; other names are the solver's own. An unknown one raises `OptionError`. A
+        solver that has not come back after twice its ``time_limit``, or 5 s beyond it where that is
+        longer, is left behind in its thread, and the status is ``time_limit``.
     executor
         Runs the solves of a batch: ``"auto"`` (threads where the solver releases the GIL),
         ``"serial"``, ``"threads"``, or another installed one.

@@ -96,9 +96,10 @@ def examine(
     step = np.abs(moves[:1] / unit_s + zeta[:1] / unit_z)
     step[~finite] = 0.0
     shift, uncertain = _shift(structure, p, step, margin)
-    # Relative to the largest entry of the point, or to 1e-4 if that is less.
-    size_of_x = max(_largest(points.x / unit_x), 1e-4)
-    size_of_z = max(_largest(points.z / unit_z), 1e-4)
+    size_of_x, size_of_z = _largest(points.x / unit_x), _largest(points.z / unit_z)
+    rounding = ROUNDING * max(size_of_x, size_of_z, _largest(batch.q / unit_g))
+    # From here on relative to the largest entry of the point, or to 1e-4 if that is less.
+    size_of_x, size_of_z = max(size_of_x, 1e-4), max(size_of_z, 1e-4)
     distance = max(
         _largest(w[:1] / unit_x) / size_of_x,
         _largest((z + zeta[:1] - points.z) / unit_z) / size_of_z,
@@ -115,13 +116,13 @@ def examine(
     error, zeta_error = _solve(factor, v_x, v_z)
     size_x, size_z = _largest(w / unit_x), _largest(zeta / unit_z)
     size = max(size_x, size_z)
-    # The probe is as large as the terms of the optimality conditions: times what rounding makes of
-    # these, its response is what rounding makes of x and z, where the Newton step may see nothing.
+    # The probe has size 1: times the rounding of the terms of the optimality conditions, its
+    # response is what rounding makes of x and z, where the Newton step may see nothing.
     return Certificate(
         distance,
         shift,
-        max(_ratio(_largest(error / unit_x), size), ROUNDING * size_x / size_of_x),
-        max(_ratio(_largest(zeta_error / unit_z), size), ROUNDING * size_z / size_of_z),
+        max(_ratio(_largest(error / unit_x), size), rounding * size_x / size_of_x),
+        max(_ratio(_largest(zeta_error / unit_z), size), rounding * size_z / size_of_z),
     )
 
 

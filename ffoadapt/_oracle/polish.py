@@ -30,8 +30,8 @@ ENOUGH = 1e-11
 """Polyhedral points below this stay as they are: their gradient hardly depends on the point."""
 
 SMALL = 1e-2
-"""But not where x or z is less than this share of the size that residuals are relative to: gradients
-of P and A are products with x and z, and see their error relative to themselves."""
+"""But not where x or z is less than this share of the size that residuals are relative to:
+gradients of P and A are products with x and z, whose own relative error is larger there."""
 
 FEASIBLE = 1e-9
 """Polished points may violate feasibility by this, or by as much as they did; never by more."""
