@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from hunt_programs import Case, draw
-from hunt_truth import truth
+from hunt_truth import difference, truth
 from scipy import sparse
 
 import ffoadapt
@@ -82,16 +82,10 @@ def gradient_of(case: Case, result: ffoadapt.Result) -> dict[str, np.ndarray]:
     }
 
 
-def distance(case: Case, found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> float:
-    """The largest relative error of a gradient; what is below 1e-3 of the others counts as that."""
+def error_of(case: Case, found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> float:
     if case.form == "sparse":  # gradients on the pattern
         true = {**true, "A": true["A"] * (case.A != 0), "P": true["P"] * (case.P != 0)}
-    everything = max(float(np.linalg.norm(g)) for g in true.values())
-    floor = max(1e-3 * everything, 1e-6)
-    return max(
-        float(np.linalg.norm(found[k] - g)) / max(float(np.linalg.norm(g)), floor)
-        for k, g in true.items()
-    )
+    return difference(case, found, true)
 
 
 def judge(number: int, seed: int) -> Outcome:
@@ -115,7 +109,7 @@ def judge(number: int, seed: int) -> Outcome:
             if not all(np.isfinite(g).all() for g in found.values()):
                 verdict = "nan"
             elif true:
-                error = distance(case, found, true)
+                error = error_of(case, found, true)
     except Exception:
         verdict, words = "exception", traceback.format_exc()
     if kind == "singular" and error <= 1e-6:

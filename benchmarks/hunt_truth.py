@@ -20,7 +20,7 @@ import numpy as np
 from hunt_cones import Exact, project
 from hunt_programs import Case
 
-__all__ = ["truth"]
+__all__ = ["difference", "truth"]
 
 KINK = 1e-13
 """A program whose margin is below this is at a kink as far as its rounded numbers can tell."""
@@ -28,7 +28,7 @@ KINK = 1e-13
 SINGULAR = 1e-13
 """A reciprocal condition number of M below this is 0 as far as rounded numbers can tell."""
 
-SURE = 1e-7
+SURE = 1e-6
 """A reference whose own relative error may be above this is none."""
 
 Solve = Callable[[np.ndarray], np.ndarray]
@@ -47,9 +47,10 @@ def truth(case: Case) -> tuple[str, float, dict[str, np.ndarray]]:
     try:
         if not values[-1] > SINGULAR * values[0]:
             return "singular", condition, gradient(case, x, s, p, M)
-        x, p = solution(case, x, p, condition)
-        s, M = linearized(case, p)
-        return "smooth", condition, gradient(case, x, s, p, M)
+        found, before = (gradient(case, *point) for point in solution(case, x, p))
+        if not difference(case, before, found) <= SURE:
+            return "no reference", np.inf, {}
+        return "smooth", condition, found
     except np.linalg.LinAlgError:
         return ("no reference" if values[-1] > SINGULAR * values[0] else "singular"), np.inf, {}
 
@@ -68,28 +69,25 @@ def linearized(case: Case, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return s, np.block([[P, A.T @ (D - np.eye(m))], [A, D]])
 
 
-def solution(
-    case: Case, x: np.ndarray, p: np.ndarray, condition: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The x and p of the rounded data, from those of the construction."""
+Point = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def solution(case: Case, x: np.ndarray, p: np.ndarray) -> tuple[Point, Point]:
+    """x, s, p and M at the solution of the rounded data, from those of the construction; and one
+    Newton step before that: they differ by what extended precision leaves open."""
     P, q, A, b = case.exact
-    n, last = x.size, np.inf
-    curved = not all(cone.polyhedral for cone in case.cones)
+    n, last, before = x.size, np.inf, None
     for _ in range(12):
         s, M = linearized(case, p)
+        here = x, s, p, M
         wrong = np.concatenate((P @ x + q + A.T @ (s - p), A @ x + s - b))
         step = solver(M)(wrong)
         x, p = x - step[:n], p - step[n:]
         size = float(np.abs(step).max(initial=0.0))
-        if size <= 1e-17 or size >= last:
-            break
-        last = size
-    # What is left of the error goes into products with x and z, which count from 1e-3 of the
-    # largest on, and into curvatures, to which the gradient is as sensitive as M is.
-    weight = max(1e3, condition / case.margin if curved else 0.0)
-    if not min(size, last) * weight <= SURE:
-        raise np.linalg.LinAlgError(f"Newton's method ended with a step of {size}")
-    return x, p
+        if before is not None and not 1e-17 < size < last:
+            return here, before
+        last, before = size, here
+    raise np.linalg.LinAlgError(f"Newton's method ended with a step of {size}")
 
 
 def gradient(
@@ -130,6 +128,33 @@ def solver(M: np.ndarray) -> Solve:
         return columns * found
 
     return solve
+
+
+def difference(case: Case, found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> float:
+    """The largest relative error of the gradient of a datum; the contract of `differentiable`.
+
+    Gradients are compared in natural units of the program, so that they say what a relative change
+    of the datum does: with r_i the norm of row i of A, X the size of x and g that of the gradient
+    of the objective, the units are g/X for P, g for q, r_i for row i of A and r_i X for b_i. What
+    is below 1e-3 of the largest of the four is taken relative to that.
+    """
+    r = np.linalg.norm(case.A, axis=1)
+    r[r == 0] = 1.0
+    curvature = np.abs(case.P).max(initial=0.0)
+    reach = np.abs(case.b / r).max(initial=0.0)
+    g = max(np.abs(case.q).max(initial=0.0), np.abs(case.z * r).max(initial=0.0))
+    X = max(np.abs(case.x).max(initial=0.0), reach)
+    if not reach and curvature:
+        X = max(X, g / curvature)
+    X = X or 1.0
+    g = max(g, curvature * X) or 1.0
+    units = {"P": g / X, "q": g, "A": r[:, None], "b": r * X}
+    size = {k: float(np.linalg.norm(v * units[k])) for k, v in true.items()}
+    floor = max(1e-3 * max(size.values()), 1e-6)
+    return max(
+        float(np.linalg.norm((found[k] - v) * units[k])) / max(size[k], floor)
+        for k, v in true.items()
+    )
 
 
 def equilibrated(M: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -36,6 +36,14 @@ ROUNDING = 2e-15
 """What every entry of the data and each of its products may be off by, relatively."""
 
 
+SMALL = 1e-4
+"""Where x or z is below this share of the sizes in `scales` its error is relative to that share;
+for x also to a hundredth of the largest distance of a constraint from 0, if that is less."""
+
+NOTHING = 1e-9
+"""Constraints nearer to 0 than this share of the size in `scales` go through 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """Estimates for one point; all are relative, and 0 is perfect.
@@ -98,8 +106,10 @@ def examine(
     shift, uncertain = _shift(structure, p, step, margin)
     size_of_x, size_of_z = _largest(points.x / unit_x), _largest(points.z / unit_z)
     rounding = ROUNDING * max(size_of_x, size_of_z, _largest(batch.q / unit_g))
-    # From here on relative to the largest entry of the point, or to 1e-4 if that is less.
-    size_of_x, size_of_z = max(size_of_x, 1e-4), max(size_of_z, 1e-4)
+    reach = _largest((batch.b / unit_s)[finite])
+    # A point that is 0 has no error relative to itself.
+    size_of_x = max(size_of_x, min(SMALL, 1e-2 * reach) if reach > NOTHING else SMALL)
+    size_of_z = max(size_of_z, SMALL)
     distance = max(
         _largest(w[:1] / unit_x) / size_of_x,
         _largest((z + zeta[:1] - points.z) / unit_z) / size_of_z,
