@@ -17,9 +17,9 @@ All of this is dimensionless, as in `active_set`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +44,12 @@ NOTHING = 1e-9
 """Constraints nearer to 0 than this share of the size in `scales` go through 0."""
 
 
-@dataclass(frozen=True, slots=True)
+Solve = Callable[[Floats, Floats], tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Certificate:
-    """Estimates for one point; all are relative, and 0 is perfect.
+    """Estimates for the points of a batch, each (B,); all are relative, and 0 is perfect.
 
     Attributes
     ----------
@@ -58,10 +61,10 @@ class Certificate:
         What rounding makes of the response in x and in the multipliers, and of x and z themselves.
     """
 
-    distance: float
-    shift: float
-    x_error: float
-    z_error: float
+    distance: Floats
+    shift: Floats
+    x_error: Floats
+    z_error: Floats
 
 
 def defects(batch: ProgramBatch, x: Floats, s: Floats, z: Floats) -> tuple[Floats, Floats]:
@@ -78,14 +81,15 @@ def examine(
     batch: ProgramBatch,
     points: Points,
     scale: Scales,
-    factor: Any,
-    margin: float,
+    solve: Solve,
+    margin: Floats,
     smoothing: float = 0.0,
 ) -> Certificate:
-    """Examine a batch of one.
+    """Examine the points of a batch.
 
-    ``factor`` is that at its point, ``margin`` the least of its curved cones, and ``smoothing`` the
-    proximal term that the factor holds, whose bias counts as an error.
+    ``solve`` gives ghost solutions for right-hand sides (2, B, n) and (2, B, m), or (B, n) and
+    (B, m); ``margin`` (B,) is the least of the curved cones, and ``smoothing`` the proximal term of
+    the ghost problem, whose bias counts as an error.
     """
     structure = batch.structure
     n, m = structure.n, structure.m
@@ -94,65 +98,64 @@ def examine(
     unit_s, unit_z = root * unit_x, unit_g / root
 
     s, z = complementary(batch, points.s, points.z, scale)
+    v_x, v_z = np.empty((2, *points.x.shape)), np.empty((2, *s.shape))
     r_d, r_p = defects(batch, points.x, s, z)
-    v_x, v_z = unit_g * _signs(n, 0), unit_s * _signs(m, 1)
-    w, zeta = _solve(factor, np.concatenate((-r_d, v_x)), np.concatenate((-r_p, v_z)))
-    moves = batch.multiply("A", w) - np.concatenate((-r_p, v_z))  # -ds
+    np.negative(r_d, out=v_x[0])
+    np.negative(r_p, out=v_z[0])
+    v_x[1], v_z[1] = unit_g * _signs(n, 0), unit_s * _signs(m, 1)
+    w, zeta = solve(v_x, v_z)
+    moves = batch.multiply("A", w) - v_z  # -ds
 
-    finite = np.isfinite(s)
-    p = np.where(finite, s, 0.0) / unit_s - z / unit_z
-    step = np.abs(moves[:1] / unit_s + zeta[:1] / unit_z)
-    step[~finite] = 0.0
-    shift, uncertain = _shift(structure, p, step, margin)
-    size_of_x, size_of_z = _largest(points.x / unit_x), _largest(points.z / unit_z)
-    rounding = ROUNDING * max(size_of_x, size_of_z, _largest(batch.q / unit_g))
-    reach = _largest((batch.b / unit_s)[finite])
+    step = np.abs(moves[0] / unit_s + zeta[0] / unit_z)
+    b = batch.b / unit_s
+    finite = np.isfinite(b)
+    if not finite.all():
+        s, step, b = np.where(finite, s, 0.0), np.where(finite, step, 0.0), np.where(finite, b, 0.0)
+    shift, uncertain = _shift(structure, s / unit_s - z / unit_z, step, margin)
+
+    X, g = unit_x[:, 0], unit_g[:, 0]
+    size_of_x, size_of_z = _largest(points.x) / X, _largest(points.z / unit_z)
+    rounding = ROUNDING * np.maximum(np.maximum(size_of_x, size_of_z), _largest(batch.q) / g)
     # A point that is 0 has no error relative to itself.
-    size_of_x = max(size_of_x, min(SMALL, 1e-2 * reach) if reach > NOTHING else SMALL)
-    size_of_z = max(size_of_z, SMALL)
-    distance = max(
-        _largest(w[:1] / unit_x) / size_of_x,
-        _largest((z + zeta[:1] - points.z) / unit_z) / size_of_z,
-    )
+    reach = _largest(b)
+    least = np.where(reach > NOTHING, np.minimum(SMALL, 1e-2 * reach), SMALL)
+    size_of_x, size_of_z = np.maximum(size_of_x, least), np.maximum(size_of_z, SMALL)
+    step_x, probe_x = _largest(w) / X
+    probe_z = _largest(zeta[1] / unit_z)
+    step_z = _largest((z + zeta[0] - points.z) / unit_z)
+    distance = np.maximum(step_x / size_of_x, step_z / size_of_z)
 
-    w, zeta, moves = w[1:], zeta[1:], moves[1:]
-    # With random signs a, b and c, diag(a) M diag(b) is M with its entries changed by 100 %.
-    a, b, c = _signs(n, 2), _signs(n, 3), _signs(m, 4)
-    v_x = ROUNDING * a * batch.multiply("P", b * w)
-    v_x = v_x + ROUNDING * b * batch.multiply("A", c * zeta, transpose=True) + smoothing * w
-    v_z = ROUNDING * (c * batch.multiply("A", b * w) + np.abs(v_z))
+    w, zeta, moves = w[1], zeta[1], moves[1]
+    # With random signs c, d and e, diag(c) M diag(d) is M with its entries changed by 100 %.
+    c, d, e = _signs(n, 2), _signs(n, 3), _signs(m, 4)
+    dw = d * w
+    v = c * batch.multiply("P", dw) + d * batch.multiply("A", e * zeta, transpose=True)
+    v_x = ROUNDING * v + smoothing * w if smoothing else ROUNDING * v
+    v_z = ROUNDING * (e * batch.multiply("A", dw) + np.abs(v_z[1]))
     if not structure.polyhedral:
-        v_z = v_z + (ROUNDING + min(uncertain, 1.0)) * c * moves
-    error, zeta_error = _solve(factor, v_x, v_z)
-    size_x, size_z = _largest(w / unit_x), _largest(zeta / unit_z)
-    size = max(size_x, size_z)
+        v_z += (ROUNDING + np.minimum(uncertain, 1.0)[:, None]) * e * moves
+    error, zeta_error = solve(v_x, v_z)
+    size = np.maximum(probe_x, probe_z)
     # The probe has size 1: times the rounding of the terms of the optimality conditions, its
     # response is what rounding makes of x and z, where the Newton step may see nothing.
     return Certificate(
         distance,
         shift,
-        max(_ratio(_largest(error / unit_x), size), rounding * size_x / size_of_x),
-        max(_ratio(_largest(zeta_error / unit_z), size), rounding * size_z / size_of_z),
+        np.maximum(_ratio(_largest(error) / X, size), rounding * probe_x / size_of_x),
+        np.maximum(_ratio(_largest(zeta_error / unit_z), size), rounding * probe_z / size_of_z),
     )
 
 
-def _solve(factor: Any, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
-    """w and zeta for rows of cotangents (K, n) and (K, m)."""
-    found = factor.solve(v_x.T, v_z.T, refine=False)
-    return found.w.T, found.zeta.T
-
-
-def _shift(structure: Structure, p: Floats, step: Floats, margin: float) -> tuple[float, float]:
-    """The share of the margin that the step takes: of all rows, and of the curved ones."""
+def _shift(structure: Structure, p: Floats, step: Floats, margin: Floats) -> tuple[Floats, Floats]:
+    """The share of the margin that the step takes (B,): of all rows, and of the curved ones."""
     rows, curved = _kinds(structure)
-    size, step_rows = np.abs(p[:, rows]), step[:, rows]
-    share = np.divide(step_rows, size, out=np.where(step_rows > 0.0, np.inf, 0.0), where=size > 0.0)
-    shift = _largest(share)
+    size, moved = np.abs(p[:, rows]), step[:, rows]
+    shift = _ratio(moved, size, np.where(moved > 0.0, np.inf, 0.0)).max(axis=-1, initial=0.0)
     if structure.polyhedral:
-        return shift, 0.0
+        return shift, np.zeros_like(shift)
     bent = _largest(step[:, curved])
-    bent = bent / margin if margin > 0.0 else (np.inf if bent > 0.0 else 0.0)
-    return max(shift, bent), bent
+    bent = _ratio(bent, margin, np.where(bent > 0.0, np.inf, 0.0))
+    return np.maximum(shift, bent), bent
 
 
 @lru_cache(maxsize=64)
@@ -172,9 +175,13 @@ def _signs(size: int, seed: int) -> Floats:
     return signs
 
 
-def _ratio(error: float, size: float) -> float:
-    return error / size if size else 0.0
+def _ratio(error: Floats, size: Floats, otherwise: Floats | None = None) -> Floats:
+    """error / size, and ``otherwise``, or 0, where the size is 0."""
+    out = np.zeros_like(error) if otherwise is None else otherwise
+    return np.divide(error, size, out=out, where=size > 0.0)
 
 
-def _largest(values: Floats) -> float:
-    return float(np.abs(values).max(initial=0.0))
+def _largest(values: Floats) -> Floats:
+    """(..., B) the largest magnitude in each row of (..., B, r)."""
+    found: Floats = np.abs(values).max(axis=-1, initial=0.0)
+    return found

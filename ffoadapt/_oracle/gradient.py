@@ -11,8 +11,9 @@ only when asked for, on the pattern where there is one, and once where the batch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
 from .batched import BatchedFactor, suits
+from .certificate import Certificate, examine
 from .dense import DenseFactor, factor
-from .report import GradientReport, Residuals, kkt_residuals, make_report
+from .report import UNSOLVED, GradientReport, Residuals, kkt_residuals, make_report
 from .rows import ElementRows
 from .sparse import SparseFactor
 
@@ -162,45 +164,65 @@ class Oracle:
             self.solve(probe, np.zeros_like(self.points.z))
         if self.measured is None:
             self.measured = kkt_residuals(self.batch, self.points, self.scales)
+        if not self.solved[i]:
+            return UNSOLVED
+        active, dependent, free = self._rank(i)
         return make_report(
-            self.batch,
-            self.points,
-            i,
             kkt=float(self.measured.kkt[i]),
-            row_margin=float(self.measured.margin[i]),
-            scale=self.scales.take(i),
-            margin=float(self.ghost.margin[i]),
+            margin=float(min(self.measured.margin[i], self.ghost.margin[i])),
             residual=float(self._residuals[i]),
-            factor=self._factor(i) if self.solved[i] else None,
-            smoothing=self.smoothing,
+            active=active,
+            dependent=dependent,
+            free=free,
+            certificate=self._certificate,
+            i=i,
         )
 
-    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
-        """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m)."""
+    @cached_property
+    def _certificate(self) -> Certificate:
+        solve = partial(self.solve, estimate=True)
+        at = self.batch, self.points, self.scales, solve, self.ghost.margin, self.smoothing
+        return examine(*at)
+
+    def _rank(self, i: int) -> tuple[int, int, int]:
+        """How many rows are active and dependent, and how many directions of x are free."""
+        if self._batched is not None and self._batched.fine[i]:
+            return int(np.count_nonzero(self.ghost.active[i])), 0, 0
+        factor = self._factor(i)
+        return factor.active, factor.dependent, factor.free
+
+    def solve(self, v_x: Floats, v_z: Floats, estimate: bool = False) -> tuple[Floats, Floats]:
+        """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m).
+
+        An ``estimate`` need not be refined, and does not count for the report.
+        """
         lead = v_x.shape[:-2]
         # One column a cotangent: (B, n, K).
         columns_x, columns_z = _to_columns(v_x), _to_columns(v_z)
         batched = self._batched
         if batched is not None:
-            w, zeta, self._residuals = batched.solve(columns_x, columns_z)
+            w, zeta, residuals = batched.solve(columns_x, columns_z)
             one_by_one = self.solved & ~batched.fine
             w[~self.solved] = zeta[~self.solved] = 0.0
         else:
             w, zeta = np.zeros(columns_x.shape), np.zeros(columns_z.shape)
+            residuals = np.zeros(self.batch.size)
             one_by_one = self.solved
         left = np.flatnonzero(one_by_one).tolist()
 
         def solve(part: slice) -> None:
             for i in left[part]:
-                found = self._factor(i).solve(columns_x[i], columns_z[i])
+                found = self._factor(i).solve(columns_x[i], columns_z[i], refine=not estimate)
                 w[i], zeta[i] = found.w, found.zeta
-                self._residuals[i] = found.residual.max(initial=0.0)
+                residuals[i] = found.residual.max(initial=0.0)
 
         if left:
             _ = self.ghost  # made once, before the threads ask for it
             parallel = self.batch.structure.n >= PARALLEL
             _threads.run(solve, len(left), None if parallel else 1)
-        self._solves += 1
+        if not estimate:
+            self._residuals = residuals
+            self._solves += 1
         return _from_columns(w, lead), _from_columns(zeta, lead)
 
     def adopt(self, other: Oracle, part: NDArray[np.intp]) -> None:
@@ -270,7 +292,7 @@ def _to_columns(v: Floats) -> Floats:
     """(..., B, r) as (B, r, K)."""
     if v.ndim == 2:
         return v[:, :, None]
-    return np.moveaxis(v.reshape(-1, *v.shape[-2:]), 0, -1)
+    return np.moveaxis(v.reshape(math.prod(v.shape[:-2]), *v.shape[-2:]), 0, -1)
 
 
 def _from_columns(v: Floats, lead: tuple[int, ...]) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import KINK, Scales, groups
-from .certificate import examine
+from .certificate import Certificate
 
-__all__ = ["GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report"]
+__all__ = ["UNSOLVED", "GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report"]
 
 Floats = NDArray[np.float64]
 
@@ -155,46 +155,38 @@ def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residua
     return Residuals(np.maximum(worst, outside), outside, margin)
 
 
+UNSOLVED = GradientReport("inaccurate_solution", np.nan, 0, 0, np.nan, np.inf)
+"""The report of an element that has no solution."""
+
+
 def make_report(
-    batch: ProgramBatch,
-    points: Points,
-    i: int,
     *,
     kkt: float,
-    row_margin: float,
-    scale: Scales,
     margin: float,
     residual: float,
-    factor: Any,
-    smoothing: float = 0.0,
+    active: int,
+    dependent: int,
+    free: int,
+    certificate: Certificate,
+    i: int,
 ) -> GradientReport:
-    """The report of element ``i``.
+    """The report of element ``i`` of a ``certificate``.
 
-    ``kkt`` is its residual, ``row_margin`` the least margin of its rows and ``margin`` that of its
-    curved cones; ``scale`` and ``factor`` are those of its point, ``residual`` and ``smoothing``
-    those of the gradient.
+    ``kkt`` is the residual of its point and ``margin`` the least of its rows and curved cones;
+    ``residual`` is that of the gradient, and the counts those of its factorization.
     """
-    if factor is None:
-        nan = float("nan")
-        return GradientReport("inaccurate_solution", nan, 0, 0, nan, float("inf"))
-    one = slice(i, i + 1)
-    single = Points(points.x[one], points.s[one], points.z[one], [points.status[i]], [{}])
-    batch = batch.take(one)
-    curved, margin = margin, min(margin, row_margin)
-    dependent, free = factor.dependent, factor.free
     verdict: Verdict = "differentiable"
     if dependent or free:
         if margin < max(KINK, 10 * kkt):
             verdict = "weakly_active"
     else:
-        certificate = examine(batch, single, scale, factor, curved, smoothing)
-        if not margin >= KINK or not certificate.shift <= SHIFT:
+        if not margin >= KINK or not certificate.shift[i] <= SHIFT:
             verdict = "weakly_active"
-        elif not certificate.distance <= ERROR:
+        elif not certificate.distance[i] <= ERROR:
             verdict = "inaccurate_solution"
-        if not certificate.z_error <= ERROR:
+        if not certificate.z_error[i] <= ERROR:
             verdict = "dependent_constraints"
-        if not certificate.x_error <= ERROR:
+        if not certificate.x_error[i] <= ERROR:
             verdict = "not_unique"
     if dependent:
         verdict = "dependent_constraints"
@@ -202,4 +194,4 @@ def make_report(
         verdict = "not_unique"
     if not kkt <= INACCURATE:
         verdict = "inaccurate_solution"
-    return GradientReport(verdict, residual, factor.active, dependent + free, margin, kkt)
+    return GradientReport(verdict, residual, active, dependent + free, margin, kkt)
