@@ -1,16 +1,18 @@
-"""Whether the derivative at a point can be believed, from two more solves with its factorization.
+"""Whether the derivative at a point can be believed, from a few solves with its factorization.
 
 A small residual does not say how near the solution is, nor does a small residual of the ghost solve
 say that its answer is right: both hide what the ghost problem's condition number makes of them.
 So ask the ghost problem itself.
 
-1. A Newton step from the point estimates where the solution is. It must stay clear of the kinks
+1. The response to random cotangents, the probe, says how much larger answers are than questions,
+   and so what rounding makes of x and z. Where that, the residual of the point and the sizes of the
+   data leave no doubt of the rest, as in most regular programs, nothing more is asked.
+2. A Newton step from the point estimates where the solution is. It must stay clear of the kinks
    (no row may move by much of its margin) and must be short, for gradients of P and A are products
    with x and z.
-2. The response to random cotangents, solved again for what rounding in every entry of P and A, and
-   the step's uncertainty in every curvature, would change in it. What it comes to, relative to the
-   response, is an estimate of the error of any gradient. The response itself says what rounding
-   makes of x and z.
+3. The ghost problem is solved for what rounding in every entry of P and A, and the step's
+   uncertainty in every curvature, would change in the response. What it comes to, relative to the
+   response, is an estimate of the error of any gradient.
 
 All of this is dimensionless, as in `active_set`.
 """
@@ -18,7 +20,7 @@ All of this is dimensionless, as in `active_set`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -43,6 +45,12 @@ for x also to a hundredth of the largest distance of a constraint from 0, if tha
 NOTHING = 1e-9
 """Constraints nearer to 0 than this share of the size in `scales` go through 0."""
 
+
+SURE = 1e-8
+"""Bounds of relative errors below this leave no doubt ..."""
+
+SHORT = 1e-3
+"""... and so do steps below this share of the margin."""
 
 Solve = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
@@ -82,68 +90,110 @@ def examine(
     points: Points,
     scale: Scales,
     solve: Solve,
+    kkt: Floats,
     margin: Floats,
+    curved_margin: Floats,
     smoothing: float = 0.0,
 ) -> Certificate:
     """Examine the points of a batch.
 
-    ``solve`` gives ghost solutions for right-hand sides (2, B, n) and (2, B, m), or (B, n) and
-    (B, m); ``margin`` (B,) is the least of the curved cones, and ``smoothing`` the proximal term of
-    the ghost problem, whose bias counts as an error.
+    ``solve`` gives ghost solutions for right-hand sides (B, n) and (B, m). ``kkt`` (B,) is the
+    residual of the points, ``margin`` (B,) the least of their rows and ``curved_margin`` (B,) that
+    of their curved cones. ``smoothing`` is the proximal term of the ghost problem, whose bias
+    counts as an error.
     """
-    structure = batch.structure
-    n, m = structure.n, structure.m
+    n, m = batch.structure.n, batch.structure.m
     root = np.sqrt(scale.squares)
-    unit_x, unit_g = scale.primal, scale.gradient
-    unit_s, unit_z = root * unit_x, unit_g / root
+    unit_s, unit_z = root * scale.primal, scale.gradient / root
+    X, g = scale.primal[:, 0], scale.gradient[:, 0]
 
-    s, z = complementary(batch, points.s, points.z, scale)
-    v_x, v_z = np.empty((2, *points.x.shape)), np.empty((2, *s.shape))
-    r_d, r_p = defects(batch, points.x, s, z)
-    np.negative(r_d, out=v_x[0])
-    np.negative(r_p, out=v_z[0])
-    v_x[1], v_z[1] = unit_g * _signs(n, 0), unit_s * _signs(m, 1)
-    w, zeta = solve(v_x, v_z)
-    moves = batch.multiply("A", w) - v_z  # -ds
+    response = solve(scale.gradient * _signs(n, 0), unit_s * _signs(m, 1))
+    gain_x, gain_z = _largest(response[0]) / X, _largest(response[1] / unit_z)
+    gain = np.maximum(gain_x, gain_z)
 
-    step = np.abs(moves[0] / unit_s + zeta[0] / unit_z)
+    x, z = _largest(points.x) / X, _largest(points.z / unit_z)
     b = batch.b / unit_s
-    finite = np.isfinite(b)
-    if not finite.all():
-        s, step, b = np.where(finite, s, 0.0), np.where(finite, step, 0.0), np.where(finite, b, 0.0)
-    shift, uncertain = _shift(structure, s / unit_s - z / unit_z, step, margin)
-
-    X, g = unit_x[:, 0], unit_g[:, 0]
-    size_of_x, size_of_z = _largest(points.x) / X, _largest(points.z / unit_z)
-    rounding = ROUNDING * np.maximum(np.maximum(size_of_x, size_of_z), _largest(batch.q) / g)
-    # A point that is 0 has no error relative to itself.
-    reach = _largest(b)
-    least = np.where(reach > NOTHING, np.minimum(SMALL, 1e-2 * reach), SMALL)
-    size_of_x, size_of_z = np.maximum(size_of_x, least), np.maximum(size_of_z, SMALL)
-    step_x, probe_x = _largest(w) / X
-    probe_z = _largest(zeta[1] / unit_z)
-    step_z = _largest((z + zeta[0] - points.z) / unit_z)
-    distance = np.maximum(step_x / size_of_x, step_z / size_of_z)
-
-    w, zeta, moves = w[1], zeta[1], moves[1]
-    # With random signs c, d and e, diag(c) M diag(d) is M with its entries changed by 100 %.
-    c, d, e = _signs(n, 2), _signs(n, 3), _signs(m, 4)
-    dw = d * w
-    v = c * batch.multiply("P", dw) + d * batch.multiply("A", e * zeta, transpose=True)
-    v_x = ROUNDING * v + smoothing * w if smoothing else ROUNDING * v
-    v_z = ROUNDING * (e * batch.multiply("A", dw) + np.abs(v_z[1]))
-    if not structure.polyhedral:
-        v_z += (ROUNDING + np.minimum(uncertain, 1.0)[:, None]) * e * moves
-    error, zeta_error = solve(v_x, v_z)
-    size = np.maximum(probe_x, probe_z)
+    reach = _largest(b if np.isfinite(b).all() else np.where(np.isfinite(b), b, 0.0))
     # The probe has size 1: times the rounding of the terms of the optimality conditions, its
     # response is what rounding makes of x and z, where the Newton step may see nothing.
-    return Certificate(
-        distance,
-        shift,
-        np.maximum(_ratio(_largest(error) / X, size), rounding * probe_x / size_of_x),
-        np.maximum(_ratio(_largest(zeta_error / unit_z), size), rounding * probe_z / size_of_z),
+    rounding = ROUNDING * np.maximum(np.maximum(x, z), _largest(batch.q) / g)
+    # A point that is 0 has no error relative to itself.
+    x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 1e-2 * reach), SMALL))
+    z = np.maximum(z, SMALL)
+    found = None
+    if batch.structure.polyhedral and not smoothing:
+        found = _by_norms(n + m, gain, kkt, margin, np.minimum(x, z))
+    if found is None:
+        at = batch, points, scale, solve, curved_margin
+        distance_x, distance_z, shift, uncertain = _newton_step(*at)
+        error_x, error_z = _rounding_error(batch, scale, solve, response, uncertain, smoothing)
+        distance = np.maximum(distance_x / x, distance_z / z)
+        found = Certificate(distance, shift, _ratio(error_x, gain), _ratio(error_z, gain))
+    return replace(
+        found,
+        x_error=np.maximum(found.x_error, rounding * gain_x / x),
+        z_error=np.maximum(found.z_error, rounding * gain_z / z),
     )
+
+
+def _by_norms(
+    order: int, gain: Floats, kkt: Floats, margin: Floats, least: Floats
+) -> Certificate | None:
+    """Bounds of the estimates for polyhedral points, or None where they do not settle everything.
+
+    With ``order`` right-hand sides, no response should be more than sqrt(order) times the ``gain``,
+    which is that to random signs; and no product with the data more than ``order`` times its
+    largest term. ``least`` is the smaller of the sizes of x and z. Well-conditioned programs with
+    accurate solutions need no more than this.
+    """
+    step = order**1.5 * gain * kkt
+    distance, error = step / least, order**1.5 * ROUNDING * (1.0 + gain)
+    shift = _ratio(order**0.5 * step, margin, np.full_like(step, np.inf))
+    if (np.maximum(distance, error) <= SURE).all() and (shift <= SHORT).all():
+        return Certificate(distance, shift, error, error)
+    return None
+
+
+def _newton_step(
+    batch: ProgramBatch, points: Points, scale: Scales, solve: Solve, margin: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """How far the solution is in x and z (B,), and the shares of the margins as in `_shift`."""
+    root = np.sqrt(scale.squares)
+    unit_s, unit_z = root * scale.primal, scale.gradient / root
+    s, z = complementary(batch, points.s, points.z, scale)
+    r_d, r_p = defects(batch, points.x, s, z)
+    dx, dz = solve(-r_d, -r_p)
+    step = np.abs((batch.multiply("A", dx) + r_p) / unit_s + dz / unit_z)  # of s - z
+    finite = np.isfinite(s)
+    if not finite.all():
+        s, step = np.where(finite, s, 0.0), np.where(finite, step, 0.0)
+    shift, uncertain = _shift(batch.structure, s / unit_s - z / unit_z, step, margin)
+    moved = _largest((z + dz - points.z) / unit_z)
+    return _largest(dx) / scale.primal[:, 0], moved, shift, uncertain
+
+
+def _rounding_error(
+    batch: ProgramBatch,
+    scale: Scales,
+    solve: Solve,
+    response: tuple[Floats, Floats],
+    uncertain: Floats,
+    smoothing: float,
+) -> tuple[Floats, Floats]:
+    """What rounding in the data makes of the response to the probe (B,), in x and in z."""
+    n, m = batch.structure.n, batch.structure.m
+    root = np.sqrt(scale.squares)
+    w, zeta = response
+    v_z = root * scale.primal * _signs(m, 1)
+    # With random signs a, b and c, diag(a) M diag(b) is M with its entries changed by 100 %.
+    a, b, c = _signs(n, 2), _signs(n, 3), _signs(m, 4)
+    blurred_x = a * batch.multiply("P", b * w) + b * batch.multiply("A", c * zeta, transpose=True)
+    blurred_z = ROUNDING * (c * batch.multiply("A", b * w) + np.abs(v_z))
+    if not batch.structure.polyhedral:
+        moves = batch.multiply("A", w) - v_z  # -ds
+        blurred_z += (ROUNDING + np.minimum(uncertain, 1.0)[:, None]) * c * moves
+    dw, dzeta = solve(ROUNDING * blurred_x + smoothing * w, blurred_z)
+    return _largest(dw) / scale.primal[:, 0], _largest(dzeta * root / scale.gradient)
 
 
 def _shift(structure: Structure, p: Floats, step: Floats, margin: Floats) -> tuple[Floats, Floats]:

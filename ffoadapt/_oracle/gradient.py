@@ -180,9 +180,10 @@ class Oracle:
 
     @cached_property
     def _certificate(self) -> Certificate:
-        solve = partial(self.solve, estimate=True)
-        at = self.batch, self.points, self.scales, solve, self.ghost.margin, self.smoothing
-        return examine(*at)
+        assert self.measured is not None
+        at = self.batch, self.points, self.scales, partial(self.solve, estimate=True)
+        margins = self.measured.margin, self.ghost.margin
+        return examine(*at, self.measured.kkt, *margins, self.smoothing)
 
     def _rank(self, i: int) -> tuple[int, int, int]:
         """How many rows are active and dependent, and how many directions of x are free."""
@@ -292,14 +293,14 @@ def _to_columns(v: Floats) -> Floats:
     """(..., B, r) as (B, r, K)."""
     if v.ndim == 2:
         return v[:, :, None]
-    return np.moveaxis(v.reshape(math.prod(v.shape[:-2]), *v.shape[-2:]), 0, -1)
+    return v.reshape(math.prod(v.shape[:-2]), *v.shape[-2:]).transpose(1, 2, 0)
 
 
 def _from_columns(v: Floats, lead: tuple[int, ...]) -> Floats:
     """(B, r, K) as (*lead, B, r)."""
     if not lead:
         return v[:, :, 0]
-    return np.moveaxis(v, -1, 0).reshape(*lead, *v.shape[:2])
+    return v.transpose(2, 0, 1).reshape(*lead, *v.shape[:2])
 
 
 def reduce_batch(values: Floats, lead: int) -> Floats:
