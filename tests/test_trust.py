@@ -308,6 +308,43 @@ def test_degenerate(how: Any, by_q: float, by_h: float, form: str) -> None:
     assert close(sol.x, [1.0], 1e-6)
 
 
+CURVED_KINKS = [
+    (ffoadapt.SecondOrderCone(3), [1.0, 0.6, -0.8]),
+    (ffoadapt.SecondOrderCone(3), [0.0, 0.0, 0.0]),
+    (ffoadapt.PSDCone(3), [1.0, 0.0, 0.0, 2.0, 0.0, 0.0]),
+    (ffoadapt.PSDCone(2), [0.0, 0.0, 0.0]),
+    (ffoadapt.ExponentialCone(), [0.5, 1.0, np.exp(0.5)]),
+    (ffoadapt.PowerCone(0.3), [1.0, 2.0, 2.0**0.7]),
+]
+"""A cone and a point where its projection has a kink."""
+
+
+@pytest.mark.parametrize("how, sign", [("keep", -1.0), ("drop", 1.0)])
+@pytest.mark.parametrize("cone, point", CURVED_KINKS)
+def test_degenerate_of_curved_cones(
+    cone: ffoadapt.Cone, point: list[float], how: Any, sign: float
+) -> None:
+    """min 1/2 |x - c|^2, x in K: one-sided differences of the projection, out of K or into it."""
+    c, eye = np.array(point), np.eye(cone.dim)
+    program = ConeProgram(eye, -c, -eye, np.zeros(cone.dim), [cone])
+    result = ffoadapt.solve(program, "clarabel", degenerate=how)
+    assert result.report().verdict == "weakly_active"
+    rng = np.random.default_rng(11)
+    for _ in range(5):
+        away = sign * (cone.inner + 0.3 * rng.standard_normal(cone.dim))
+        steps = c + np.array([[1e-6], [1e-5]]) * away
+        difference = (cone.project(steps) - cone.project(c[None])) / np.array([[1e-6], [1e-5]])
+        assert close(result.jvp(q=-away).x, difference[0], 1e-4, 1e-4)
+        assert close(difference[0], difference[1], 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("cone, _", CURVED_KINKS)
+def test_inner_points(cone: ffoadapt.Cone, _: Any) -> None:
+    aside = np.random.default_rng(12).standard_normal((500, cone.dim))
+    around = cone.inner + aside / np.linalg.norm(aside, axis=1, keepdims=True)
+    assert cone.violation(around).max() < 1e-12 and cone.dual_violation(around).max() < 1e-12
+
+
 def test_degenerate_changes_nothing_elsewhere() -> None:
     P, q, G, h, A, b = random_qp(5)
     program = ConeProgram.from_split(P, q, G, h, A, b)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from .._program import ProgramBatch, Structure
 from .._solution import Points
-from .active_set import Scales, complementary
+from .active_set import KINK, Scales, complementary
 
 __all__ = ["Certificate", "defects", "examine"]
 
@@ -168,6 +168,7 @@ def _newton_step(
     if not finite.all():
         s, step = np.where(finite, s, 0.0), np.where(finite, step, 0.0)
     shift, uncertain = _shift(batch.structure, s / unit_s - z / unit_z, step, margin)
+    uncertain = np.where(margin < KINK, 0.0, uncertain)  # at a kink, that is what is said
     moved = _largest((z + dz - points.z) / unit_z)
     return _largest(dx) / scale.primal[:, 0], moved, shift, uncertain
 

@@ -113,7 +113,7 @@ class Oracle:
     def ghost(self) -> GhostBatch:
         """The active sets and curvatures."""
         at = self.batch, self.points.s, self.points.z, self.scales
-        return at_kinks(linearize(*at), *at, self.degenerate)
+        return at_kinks(linearize(*at, self.degenerate), *at, self.degenerate)
 
     @cached_property
     def scales(self) -> Scales:
