@@ -117,6 +117,16 @@ class DenseFactor:
             zeta += rows.W(A @ w - v_z)
         return GhostSolve(w, zeta, size)
 
+    def null(self) -> tuple[Floats, Floats]:
+        """(w, zeta) of a random vector of the null space of the ghost KKT matrix."""
+        assert self._spectral is not None
+        v = self._spectral.random_null()
+        n, m = self.H.shape[0], self.A.shape[0]
+        zeta = self.rows.G_transpose(v[n:], m)
+        if self.rows.curved:
+            zeta += self.rows.W(self.A @ v[:n])
+        return v[:n], zeta
+
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         if self._spectral is not None:
             return self._spectral.solve(top, bottom)
@@ -236,6 +246,10 @@ class _Spectral:
             self._null = np.linalg.qr(vectors[:, zero] * scale[:, None])[0]
         in_rows = float(np.sum(self._null[n:] ** 2))
         self.deficiency = (round(in_rows), int(zero.sum()) - round(in_rows))
+
+    def random_null(self) -> Floats:
+        found: Floats = self._null @ np.random.default_rng(0).standard_normal(self._null.shape[1])
+        return found
 
     def solve(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         v = np.concatenate((top, bottom))

@@ -12,7 +12,7 @@ only when asked for, on the pattern where there is one, and once where the batch
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -41,6 +41,9 @@ SMALL, SMALL_DENSE_ROWS = 40_000, 1_500_000
 
 PARALLEL = 40
 """From this many variables on, threads gain more than they cost."""
+
+
+Seen = Callable[[Floats, Floats], bool]
 
 
 class Adjoint(Mapping[str, Floats]):
@@ -157,8 +160,17 @@ class Oracle:
         ds = np.where(self.solved[:, None], v_z, 0.0) - batch.multiply("A", dx)
         return dx, ds, dz
 
-    def report(self, i: int) -> GradientReport:
-        """Why to trust the gradient of element ``i``, or not."""
+    @property
+    def asked(self) -> bool:
+        """Whether any gradient has been asked for."""
+        return self._solves > 0
+
+    def report(self, i: int, seen: Seen | None = None) -> GradientReport:
+        """Why to trust the gradient of element ``i``, or not.
+
+        ``seen(w, zeta)`` says whether who asks can see a change of the ghost solution (B, n) and
+        (B, m) that the ghost problem leaves open; None for everything.
+        """
         if self.solved[i] and not self._solves:
             probe = np.ones((self.batch.size, self.batch.structure.n))
             self.solve(probe, np.zeros_like(self.points.z))
@@ -176,7 +188,13 @@ class Oracle:
             free=free,
             certificate=self._certificate,
             i=i,
+            seen=not (dependent or free) or seen is None or seen(*self._null(i)),
         )
+
+    def _null(self, i: int) -> tuple[Floats, Floats]:
+        w, zeta = np.zeros_like(self.points.x), np.zeros_like(self.points.z)
+        w[i], zeta[i] = self._factor(i).null()
+        return w, zeta
 
     @cached_property
     def _certificate(self) -> Certificate:

@@ -169,12 +169,17 @@ def make_report(
     free: int,
     certificate: Certificate,
     i: int,
+    seen: bool = True,
 ) -> GradientReport:
     """The report of element ``i`` of a ``certificate``.
 
     ``kkt`` is the residual of its point and ``margin`` the least of its rows and curved cones;
-    ``residual`` is that of the gradient, and the counts those of its factorization.
+    ``residual`` is that of the gradient, and the counts those of its factorization. Where what is
+    not determined is not ``seen``, it counts for nothing but `GradientReport.rank_deficiency`.
     """
+    deficiency = dependent + free
+    if not seen:
+        dependent = free = 0
     verdict: Verdict = "differentiable"
     if dependent or free:
         if margin < max(KINK, 10 * kkt):
@@ -194,4 +199,4 @@ def make_report(
         verdict = "not_unique"
     if not kkt <= INACCURATE:
         verdict = "inaccurate_solution"
-    return GradientReport(verdict, residual, active, dependent + free, margin, kkt)
+    return GradientReport(verdict, residual, active, deficiency, margin, kkt)

@@ -78,16 +78,22 @@ class SparseFactor:
             zeta[:, j] = self.G.T @ mu + self.R.T @ rho
         return GhostSolve(w, zeta, residual)
 
+    def null(self) -> tuple[Floats, Floats]:
+        """(w, zeta) of a random vector of the null space of the ghost KKT matrix."""
+        y = self.scale * self._null[2]
+        mu, rho = y[self.n : self.n + self.active], y[self.n + self.active :]
+        return y[: self.n], self.G.T @ mu + self.R.T @ rho
+
     @cached_property
-    def _null(self) -> tuple[float, float]:
-        """Sizes of the x part and of the row part of a random vector's share of the null space."""
+    def _null(self) -> tuple[float, float, Floats]:
+        """A random vector's share of the null space, and the sizes of its x and its row part."""
         probe = np.random.default_rng(0).standard_normal(self.K.shape[0])
         probe[self.n + self.active :] = 0.0
         size = _norm(probe)
         _, r, error = self._iterate(probe, size)
         if error <= SINGULAR:
-            return 0.0, 0.0
-        return _norm(r[: self.n]) / size, _norm(r[self.n :]) / size
+            return 0.0, 0.0, np.zeros_like(r)
+        return _norm(r[: self.n]) / size, _norm(r[self.n :]) / size, r
 
     @property
     def dependent(self) -> int:
