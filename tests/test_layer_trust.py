@@ -59,6 +59,13 @@ def test_check_gradients_where_one_is_zero() -> None:
     assert check.ok and check.errors["c"] == 0.0
 
 
+def test_jacobian_without_constraints() -> None:
+    x, c = cp.Variable(3), cp.Parameter(3)
+    layer = ffoadapt.Layer(cp.Problem(cp.Minimize(cp.sum_squares(x) + c @ x)), [c], [x])
+    jacobian = layer.solve(np.ones(3)).vjp(np.eye(3))[0]
+    assert np.allclose(jacobian, -0.5 * np.eye(3), atol=1e-12)
+
+
 def test_what_nobody_sees_need_not_be_unique() -> None:
     """The bound of a norm is free where its constraint does not hold; x is what counts."""
     rng = np.random.default_rng(0)

@@ -87,6 +87,33 @@ def test_hunt_finds_a_broken_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(hunt.judge(number, 20260).offender for number in range(20))
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "seed, number", [(0, 3234), (0, 7124), (1, 3208), (1, 8541), (2, 2101), (2, 6545), (2, 7939)]
+)
+def test_what_the_hunt_found(seed: int, number: int) -> None:
+    """Gradients that are 0, or that rounding decides: once wrong, or the hunt's truth was."""
+    outcome = script("hunt").judge(number, seed)
+    assert not outcome.offender and outcome.verdict != "unsolved"
+
+
+@every_form
+@pytest.mark.parametrize("n", [6, 40])
+@pytest.mark.parametrize("t", [1.0, 1e8])
+def test_vertex_in_any_units(n: int, t: float, form: str) -> None:
+    """min t c'x, Gx <= h, with n rows that hold: x = G^-1 h does not move with c, in any units."""
+    rng, wrap = np.random.default_rng(n), FORMS[form]
+    G = rng.standard_normal((n, n)) + 3 * np.eye(n)
+    x, z, v = rng.standard_normal(n), rng.uniform(0.5, 1.5, n), rng.standard_normal(n)
+    program = ConeProgram.from_split(wrap(np.zeros((n, n))), -t * G.T @ z, wrap(G), G @ x)
+    result = ffoadapt.solve(program, "clarabel")
+    grad, zeta = result.vjp(x=v), np.linalg.solve(G.T, v)
+    assert result.report().verdict == "differentiable"
+    assert np.abs(t * grad.q).max() < 1e-12  # times its unit: rounding would be 1e-16 t
+    assert close(grad.h, zeta, 1e-10)
+    assert close(dense(grad.G), -np.outer(zeta, x), 1e-9, 1e-10)
+
+
 # --- verdicts -------------------------------------------------------------------------------------
 
 
