@@ -33,6 +33,9 @@ REGULARIZATION = (1e-8, 1e-6, 1e-4)
 TARGET = 1e-13
 """Relative residual at which refinement ends."""
 
+MORE = 2
+"""Refinement steps beyond that, where one block of the residual is not small beside its terms."""
+
 SINGULAR = 1e-7
 """A share of a random right-hand side above this that no solution explains is a null space."""
 
@@ -132,18 +135,32 @@ class SparseFactor:
     def _iterate(self, v: Floats, size: float) -> tuple[Floats, Floats, float]:
         y = np.zeros_like(v)
         r, error = v, _norm(v) / size
-        slow = 0
+        slow, more = 0, MORE
         for _ in range(ROUNDS):
-            if error <= TARGET or slow > 5:
+            if slow > 5:
                 break
+            if error <= TARGET:
+                if not more or self._even(v, y, r):
+                    break
+                more -= 1
             candidate = y + self._ldl.solve(r)
             rest = v - self.K @ candidate
             found = _norm(rest) / size
-            if not found < error:
+            if not found < max(error, TARGET):
                 break
             slow = slow + 1 if found > 0.9 * error else 0
             y, r, error = candidate, rest, found
         return y, r, error
+
+    def _even(self, v: Floats, y: Floats, r: Floats) -> bool:
+        """Whether both blocks of the residual r are small beside their own terms.
+
+        At the vertex of a linear program w should be 0, and is all rounding beside mu at first.
+        """
+        n = self.n
+        x, mu = _norm(y[:n]), _norm(y[n:])
+        upper, lower = _norm(v[:n]) + x + mu, _norm(v[n:]) + x
+        return _norm(r[:n]) <= TARGET * upper and _norm(r[n:]) <= TARGET * lower
 
 
 def _norm(v: Floats) -> float:
