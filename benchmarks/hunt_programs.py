@@ -76,6 +76,11 @@ class Case:
         P, q, A, b = self.data
         return P / (t * np.outer(C, C)), q / (t * C), A / np.outer(R, C), b / R
 
+    @property
+    def bounds(self) -> list[np.ndarray]:
+        """What bounds the rows, in the units of the construction: b, and in a box from below."""
+        return [self.b, np.where(self.equal, self.b, self.b - self.width)][: 1 + self.box]
+
     def program(self) -> ConeProgram:
         """The program in the units of the case."""
         wrap = np.asarray if self.form == "dense" else sparse.csc_matrix

@@ -133,15 +133,17 @@ def solver(M: np.ndarray) -> Solve:
 def difference(case: Case, found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> float:
     """The largest relative error of the gradient of a datum; the contract of `differentiable`.
 
-    Gradients are compared in natural units of the program, so that they say what a relative change
-    of the datum does: with r_i the norm of row i of A, X the size of x and g that of the gradient
-    of the objective, the units are g/X for P, g for q, r_i for row i of A and r_i X for b_i. What
-    is below 1e-3 of the largest of the four is taken relative to that.
+    Gradients are compared in units of the program's own, so that nobody's choice of units decides:
+    with r_i the norm of row i of A, X the largest of |x_j| and of the distances |b_i|/r_i of
+    constraints from 0, and g the size of the gradient of the objective, the units are g/X for P, g
+    for q, r_i for row i of A and r_i X for b_i. Where a gradient is 0, as that of P is where x = 0,
+    there is no error relative to it: what is below 1e-3 of the largest of the four is taken
+    relative to that.
     """
     r = np.linalg.norm(case.A, axis=1)
     r[r == 0] = 1.0
     curvature = np.abs(case.P).max(initial=0.0)
-    reach = np.abs(case.b / r).max(initial=0.0)
+    reach = max(np.abs(bound / r).max(initial=0.0) for bound in case.bounds)
     g = max(np.abs(case.q).max(initial=0.0), np.abs(case.z * r).max(initial=0.0))
     X = max(np.abs(case.x).max(initial=0.0), reach)
     if not reach and curvature:
