@@ -98,7 +98,7 @@ def test_what_the_hunt_found(seed: int, number: int) -> None:
 
 
 @every_form
-@pytest.mark.parametrize("n", [6, 40])
+@pytest.mark.parametrize("n", [6, 40, 200])  # batched, one by one, and large enough to be sparse
 @pytest.mark.parametrize("t", [1.0, 1e8])
 def test_vertex_in_any_units(n: int, t: float, form: str) -> None:
     """min t c'x, Gx <= h, with n rows that hold: x = G^-1 h does not move with c, in any units."""
@@ -106,12 +106,13 @@ def test_vertex_in_any_units(n: int, t: float, form: str) -> None:
     G = rng.standard_normal((n, n)) + 3 * np.eye(n)
     x, z, v = rng.standard_normal(n), rng.uniform(0.5, 1.5, n), rng.standard_normal(n)
     program = ConeProgram.from_split(wrap(np.zeros((n, n))), -t * G.T @ z, wrap(G), G @ x)
-    result = ffoadapt.solve(program, "clarabel")
+    knows = ffoadapt.split_solver(lambda *_: (x, t * z, np.zeros(0)))
+    result = ffoadapt.solve(program, knows)
     grad, zeta = result.vjp(x=v), np.linalg.solve(G.T, v)
     assert result.report().verdict == "differentiable"
-    assert np.abs(t * grad.q).max() < 1e-12  # times its unit: rounding would be 1e-16 t
+    assert np.abs(t * grad.q).max() < 1e-8  # times its unit: rounding of zeta would make 1e-16 n t
     assert close(grad.h, zeta, 1e-10)
-    assert close(dense(grad.G), -np.outer(zeta, x), 1e-9, 1e-10)
+    assert close(dense(grad.G), -np.outer(zeta, x), 1e-8, 1e-8)
 
 
 # --- verdicts -------------------------------------------------------------------------------------
