@@ -37,14 +37,12 @@ Floats = NDArray[np.float64]
 ROUNDING = 2e-15
 """What every entry of the data and each of its products may be off by, relatively."""
 
-
 SMALL = 1e-4
 """Where x or z is below this share of the sizes in `scales` its error is relative to that share;
 for x also to a hundredth of the largest distance of a constraint from 0, if that is less."""
 
 NOTHING = 1e-9
 """Constraints nearer to 0 than this share of the size in `scales` go through 0."""
-
 
 SURE = 1e-8
 """Bounds of relative errors below this leave no doubt ..."""
