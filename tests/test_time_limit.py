@@ -102,10 +102,12 @@ def test_exceptions_arrive(sleeper: Sleeper) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_keyboard_interrupt(sleeper: Sleeper) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     interrupt = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     interrupt.start()
     start = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         solve([HANG], sleeper, solver_options={"time_limit": 30.0})
     assert time.perf_counter() - start < 10.0
+    signal.signal(signal.SIGINT, before)
     assert solve([1.0], sleeper, solver_options={"time_limit": 30.0}).x.item() == 1.0

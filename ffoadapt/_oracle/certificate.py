@@ -39,7 +39,7 @@ ROUNDING = 2e-15
 
 SMALL = 1e-4
 """Where x or z is below this share of the sizes in `scales` its error is relative to that share;
-for x also to a hundredth of the largest distance of a constraint from 0, if that is less."""
+for x also to 2e-3 of the largest distance of a constraint from 0, if that is less."""
 
 NOTHING = 1e-9
 """Constraints nearer to 0 than this share of the size in `scales` go through 0."""
@@ -116,7 +116,7 @@ def examine(
     # response is what rounding makes of x and z, where the Newton step may see nothing.
     rounding = ROUNDING * np.maximum(np.maximum(x, z), _largest(batch.q) / g)
     # A point that is 0 has no error relative to itself.
-    x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 1e-2 * reach), SMALL))
+    x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 2e-3 * reach), SMALL))
     z = np.maximum(z, SMALL)
     found = None
     if batch.structure.polyhedral and not smoothing:

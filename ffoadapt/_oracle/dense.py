@@ -39,7 +39,10 @@ NULL = 1e-14
 """An eigenvalue below this, times the order, of the matrix with diagonal 1 counts as zero."""
 
 REFINE = 1e-13
-"""Above this relative residual, of either block, a solution is refined once."""
+"""Above this relative residual, of either block, a solution is refined."""
+
+ROUNDS = 8
+"""Refinement steps at most; one is enough unless rows nearly depend on each other."""
 
 SPECTRAL = 1e-11
 """An eigenvalue of the equilibrated system below this fraction of the largest counts as zero."""
@@ -106,12 +109,18 @@ class DenseFactor:
         (size, blocks), r, g = _NO_RESIDUAL, top, bottom
         if refine:
             r, g, size, blocks = self._residual(top, bottom, w, mu)
-        if self._spectral is None and blocks.max(initial=0.0) > REFINE:
+        for _ in range(ROUNDS if self._spectral is None else 0):
+            if not blocks.max(initial=0.0) > REFINE:
+                break
+            last = size.max(initial=0.0) <= REFINE  # one step beyond, for the smaller block
             dw, dmu = self._apply(r, g)
             again = self._residual(top, bottom, w + dw, mu + dmu)[2]
             better = again < np.maximum(size, REFINE)
             w, mu = np.where(better, w + dw, w), np.where(better, mu + dmu, mu)
-            size = np.where(better, again, size)
+            if last or not better.any():
+                size = np.where(better, again, size)
+                break
+            r, g, size, blocks = self._residual(top, bottom, w, mu)
         zeta = rows.G_transpose(mu, A.shape[0])
         if curved:
             zeta += rows.W(A @ w - v_z)
