@@ -109,7 +109,7 @@ class DenseFactor:
         (size, blocks), r, g = _NO_RESIDUAL, top, bottom
         if refine:
             r, g, size, blocks = self._residual(top, bottom, w, mu)
-        for _ in range(ROUNDS if self._spectral is None else 0):
+        for _ in range(0 if self.dependent or self.free else ROUNDS):
             if not blocks.max(initial=0.0) > REFINE:
                 break
             last = size.max(initial=0.0) <= REFINE  # one step beyond, for the smaller block
