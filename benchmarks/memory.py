@@ -25,7 +25,8 @@ Fact = dict[str, Any]
 def measure(quick: bool) -> Iterator[Fact]:
     """Facts: {"what", "n", then numbers}."""
     jobs: list[tuple[str, int]] = [("dense", 200), ("dense", 500), ("sparse", 10_000)]
-    jobs += [("growth", 300 if quick else 10_000), ("build", 100)]
+    jobs += [("growth", 300 if quick else 100_000), ("layer", 300 if quick else 50_000)]
+    jobs += [("build", 100)]
     if not quick:
         jobs += [("dense", 1000), ("sparse", 100_000), ("sparse", 1_000_000), ("build", 500)]
     for what, n in jobs:
@@ -106,17 +107,48 @@ def _call(contestant: Any, factor: int) -> Fact:
 
 
 def growth(calls: int) -> Fact:
-    """Resident memory over many calls of n = 10, after the first tenth of them."""
-    import peers
+    """Resident memory over many forward and backward passes of `ffoadapt.qp` of n = 10."""
+    import torch
     from problems import dense_qp
 
-    contestant = peers.ours_dense(dense_qp(10), np.ones(10))
-    start = 0.0
-    for k in range(calls):
-        contestant.backward(contestant.forward())
-        if k == calls // 10:
-            start = resident()
-    return {"calls": calls, "growth_mb": resident() - start}
+    import ffoadapt
+
+    data = [torch.tensor(v) for v in dense_qp(10).data]
+    return _grown(lambda *leaves: ffoadapt.qp(*leaves).x, data, calls)
+
+
+def layer(calls: int) -> Fact:
+    """The same for a layer made of a cvxpy problem."""
+    import torch
+    from problems import cvxpy_problem
+
+    import ffoadapt
+
+    statement, parameters, x, values = cvxpy_problem("qp", 10)
+    made = ffoadapt.Layer(statement, parameters, [x])
+    return _grown(lambda *leaves: made(*leaves)[0], [torch.tensor(v) for v in values], calls)
+
+
+def _grown(function: Any, data: list[Any], calls: int) -> Fact:
+    """Growth of resident memory after the first tenth of the calls, and in their second half.
+
+    Every call has data of its own, as in training.
+    """
+    marks, start = {}, time.perf_counter()
+    for k in range(calls + 1):
+        if k in (calls // 10, calls // 2, calls):
+            marks[k] = resident()
+        leaves = [v + 1e-6 * (k % 100) for v in data]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        function(*leaves).sum().backward()
+    return {
+        "calls": calls,
+        "growth_mb": marks[calls] - marks[calls // 10],
+        "second_half_mb": marks[calls] - marks[calls // 2],
+        "resident_mb": marks[calls],
+        "seconds": time.perf_counter() - start,
+    }
 
 
 def build(n: int) -> Fact:

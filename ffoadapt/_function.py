@@ -20,7 +20,7 @@ from ._checks import check_finite, checked_program, split_batch
 from ._choose import choose, lasting, ranking
 from ._exceptions import FFOAdaptError, ShapeError
 from ._interfaces import Executor, ParametricProgram
-from ._oracle.gradient import Oracle
+from ._oracle.gradient import Adjoint, Oracle
 from ._oracle.report import GradientReport
 from ._program import ProgramBatch, Structure
 from ._registry import registry
@@ -39,6 +39,9 @@ __all__ = ["SolveFunction", "State"]
 
 FALLBACKS = 3
 """How many further solvers ``solver="auto"`` tries on what the first could not solve."""
+
+UNSEEN = 1e-9
+"""A change below this share of what a random vector of its size makes is none."""
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -132,7 +135,7 @@ class SolveFunction:
             adjoint = state.oracle.vjp(*self.model.retrieve_vjp(flat, state.batch))
             gradients = self.model.program_vjp(adjoint, needed)
             if self.on_report is not None:
-                self.on_report([state.oracle.report(i) for i in range(size)])
+                self.on_report(self.reports(state))
         return [
             None if g is None else _unbroadcast(_restored(g, order), state, own, shape, len(lead))
             for g, order, own, shape in zip(
@@ -154,6 +157,39 @@ class SolveFunction:
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
             outputs = self.model.retrieve_jvp(*state.oracle.jvp(moved), state.batch)
         return self._reshape(outputs, state.batch_shape)
+
+    # -- how far to trust it
+
+    def reports(self, state: State) -> list[GradientReport]:
+        """One report a batch element, of what the outputs and the parameters see of the program."""
+        oracle, batch = state.oracle, state.batch
+        if not oracle.asked:
+            ones = [np.ones((batch.size, *shape)) for _, shape in self.model.outputs]
+            oracle.vjp(self.model.retrieve_vjp(ones, batch)[0], None, None)
+        seen = partial(self._sees, state)
+        return [oracle.report(i, seen) for i in range(batch.size)]
+
+    def _sees(self, state: State, w: Floats, zeta: Floats) -> bool:
+        """Whether an output or the gradient of a parameter changes with a ghost solution (w, zeta).
+
+        Canonical programs have variables of their own, such as the bounds of norms, which need not
+        be determined where their constraints do not hold: a user sees nothing of that.
+        """
+        batch, points = state.batch, state.points
+        needed = [True] * len(self.names)
+
+        def change(w: Floats, zeta: Floats) -> list[Floats | None]:
+            moved = (w, -batch.multiply("A", w), zeta)
+            gradient = self.model.program_vjp(Adjoint(batch, points, w, zeta), needed)
+            return [*self.model.retrieve_jvp(*moved, batch), *gradient]
+
+        rng = np.random.default_rng(0)
+        sizes = (np.abs(v).max(initial=0.0) * rng.choice([-1.0, 1.0], v.shape) for v in (w, zeta))
+        for found, most in zip(change(w, zeta), change(*sizes), strict=True):
+            assert found is not None and most is not None
+            if np.abs(found).max(initial=0.0) > UNSEEN * np.abs(most).max(initial=0.0):
+                return True
+        return False
 
     # -- for frameworks that trace
 
@@ -274,9 +310,16 @@ class SolveFunction:
             if wanted == "auto":
                 wanted = choose(structure).name
             solver, found = find_solver(wanted, structure)
-            options = translate_options(solver, found, settings.solver_options or {})
-            job = SolveJob(solver, found, options, settings.warm_start, lasting(found, structure))
-            self._jobs[key] = job
+            given = settings.solver_options or {}
+            options = translate_options(solver, found, given)
+            job = self._jobs[key] = SolveJob(
+                solver,
+                found,
+                options,
+                settings.warm_start,
+                given.get("time_limit"),
+                lasting(found, structure),
+            )
         return job
 
     def _others(self, structure: Structure, first: str) -> Iterator[tuple[str, Run]]:

@@ -167,8 +167,7 @@ class LayerResult:
 
     def report(self) -> GradientReport | list[GradientReport]:
         """Why to trust the gradient, or not; one report, or one a batch element."""
-        oracle = self._state.oracle
-        reports = [oracle.report(i) for i in range(self._state.batch.size)]
+        reports = self._function.reports(self._state)
         return reports[0] if self._state.single else reports
 
     def vjp(self, *cotangents: Any) -> tuple[Any, ...]:

@@ -25,7 +25,9 @@ class SolveSettings(TypedDict, total=False):
     ----------
     solver_options
         ``tolerance``, ``max_iterations``, ``time_limit`` (seconds) and ``verbose`` mean the same
-        for every solver; other names are the solver's own. An unknown one raises `OptionError`.
+        for every solver; other names are the solver's own. An unknown one raises `OptionError`. A
+        solver that has not come back after twice its ``time_limit``, or 5 s beyond it where that is
+        longer, is left behind in its thread, and the status is ``time_limit``.
     executor
         Runs the solves of a batch: ``"auto"`` (threads where the solver releases the GIL),
         ``"serial"``, ``"threads"``, or another installed one.
@@ -46,7 +48,8 @@ class SolveSettings(TypedDict, total=False):
         What the derivative does with weakly active constraints (zero slack and zero multiplier),
         where the solution has a kink: ``"keep"`` or ``"drop"`` them for the derivative on either
         side, ``"least_squares"`` for the midpoint of the two in each row, ``"auto"`` leaves each
-        to the larger of its slack and multiplier. Elsewhere all are the same.
+        to the larger of its slack and multiplier. A block of a curved cone at a kink is one
+        constraint, and for ``"least_squares"`` as for ``"auto"``. Elsewhere all are the same.
     smoothing
         mu >= 0: differentiates as if mu/2 |x - x*|^2, with x* the solution, were part of the
         objective, which leaves x* a solution. Makes the gradient of a program with many solutions

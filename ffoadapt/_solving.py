@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
+from . import _blas, _watchdog
 from ._exceptions import OptionError, SolveError, UnsupportedProblemError
 from ._interfaces import Session, Solver
 from ._program import ProgramBatch, Structure
@@ -51,11 +51,13 @@ class SolveJob:
         name: str,
         options: Mapping[str, Any],
         warm_start: bool = False,
+        time_limit: Any = None,
         lasting: bool = True,
     ) -> None:
         """``lasting`` says that a solve takes longer than two threads lose by taking turns."""
         self.solver, self.name, self.options, self.warm_start = solver, name, options, warm_start
         self.lasting = lasting
+        self._patience = _watchdog.patience(time_limit)
         self._local = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -112,7 +114,12 @@ class SolveJob:
 
     def _one(self, program: Any, session: Session) -> Solution:
         try:
-            solution = self.solver.solve(program, self.options, session)
+            if self._patience is None:
+                solution = self.solver.solve(program, self.options, session)
+            else:
+                solution = _watchdog.solve(
+                    self.solver, program, self.options, session, self._patience
+                )
             if not isinstance(solution, Solution):
                 raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
         except Exception as error:

@@ -49,6 +49,54 @@ def test_check_gradients_names_what_disagrees() -> None:
     assert "disagree" in str(check) and "c: " in str(check)
 
 
+def test_check_gradients_where_one_is_zero() -> None:
+    """At the vertex of a linear program x does not depend on c, but differences have noise."""
+    x, c, h = cp.Variable(2), cp.Parameter(2, name="c"), cp.Parameter(2, name="h")
+    problem = cp.Problem(cp.Minimize(c @ x), [np.array([[1.3, 0.2], [0.1, 0.7]]) @ x >= h])
+    check = ffoadapt.Layer(problem, [c, h], [x]).check_gradients(
+        np.array([2.0, 1.0]), np.array([31.0, 17.0])
+    )
+    assert check.ok and check.errors["c"] == 0.0
+
+
+def test_jacobian_without_constraints() -> None:
+    x, c = cp.Variable(3), cp.Parameter(3)
+    layer = ffoadapt.Layer(cp.Problem(cp.Minimize(cp.sum_squares(x) + c @ x)), [c], [x])
+    jacobian = layer.solve(np.ones(3)).vjp(np.eye(3))[0]
+    assert np.allclose(jacobian, -0.5 * np.eye(3), atol=1e-12)
+
+
+def test_what_nobody_sees_need_not_be_unique() -> None:
+    """The bound of a norm is free where its constraint does not hold; x is what counts."""
+    rng = np.random.default_rng(0)
+    x, c = cp.Variable(4), cp.Parameter(4, name="c")
+    A, b = cp.Parameter((6, 4), name="A"), cp.Parameter(6, name="b")
+    rows = [A @ x + 0.1 * cp.norm1(x) <= b, cp.norm1(x) <= 50]
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), rows)
+    values = rng.standard_normal(4), rng.standard_normal((6, 4)), np.ones(6)
+    layer = ffoadapt.Layer(problem, [c, A, b], [x], solver="clarabel")
+    for report in (layer.solve(*values).report(), ffoadapt.gradient_report(layer, *values)):
+        assert report.verdict == "differentiable" and report.rank_deficiency > 0
+    assert layer.check_gradients(*values).ok
+
+
+@pytest.mark.parametrize("asked, verdict", [("x", "differentiable"), ("xy", "not_unique")])
+def test_uniqueness_is_that_of_the_outputs(asked: str, verdict: str) -> None:
+    """x = c, and any y in the unit interval is as good as any other."""
+    x, y, c = cp.Variable(2), cp.Variable(), cp.Parameter(2)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [y >= 0, y <= 1])
+    layer = ffoadapt.Layer(problem, [c], [x, y][: len(asked)], solver="clarabel")
+    assert layer.solve(np.ones(2)).report().verdict == verdict
+
+
+def test_uniqueness_that_a_parameter_sees() -> None:
+    """x is 0 whatever y, but a parameter that prices y would move it."""
+    x, y, c = cp.Variable(), cp.Variable(), cp.Parameter()
+    problem = cp.Problem(cp.Minimize(cp.square(x) + c * y), [y >= 0, y <= 1])
+    layer = ffoadapt.Layer(problem, [c], [x], solver="clarabel")
+    assert layer.solve(np.zeros(())).report().verdict == "not_unique"
+
+
 @pytest.mark.parametrize("bad", [0, -1])
 def test_check_gradients_wants_a_direction(bad: int) -> None:
     with pytest.raises(ffoadapt.ProblemError, match="expected at least 1"):

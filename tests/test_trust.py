@@ -34,6 +34,7 @@ def script(name: str) -> ModuleType:
             f"bench_{name}", ROOT / "benchmarks" / f"{name}.py"
         )
         assert spec is not None and spec.loader is not None
+        sys.path.insert(0, str(ROOT / "benchmarks"))  # as where it is run
         found = sys.modules[f"bench_{name}"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(found)
     return found
@@ -84,6 +85,34 @@ def test_hunt_finds_a_broken_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(hunt, "gradient_of", broken)
     assert any(hunt.judge(number, 20260).offender for number in range(20))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "seed, number", [(0, 3234), (0, 7124), (1, 3208), (1, 8541), (2, 2101), (2, 6545), (2, 7939)]
+)
+def test_what_the_hunt_found(seed: int, number: int) -> None:
+    """Gradients that are 0, or that rounding decides: once wrong, or the hunt's truth was."""
+    outcome = script("hunt").judge(number, seed)
+    assert not outcome.offender and outcome.verdict != "unsolved"
+
+
+@every_form
+@pytest.mark.parametrize("n", [6, 40, 200])  # batched, one by one, and large enough to be sparse
+@pytest.mark.parametrize("t", [1.0, 1e8])
+def test_vertex_in_any_units(n: int, t: float, form: str) -> None:
+    """min t c'x, Gx <= h, with n rows that hold: x = G^-1 h does not move with c, in any units."""
+    rng, wrap = np.random.default_rng(n), FORMS[form]
+    G = rng.standard_normal((n, n)) + 3 * np.eye(n)
+    x, z, v = rng.standard_normal(n), rng.uniform(0.5, 1.5, n), rng.standard_normal(n)
+    program = ConeProgram.from_split(wrap(np.zeros((n, n))), -t * G.T @ z, wrap(G), G @ x)
+    knows = ffoadapt.split_solver(lambda *_: (x, t * z, np.zeros(0)))
+    result = ffoadapt.solve(program, knows)
+    grad, zeta = result.vjp(x=v), np.linalg.solve(G.T, v)
+    assert result.report().verdict == "differentiable"
+    assert np.abs(t * grad.q).max() < 1e-8  # times its unit: rounding of zeta would make 1e-16 n t
+    assert close(grad.h, zeta, 1e-10)
+    assert close(dense(grad.G), -np.outer(zeta, x), 1e-8, 1e-8)
 
 
 # --- verdicts -------------------------------------------------------------------------------------
@@ -305,6 +334,43 @@ def test_degenerate(how: Any, by_q: float, by_h: float, form: str) -> None:
     assert close(moved.x, [by_q], 1e-8)
     sol = ffoadapt.qp(np.eye(1), np.array([-1.0]), np.eye(1), np.ones(1), degenerate=how)
     assert close(sol.x, [1.0], 1e-6)
+
+
+CURVED_KINKS = [
+    (ffoadapt.SecondOrderCone(3), [1.0, 0.6, -0.8]),
+    (ffoadapt.SecondOrderCone(3), [0.0, 0.0, 0.0]),
+    (ffoadapt.PSDCone(3), [1.0, 0.0, 0.0, 2.0, 0.0, 0.0]),
+    (ffoadapt.PSDCone(2), [0.0, 0.0, 0.0]),
+    (ffoadapt.ExponentialCone(), [0.5, 1.0, np.exp(0.5)]),
+    (ffoadapt.PowerCone(0.3), [1.0, 2.0, 2.0**0.7]),
+]
+"""A cone and a point where its projection has a kink."""
+
+
+@pytest.mark.parametrize("how, sign", [("keep", -1.0), ("drop", 1.0)])
+@pytest.mark.parametrize("cone, point", CURVED_KINKS)
+def test_degenerate_of_curved_cones(
+    cone: ffoadapt.Cone, point: list[float], how: Any, sign: float
+) -> None:
+    """min 1/2 |x - c|^2, x in K: one-sided differences of the projection, out of K or into it."""
+    c, eye = np.array(point), np.eye(cone.dim)
+    program = ConeProgram(eye, -c, -eye, np.zeros(cone.dim), [cone])
+    result = ffoadapt.solve(program, "clarabel", degenerate=how)
+    assert result.report().verdict == "weakly_active"
+    rng = np.random.default_rng(11)
+    for _ in range(5):
+        away = sign * (cone.inner + 0.3 * rng.standard_normal(cone.dim))
+        steps = c + np.array([[1e-6], [1e-5]]) * away
+        difference = (cone.project(steps) - cone.project(c[None])) / np.array([[1e-6], [1e-5]])
+        assert close(result.jvp(q=-away).x, difference[0], 1e-4, 1e-4)
+        assert close(difference[0], difference[1], 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("cone, _", CURVED_KINKS)
+def test_inner_points(cone: ffoadapt.Cone, _: Any) -> None:
+    aside = np.random.default_rng(12).standard_normal((500, cone.dim))
+    around = cone.inner + aside / np.linalg.norm(aside, axis=1, keepdims=True)
+    assert cone.violation(around).max() < 1e-12 and cone.dual_violation(around).max() < 1e-12
 
 
 def test_degenerate_changes_nothing_elsewhere() -> None:

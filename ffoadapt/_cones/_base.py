@@ -107,6 +107,11 @@ class Cone(ABC):
     def dim(self) -> int:
         """The number of rows of A that the cone takes."""
 
+    @property
+    def inner(self) -> Floats:
+        """A point (dim,) that is inside the cone and its dual by at least 1."""
+        return np.ones(self.dim)
+
     @abstractmethod
     def project(self, p: Floats, near: Floats | None = None) -> Floats:
         """The nearest point s of the cone for each row of ``p`` (N, dim); s - p is in the dual.

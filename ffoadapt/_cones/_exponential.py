@@ -42,6 +42,11 @@ class ExponentialCone(CurvedCone):
 
     kind: ClassVar[str] = "exponential"
 
+    @property
+    def inner(self) -> Floats:
+        """The point (-1.5, 1.5, 3)."""
+        return np.array([-1.5, 1.5, 3.0])
+
     def _regions(self, p: Floats) -> Regions:
         x, y, t = p
         power = np.exp(np.clip(x / y, -_FAR, _FAR))

@@ -52,6 +52,11 @@ class PowerCone(CurvedCone):
             )
         object.__setattr__(self, "alpha", float(self.alpha))
 
+    @property
+    def inner(self) -> Floats:
+        """The point (1.5, 1.5, 0)."""
+        return np.array([1.5, 1.5, 0.0])
+
     def _regions(self, p: Floats) -> Regions:
         a, b = self.alpha, 1 - self.alpha
         x, y, t = np.abs(p)

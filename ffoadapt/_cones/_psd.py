@@ -76,6 +76,11 @@ class PSDCone(Cone):
         """The number of rows, n(n+1)/2."""
         return self.n * (self.n + 1) // 2
 
+    @property
+    def inner(self) -> Floats:
+        """The identity."""
+        return svec(np.eye(self.n))
+
     def project(self, p: Floats, near: Floats | None = None) -> Floats:
         """Clip the eigenvalues at 0, (N, dim)."""
         values, vectors = np.linalg.eigh(smat(p, self.n))

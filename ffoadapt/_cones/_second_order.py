@@ -34,6 +34,11 @@ class SecondOrderCone(Cone):
         """The number of rows, m."""
         return self.m
 
+    @property
+    def inner(self) -> Floats:
+        """The point (sqrt 2, 0, ...)."""
+        return np.sqrt(2.0) * np.eye(1, self.m)[0]
+
     def project(self, p: Floats, near: Floats | None = None) -> Floats:
         """Clip both eigenvalues t - |v| and t + |v| at 0, (N, m)."""
         if p.shape[1] == 0:

@@ -134,8 +134,14 @@ def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     return Scales(data, primal, gradient)
 
 
-def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> GhostBatch:
-    """The ghost rows at approximately complementary pairs s, z (B, m), with their `scales`."""
+def linearize(
+    batch: ProgramBatch, s: Floats, z: Floats, scale: Scales, how: Degenerate = "auto"
+) -> GhostBatch:
+    """The ghost rows at approximately complementary pairs s, z (B, m), with their `scales`.
+
+    Blocks of curved cones that are at a kink are linearized inside their cone where ``how`` is
+    ``"drop"``, and outside where it is ``"keep"``; for single rows see `at_kinks`.
+    """
     structure = batch.structure
     size, m = z.shape
     if m == 0:
@@ -162,7 +168,12 @@ def linearize(batch: ProgramBatch, s: Floats, z: Floats, scale: Scales) -> Ghost
             continue
         rows = slice(start, start + count * cone.dim)
         shape = (size * count, cone.dim)
-        ghost = cone.linearize(s_hat[:, rows].reshape(shape), z_hat[:, rows].reshape(shape))
+        s_at, z_at = s_hat[:, rows].reshape(shape), z_hat[:, rows].reshape(shape)
+        ghost = cone.linearize(s_at, z_at)
+        if how in ("drop", "keep") and (ghost.margin < KINK).any():
+            aside = KINK * cone.inner if how == "drop" else -KINK * cone.inner
+            s_at = s_at + np.where(ghost.margin < KINK, 1.0, 0.0)[:, None] * aside
+            ghost = replace(cone.linearize(s_at, z_at), margin=ghost.margin)
         # z/s = (z_hat/s_hat) g / (r^2 X), and curvature scales like z/s.
         squares = scale.squares[:, start : start + count * cone.dim : cone.dim]
         unit = np.broadcast_to(scale.gradient / (squares * scale.primal), (size, count))
@@ -183,7 +194,8 @@ def at_kinks(
     ``"keep"`` makes them active and ``"drop"`` inactive: the derivatives on either side of the
     kink. ``"least_squares"`` is the midpoint of the two for each row, (D + I)/2 in terms of the
     projection: the row is neither kept nor dropped but has curvature 1, so that the ghost problem
-    keeps it in the sense of least squares. ``"auto"`` leaves it to the larger of s and z.
+    keeps it in the sense of least squares. ``"auto"`` leaves it to the larger of s and z. Curved
+    cones are left alone: for these see `linearize`.
     """
     if how == "auto" or not s.shape[1]:
         return ghost

@@ -8,12 +8,13 @@ Cholesky pivots show a lost rank is marked and left to `DenseFactor`.
 from __future__ import annotations
 
 import contextlib
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .dense import REFINE, SURE, below, relative_size
+from .dense import REFINE, SURE, relative_sizes
 
 __all__ = ["BatchedFactor", "suits"]
 
@@ -62,22 +63,18 @@ class BatchedFactor:
         """w (B, n, K) and zeta (B, m, K) for v_x (B, n, K), v_z (B, m, K)."""
         g = np.where(self.active[:, :, None], v_z, 0.0)
         w, mu = self._apply(v_x, g)
-        r, p, up = self._rest(v_x, g, w, mu)
-        if not below(REFINE, r, p, v_x, g):
-            # Each element by itself, whatever its neighbours need.
-            rough = self._size(r, p, v_x, g, up, w) > REFINE
-            if rough.any():
-                dw, dmu = self._apply(r, p)
-                w[rough] += dw[rough]
-                mu[rough] += dmu[rough]
+        r, p, _, blocks = self._residual(v_x, g, w, mu)
+        rough = blocks > REFINE  # each element by itself, whatever its neighbours need
+        if np.logical_or.reduce(rough):
+            dw, dmu = self._apply(r, p)
+            w[rough] += dw[rough]
+            mu[rough] += dmu[rough]
         return w, mu
 
     def residual(self, v_x: Floats, v_z: Floats) -> Floats:
         """(B,) the relative residuals of `solve`'s answers to these right-hand sides."""
         g = np.where(self.active[:, :, None], v_z, 0.0)
-        w, mu = self.solve(v_x, v_z)
-        r, p, up = self._rest(v_x, g, w, mu)
-        return self._size(r, p, v_x, g, up, w)
+        return self._residual(v_x, g, *self.solve(v_x, v_z))[2]
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         t = self.L @ top
@@ -86,19 +83,21 @@ class BatchedFactor:
         mu = self.S.swapaxes(-1, -2) @ (self.S @ (self.Y @ t - bottom))
         return self.L.swapaxes(-1, -2) @ (t - self.Y.swapaxes(-1, -2) @ mu), mu
 
-    def _rest(
+    def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Both blocks of the residual, and C'mu."""
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """Both blocks of the residual, and its sizes (B,), as in `DenseFactor`."""
         up = self.C.swapaxes(-1, -2) @ mu
-        return top - self.P @ w - up, bottom - self.C @ w, up
+        r, p = top - self.P @ w - up, bottom - self.C @ w
+        sizes = relative_sizes(r, p, top, bottom, up, w, self._steepness)
+        size, blocks = (np.maximum.reduce(v, axis=-1, initial=0.0) for v in sizes)
+        return r, p, size, blocks
 
-    def _size(
-        self, r: Floats, p: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats
-    ) -> Floats:
-        """The size of a residual (B,), as in `DenseFactor`."""
-        steepness = np.einsum("bij,bij->b", self.C, self.C)[:, None]
-        return relative_size(r, p, top, bottom, up, w, steepness).max(axis=-1, initial=0.0)
+    @cached_property
+    def _steepness(self) -> Floats:
+        """(B, 1) the squared sizes of C."""
+        found: Floats = np.einsum("bij,bij->b", self.C, self.C)[:, None]
+        return found
 
     def _inverse_factor(self, matrices: Floats, given: Floats | None = None) -> Floats:
         """Inverses of the Cholesky factors; identity where there is none, and marked."""

@@ -1,14 +1,17 @@
-"""Whether the derivative at a point can be believed, from two more solves with its factorization.
+"""Whether the derivative at a point can be believed, from a few solves with its factorization.
 
 A small residual does not say how near the solution is, nor does a small residual of the ghost solve
 say that its answer is right: both hide what the ghost problem's condition number makes of them.
 So ask the ghost problem itself.
 
-1. A Newton step from the point estimates where the solution is. It must stay clear of the kinks
+1. The response to random cotangents, the probe, says how much larger answers are than questions,
+   and so what rounding makes of x and z. Where that, the residual of the point and the sizes of the
+   data leave no doubt of the rest, as in most regular programs, nothing more is asked.
+2. A Newton step from the point estimates where the solution is. It must stay clear of the kinks
    (no row may move by much of its margin) and must be short, for gradients of P and A are products
    with x and z.
-2. The response to random cotangents, solved again for what rounding in every entry of P and A, and
-   the step's uncertainty in every curvature, would change in it. What it comes to, relative to the
+3. The ghost problem is solved for what rounding in every entry of P and A, and the step's
+   uncertainty in every curvature, would change in the response. What it comes to, relative to the
    response, is an estimate of the error of any gradient.
 
 All of this is dimensionless, as in `active_set`.
@@ -16,16 +19,16 @@ All of this is dimensionless, as in `active_set`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._program import ProgramBatch, Structure
 from .._solution import Points
-from .active_set import Scales, complementary
+from .active_set import KINK, Scales, complementary
 
 __all__ = ["Certificate", "defects", "examine", "infeasibility", "stationarity"]
 
@@ -34,10 +37,25 @@ Floats = NDArray[np.float64]
 ROUNDING = 2e-15
 """What every entry of the data and each of its products may be off by, relatively."""
 
+SMALL = 1e-4
+"""Where x or z is below this share of the sizes in `scales` its error is relative to that share;
+for x also to 2e-3 of the largest distance of a constraint from 0, if that is less."""
 
-@dataclass(frozen=True, slots=True)
+NOTHING = 1e-9
+"""Constraints nearer to 0 than this share of the size in `scales` go through 0."""
+
+SURE = 1e-8
+"""Bounds of relative errors below this leave no doubt ..."""
+
+SHORT = 1e-3
+"""... and so do steps below this share of the margin."""
+
+Solve = Callable[[Floats, Floats], tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Certificate:
-    """Estimates for one point; all are relative, and 0 is perfect.
+    """Estimates for the points of a batch, each (B,); all are relative, and 0 is perfect.
 
     Attributes
     ----------
@@ -46,13 +64,13 @@ class Certificate:
     shift
         The largest share of its margin by which a row moves in that step: at 1 a kink is reached.
     x_error, z_error
-        The error of the response in x and in the multipliers.
+        What rounding makes of the response in x and in the multipliers, and of x and z themselves.
     """
 
-    distance: float
-    shift: float
-    x_error: float
-    z_error: float
+    distance: Floats
+    shift: Floats
+    x_error: Floats
+    z_error: Floats
 
 
 def defects(batch: ProgramBatch, x: Floats, s: Floats, z: Floats) -> tuple[Floats, Floats]:
@@ -78,80 +96,123 @@ def examine(
     batch: ProgramBatch,
     points: Points,
     scale: Scales,
-    factor: Any,
-    margin: float,
+    solve: Solve,
+    kkt: Floats,
+    margin: Floats,
+    curved_margin: Floats,
     smoothing: float = 0.0,
 ) -> Certificate:
-    """Examine a batch of one.
+    """Examine the points of a batch.
 
-    ``factor`` is that at its point, ``margin`` the least of its curved cones, and ``smoothing`` the
-    proximal term that the factor holds, whose bias counts as an error.
+    ``solve`` gives ghost solutions for right-hand sides (B, n) and (B, m). ``kkt`` (B,) is the
+    residual of the points, ``margin`` (B,) the least of their rows and ``curved_margin`` (B,) that
+    of their curved cones. ``smoothing`` is the proximal term of the ghost problem, whose bias
+    counts as an error.
     """
-    structure = batch.structure
-    n, m = structure.n, structure.m
+    n, m = batch.structure.n, batch.structure.m
     root = scale.data.norms
-    unit_x, unit_g = scale.primal, scale.gradient
-    unit_s, unit_z = root * unit_x, unit_g / root
+    unit_s, unit_z = root * scale.primal, scale.gradient / root
+    X, g = scale.primal[:, 0], scale.gradient[:, 0]
 
+    response = solve(scale.gradient * _signs(n, 0), unit_s * _signs(m, 1))
+    gain_x, gain_z = _largest(response[0]) / X, _largest(response[1] / unit_z)
+    gain = np.maximum(gain_x, gain_z)
+
+    x, z = _largest(points.x) / X, _largest(points.z / unit_z)
+    reach = batch.sizes.reach[:, 0] / X
+    # The probe has size 1: times the rounding of the terms of the optimality conditions, its
+    # response is what rounding makes of x and z, where the Newton step may see nothing.
+    rounding = ROUNDING * np.maximum(np.maximum(x, z), batch.sizes.steepness[:, 0] / g)
+    # A point that is 0 has no error relative to itself.
+    x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 2e-3 * reach), SMALL))
+    z = np.maximum(z, SMALL)
+    found = None
+    if batch.structure.polyhedral and not smoothing:
+        found = _by_norms(n + m, gain, kkt, margin, np.minimum(x, z))
+    if found is None:
+        at = batch, points, scale, solve, curved_margin
+        distance_x, distance_z, shift, uncertain = _newton_step(*at)
+        error_x, error_z = _rounding_error(batch, scale, solve, response, uncertain, smoothing)
+        distance = np.maximum(distance_x / x, distance_z / z)
+        found = Certificate(distance, shift, _ratio(error_x, gain), _ratio(error_z, gain))
+    return replace(
+        found,
+        x_error=np.maximum(found.x_error, rounding * gain_x / x),
+        z_error=np.maximum(found.z_error, rounding * gain_z / z),
+    )
+
+
+def _by_norms(
+    order: int, gain: Floats, kkt: Floats, margin: Floats, least: Floats
+) -> Certificate | None:
+    """Bounds of the estimates for polyhedral points, or None where they do not settle everything.
+
+    With ``order`` right-hand sides, no response should be more than sqrt(order) times the ``gain``,
+    which is that to random signs; and no product with the data more than ``order`` times its
+    largest term. ``least`` is the smaller of the sizes of x and z. Well-conditioned programs with
+    accurate solutions need no more than this.
+    """
+    step = order**1.5 * gain * kkt
+    distance, error = step / least, order**1.5 * ROUNDING * (1.0 + gain)
+    shift = _ratio(order**0.5 * step, margin, np.full_like(step, np.inf))
+    if (np.maximum(distance, error) <= SURE).all() and (shift <= SHORT).all():
+        return Certificate(distance, shift, error, error)
+    return None
+
+
+def _newton_step(
+    batch: ProgramBatch, points: Points, scale: Scales, solve: Solve, margin: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """How far the solution is in x and z (B,), and the shares of the margins as in `_shift`."""
+    root = scale.data.norms
+    unit_s, unit_z = root * scale.primal, scale.gradient / root
     s, z = complementary(batch, points.s, points.z, scale)
     r_d, r_p = defects(batch, points.x, s, z)
-    v_x, v_z = unit_g * _signs(n, 0), unit_s * _signs(m, 1)
-    w, zeta = _solve(factor, np.concatenate((-r_d, v_x)), np.concatenate((-r_p, v_z)))
-    moves = batch.multiply("A", w) - np.concatenate((-r_p, v_z))  # -ds
-
+    dx, dz = solve(-r_d, -r_p)
+    step = np.abs((batch.multiply("A", dx) + r_p) / unit_s + dz / unit_z)  # of s - z
     finite = np.isfinite(s)
-    p = np.where(finite, s, 0.0) / unit_s - z / unit_z
-    step = np.abs(moves[:1] / unit_s + zeta[:1] / unit_z)
-    step[~finite] = 0.0
-    shift, uncertain = _shift(structure, p, step, margin)
-    distance = max(
-        _relative(w[:1] / unit_x, points.x / unit_x),
-        _relative((z + zeta[:1] - points.z) / unit_z, points.z / unit_z),
-    )
+    if not finite.all():
+        s, step = np.where(finite, s, 0.0), np.where(finite, step, 0.0)
+    shift, uncertain = _shift(batch.structure, s / unit_s - z / unit_z, step, margin)
+    uncertain = np.where(margin < KINK, 0.0, uncertain)  # at a kink, that is what is said
+    moved = _largest((z + dz - points.z) / unit_z)
+    return _largest(dx) / scale.primal[:, 0], moved, shift, uncertain
 
-    w, zeta, moves = w[1:], zeta[1:], moves[1:]
+
+def _rounding_error(
+    batch: ProgramBatch,
+    scale: Scales,
+    solve: Solve,
+    response: tuple[Floats, Floats],
+    uncertain: Floats,
+    smoothing: float,
+) -> tuple[Floats, Floats]:
+    """What rounding in the data makes of the response to the probe (B,), in x and in z."""
+    n, m = batch.structure.n, batch.structure.m
+    root = scale.data.norms
+    w, zeta = response
+    v_z = root * scale.primal * _signs(m, 1)
     # With random signs a, b and c, diag(a) M diag(b) is M with its entries changed by 100 %.
     a, b, c = _signs(n, 2), _signs(n, 3), _signs(m, 4)
-    v_x = ROUNDING * a * batch.multiply("P", b * w)
-    v_x = v_x + ROUNDING * b * batch.multiply("A", c * zeta, transpose=True) + smoothing * w
-    v_z = ROUNDING * (c * batch.multiply("A", b * w) + np.abs(v_z))
-    if not structure.polyhedral:
-        v_z = v_z + (ROUNDING + min(uncertain, 1.0)) * c * moves
-    error, zeta_error = _solve(factor, v_x, v_z)
-    size = max(_largest(w / unit_x), _largest(zeta / unit_z))
-    return Certificate(
-        distance,
-        shift,
-        _largest(error / unit_x) / size if size else 0.0,
-        _largest(zeta_error / unit_z) / size if size else 0.0,
-    )
+    blurred_x = a * batch.multiply("P", b * w) + b * batch.multiply("A", c * zeta, transpose=True)
+    blurred_z = ROUNDING * (c * batch.multiply("A", b * w) + np.abs(v_z))
+    if not batch.structure.polyhedral:
+        moves = batch.multiply("A", w) - v_z  # -ds
+        blurred_z += (ROUNDING + np.minimum(uncertain, 1.0)[:, None]) * c * moves
+    dw, dzeta = solve(ROUNDING * blurred_x + smoothing * w, blurred_z)
+    return _largest(dw) / scale.primal[:, 0], _largest(dzeta * root / scale.gradient)
 
 
-def _solve(factor: Any, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
-    """w and zeta for rows of cotangents (K, n) and (K, m)."""
-    w, zeta = factor.solve(v_x.T, v_z.T, refine=False)
-    return w.T, zeta.T
-
-
-def _shift(structure: Structure, p: Floats, step: Floats, margin: float) -> tuple[float, float]:
-    """The share of the margin that the step takes: of all rows, and of the curved ones."""
-    rows, curved = _kinds(structure)
-    size, step_rows = np.abs(p[:, rows]), step[:, rows]
-    share = np.divide(step_rows, size, out=np.where(step_rows > 0.0, np.inf, 0.0), where=size > 0.0)
-    shift = _largest(share)
+def _shift(structure: Structure, p: Floats, step: Floats, margin: Floats) -> tuple[Floats, Floats]:
+    """The share of the margin that the step takes (B,): of all rows, and of the curved ones."""
+    rows = structure.nonnegative
+    size, moved = np.abs(p[:, rows]), step[:, rows]
+    shift = _ratio(moved, size, np.where(moved > 0.0, np.inf, 0.0)).max(axis=-1, initial=0.0)
     if structure.polyhedral:
-        return shift, 0.0
-    bent = _largest(step[:, curved])
-    bent = bent / margin if margin > 0.0 else (np.inf if bent > 0.0 else 0.0)
-    return max(shift, bent), bent
-
-
-@lru_cache(maxsize=64)
-def _kinds(structure: Structure) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(m,) the rows of nonnegative cones, and those of curved ones."""
-    kinds = [np.full(cone.dim, cone.kind == "nonnegative") for cone in structure.cones]
-    rows = np.concatenate([np.zeros(0, bool), *kinds])
-    return rows, ~rows & ~structure.equality
+        return shift, np.zeros_like(shift)
+    bent = _largest(step[:, ~(rows | structure.equality)])
+    bent = _ratio(bent, margin, np.where(bent > 0.0, np.inf, 0.0))
+    return np.maximum(shift, bent), bent
 
 
 @lru_cache(maxsize=64)
@@ -163,10 +224,13 @@ def _signs(size: int, seed: int) -> Floats:
     return signs
 
 
-def _relative(step: Floats, point: Floats) -> float:
-    """The largest entry of the step relative to that of the point, or to 1e-4 if that is less."""
-    return _largest(step) / max(_largest(point), 1e-4)
+def _ratio(error: Floats, size: Floats, otherwise: Floats | None = None) -> Floats:
+    """error / size, and ``otherwise``, or 0, where the size is 0."""
+    out = np.zeros_like(error) if otherwise is None else otherwise
+    return np.divide(error, size, out=out, where=size > 0.0)
 
 
-def _largest(values: Floats) -> float:
-    return float(np.abs(values).max(initial=0.0))
+def _largest(values: Floats) -> Floats:
+    """(..., B) the largest magnitude in each row of (..., B, r)."""
+    found: Floats = np.abs(values).max(axis=-1, initial=0.0)
+    return found

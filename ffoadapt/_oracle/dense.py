@@ -14,6 +14,7 @@ multiplier of dependent rows, the least-squares w where it is not unique.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,10 @@ NULL = 1e-14
 """An eigenvalue below this, times the order, of the matrix with diagonal 1 counts as zero."""
 
 REFINE = 1e-13
-"""Above this relative residual a solution is refined once."""
+"""Above this relative residual, of either block, a solution is refined."""
+
+ROUNDS = 8
+"""Refinement steps at most; one is enough unless rows nearly depend on each other."""
 
 SPECTRAL = 1e-11
 """An eigenvalue of the equilibrated system below this fraction of the largest counts as zero."""
@@ -61,6 +65,7 @@ class DenseFactor:
         self.C = C = _constraint_rows(A, rows)
         self.H = H = _hessian(P, A, rows)
         self.active = C.shape[0]
+        self._steepness = float(np.vdot(C, C))
         self.dependent = self.free = 0
         self._penalty: Floats | None = None
         self._spectral: _Spectral | None = None
@@ -87,17 +92,8 @@ class DenseFactor:
         """
         top, bottom = self._sides(v_x, v_z)
         w, mu = self._apply(top, bottom)
-        if refine and self._spectral is None:
-            r, g, up = self._rest(top, bottom, w, mu)
-            if not below(REFINE, r, g, top, bottom):
-                size = self._size(r, g, top, bottom, up, w)
-                dw, dmu = self._apply(r, g)
-                dw += w
-                dmu += mu
-                r, g, up = self._rest(top, bottom, dw, dmu)
-                better = self._size(r, g, top, bottom, up, dw) < size
-                better &= size > REFINE
-                w, mu = np.where(better, dw, w), np.where(better, dmu, mu)
+        if refine and not (self.dependent or self.free):
+            w, mu = self._refined(top, bottom, w, mu)
         zeta = self.rows.G_transpose(mu, self.A.shape[0])
         if self.rows.curved:
             zeta += self.rows.W(self.A @ w - v_z)
@@ -109,8 +105,32 @@ class DenseFactor:
         top, bottom = self._sides(v_x, v_z)
         if self.rows.curved:
             zeta = zeta - self.rows.W(self.A @ w - v_z)
-        r, g, up = self._rest(top, bottom, w, self.rows.G(zeta))
-        return self._size(r, g, top, bottom, up, w)
+        return self._residual(top, bottom, w, self.rows.G(zeta))[2][0]
+
+    def null(self) -> tuple[Floats, Floats]:
+        """(w, zeta) of a random vector of the null space of the ghost KKT matrix."""
+        assert self._spectral is not None
+        v = self._spectral.random_null()
+        n, m = self.H.shape[0], self.A.shape[0]
+        zeta = self.rows.G_transpose(v[n:], m)
+        if self.rows.curved:
+            zeta += self.rows.W(self.A @ v[:n])
+        return v[:n], zeta
+
+    def _refined(self, top: Floats, bottom: Floats, w: Floats, mu: Floats) -> tuple[Floats, Floats]:
+        r, g, (size, blocks) = self._residual(top, bottom, w, mu)
+        for _ in range(ROUNDS):
+            if not blocks.max(initial=0.0) > REFINE:
+                break
+            last = size.max(initial=0.0) <= REFINE  # one step beyond, for the smaller block
+            dw, dmu = self._apply(r, g)
+            again = self._residual(top, bottom, w + dw, mu + dmu)[2][0]
+            better = again < np.maximum(size, REFINE)
+            w, mu = np.where(better, w + dw, w), np.where(better, mu + dmu, mu)
+            if last or not better.any():
+                break
+            r, g, (size, blocks) = self._residual(top, bottom, w, mu)
+        return w, mu
 
     def _sides(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
         """The right-hand side of the system above."""
@@ -133,18 +153,13 @@ class DenseFactor:
         solve_factor(self._U, w, transposed=False)
         return w, mu
 
-    def _rest(
+    def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Both blocks of the residual, and C'mu."""
+    ) -> tuple[Floats, Floats, tuple[Floats, Floats]]:
+        """Both blocks of the residual, and its `relative_sizes` (K,)."""
         up = self.C.T @ mu
-        return top - self.H @ w - up, bottom - self.C @ w, up
-
-    def _size(
-        self, r: Floats, g: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats
-    ) -> Floats:
-        """(K,) the `relative_size` of a residual."""
-        return relative_size(r, g, top, bottom, up, w, np.vdot(self.C, self.C))
+        r, g = top - self.H @ w - up, bottom - self.C @ w
+        return r, g, relative_sizes(r, g, top, bottom, up, w, self._steepness)
 
 
 def factor(matrix: Floats) -> Floats | None:
@@ -208,28 +223,37 @@ def _penalties(H: Floats, C: Floats) -> Floats:
     return size / np.where(norms > 0.0, norms, 1.0)
 
 
-def below(limit: float, r: Floats, g: Floats, top: Floats, bottom: Floats) -> bool:
-    """A cheap look: True says that all residuals are below the limit, see `relative_size`."""
-    if top.size == top.shape[-2]:  # one right-hand side
-        whole = np.vdot(top, top) + np.vdot(bottom, bottom)
-        return bool(np.vdot(r, r) + np.vdot(g, g) <= limit**2 * whole)
-    error, size = _square(r) + _square(g), _square(top) + _square(bottom)
-    return bool(np.logical_and.reduce(error <= limit**2 * size, axis=None))
-
-
-def relative_size(
+def relative_sizes(
     r: Floats, g: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats, steepness: Any
-) -> Floats:
-    """(..., K): the size of a residual (r, g) relative to the right-hand side (top, bottom).
+) -> tuple[Floats, Floats]:
+    """(..., K) each: two sizes of a residual (r, g) of the right-hand side (top, bottom).
 
-    Or, where that is smaller, the larger of the sizes of the blocks relative to their terms: the
-    blocks have units of their own, which can make rounding in one look large in the other. ``up``
-    is C'mu and ``steepness`` the squared size of C.
+    The second is the larger of the sizes of the blocks relative to their terms. It says whether to
+    refine: a block can be all rounding and still be small beside the other, as w is at the vertex
+    of a linear program, where it should be 0; in z w' it meets multipliers of any size.
+
+    The first says whether there is a solution. It is relative to the right-hand side or, where that
+    is smaller, the second: the blocks have units of their own, which can make rounding in one look
+    large in the other. ``up`` is C'mu and ``steepness`` the squared size of C.
     """
+    if top.size == top.shape[-2]:  # one right-hand side: numbers are faster than arrays
+        squares = [float(np.vdot(v, v)) for v in (r, g, top, bottom, up, w)]
+        steepness = steepness if isinstance(steepness, float) else steepness.item()
+        size, block = _one_size(squares, steepness)
+        shape = (*top.shape[:-2], 1)
+        return np.full(shape, size), np.full(shape, block)
     r2, g2, top2, bottom2 = _square(r), _square(g), _square(top), _square(bottom)
     both = _ratio(r2 + g2, top2 + bottom2)
     upper, lower = _ratio(r2, top2 + _square(up)), _ratio(g2, bottom2 + steepness * _square(w))
-    return np.sqrt(np.minimum(both, np.maximum(upper, lower)))
+    blocks = np.maximum(upper, lower)
+    return np.sqrt(np.minimum(both, blocks)), np.sqrt(blocks)
+
+
+def _one_size(squares: list[float], steepness: float) -> tuple[float, float]:
+    r2, g2, top2, bottom2, up2, w2 = squares
+    both, above, below = top2 + bottom2, top2 + up2, bottom2 + steepness * w2
+    blocks = max(r2 / above if above else 0.0, g2 / below if below else 0.0)
+    return math.sqrt(min((r2 + g2) / both if both else 0.0, blocks)), math.sqrt(blocks)
 
 
 def _ratio(error: Floats, size: Floats) -> Floats:
@@ -262,6 +286,10 @@ class _Spectral:
             self._null = np.linalg.qr(vectors[:, zero] * scale[:, None])[0]
         in_rows = float(np.sum(self._null[n:] ** 2))
         self.deficiency = (round(in_rows), int(zero.sum()) - round(in_rows))
+
+    def random_null(self) -> Floats:
+        found: Floats = self._null @ np.random.default_rng(0).standard_normal(self._null.shape[1])
+        return found
 
     def solve(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         v = np.concatenate((top, bottom))

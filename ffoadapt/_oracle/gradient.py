@@ -11,8 +11,9 @@ only when asked for, on the pattern where there is one, and once where the batch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,10 @@ from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
 from .batched import BatchedFactor, suits
+from .certificate import Certificate, examine
 from .dense import SURE, DenseFactor, factor, sure_factors
 from .lapack import SHORT
-from .report import GradientReport, Residuals, kkt_residuals, make_report, row_margins
+from .report import UNSOLVED, GradientReport, Residuals, kkt_residuals, make_report, row_margins
 from .rows import ElementRows
 from .sparse import SparseFactor
 
@@ -39,6 +41,8 @@ SMALL, SMALL_DENSE_ROWS = 40_000, 1_500_000
 
 SMALL_OUTER = 900
 """Entries of a matrix up to which two outer products are formed without BLAS."""
+
+Seen = Callable[[Floats, Floats], bool]
 
 
 class Adjoint(Mapping[str, Floats]):
@@ -111,7 +115,7 @@ class Oracle:
     def ghost(self) -> GhostBatch:
         """The active sets and curvatures."""
         at = self.batch, self.points.s, self.points.z, self.scales
-        return at_kinks(linearize(*at), *at, self.degenerate)
+        return at_kinks(linearize(*at, self.degenerate), *at, self.degenerate)
 
     @cached_property
     def measured(self) -> Residuals:
@@ -164,28 +168,60 @@ class Oracle:
         ds = np.where(self.solved[:, None], v_z, 0.0) - batch.multiply("A", dx)
         return dx, ds, dz
 
-    def report(self, i: int) -> GradientReport:
-        """Why to trust the gradient of element ``i``, or not."""
-        one = self.batch.take(slice(i, i + 1))
+    @property
+    def asked(self) -> bool:
+        """Whether any gradient has been asked for."""
+        return self._last is not None
+
+    def report(self, i: int, seen: Seen | None = None) -> GradientReport:
+        """Why to trust the gradient of element ``i``, or not.
+
+        ``seen(w, zeta)`` says whether who asks can see a change of the ghost solution (B, n) and
+        (B, m) that the ghost problem leaves open; None for everything.
+        """
+        if not self.solved[i]:
+            return UNSOLVED
+        active, dependent, free = self._rank(i)
         return make_report(
-            one,
-            self.points,
-            i,
             kkt=float(self.measured.kkt[i]),
-            row_margin=float(self._margins[i]),
-            scale=self.scales.take(i, one),
-            margin=float(self.ghost.margin[i]),
+            margin=float(min(self._margins[i], self.ghost.margin[i])),
             residual=self._residual(i),
-            factor=self._factor(i) if self.solved[i] else None,
-            smoothing=self.smoothing,
+            active=active,
+            dependent=dependent,
+            free=free,
+            certificate=self._certificate,
+            i=i,
+            seen=not (dependent or free) or seen is None or seen(*self._null(i)),
         )
 
-    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
-        """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m)."""
+    def _null(self, i: int) -> tuple[Floats, Floats]:
+        w, zeta = np.zeros_like(self.points.x), np.zeros_like(self.points.z)
+        w[i], zeta[i] = self._factor(i).null()
+        return w, zeta
+
+    @cached_property
+    def _certificate(self) -> Certificate:
+        at = self.batch, self.points, self.scales, partial(self.solve, estimate=True)
+        margins = self._margins, self.ghost.margin
+        return examine(*at, self.measured.kkt, *margins, self.smoothing)
+
+    def _rank(self, i: int) -> tuple[int, int, int]:
+        """How many rows are active and dependent, and how many directions of x are free."""
+        if self._batched is not None and self._batched.fine[i]:
+            return int(np.count_nonzero(self.ghost.active[i])), 0, 0
+        factor = self._factor(i)
+        return factor.active, factor.dependent, factor.free
+
+    def solve(self, v_x: Floats, v_z: Floats, estimate: bool = False) -> tuple[Floats, Floats]:
+        """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m).
+
+        An ``estimate`` need not be refined, and does not count for the report.
+        """
         lead = v_x.shape[:-2]
         # One column a cotangent: (B, n, K).
-        columns_x, columns_z = self._last = _to_columns(v_x), _to_columns(v_z)
-        self._residuals = None
+        columns_x, columns_z = _to_columns(v_x), _to_columns(v_z)
+        if not estimate:
+            self._last, self._residuals = (columns_x, columns_z), None
         batched = self._batched
         if batched is not None:
             w, zeta = batched.solve(columns_x, columns_z)
@@ -200,7 +236,8 @@ class Oracle:
 
         def solve(part: slice) -> None:
             for i in left[part]:
-                w[i], zeta[i] = self._factor(i).solve(columns_x[i], columns_z[i])
+                found = self._factor(i).solve(columns_x[i], columns_z[i], refine=not estimate)
+                w[i], zeta[i] = found
 
         if left:
             _ = self.ghost  # made once, before the threads ask for it
@@ -209,8 +246,6 @@ class Oracle:
 
     def _residual(self, i: int) -> float:
         """The relative residual of the last ghost solve, or of a probe where there was none."""
-        if not self.solved[i]:
-            return float("nan")
         if self._last is None:
             probe = np.ones((self.batch.size, self.batch.structure.n))
             self._last = _to_columns(probe), _to_columns(np.zeros_like(self.points.z))
@@ -309,14 +344,14 @@ def _to_columns(v: Floats) -> Floats:
     """(..., B, r) as (B, r, K)."""
     if v.ndim == 2:
         return v[:, :, None]
-    return np.moveaxis(v.reshape(-1, *v.shape[-2:]), 0, -1)
+    return v.reshape(math.prod(v.shape[:-2]), *v.shape[-2:]).transpose(1, 2, 0)
 
 
 def _from_columns(v: Floats, lead: tuple[int, ...]) -> Floats:
     """(B, r, K) as (*lead, B, r)."""
     if not lead:
         return v[:, :, 0]
-    return np.moveaxis(v, -1, 0).reshape(*lead, *v.shape[:2])
+    return v.transpose(2, 0, 1).reshape(*lead, *v.shape[:2])
 
 
 def reduce_batch(values: Floats, lead: int) -> Floats:

@@ -29,6 +29,10 @@ ACCURATE = 1e-13
 ENOUGH = 1e-11
 """Polyhedral points below this stay as they are: their gradient hardly depends on the point."""
 
+SMALL = 1e-2
+"""But not where x or z is less than this share of the size that residuals are relative to:
+gradients of P and A are products with x and z, whose own relative error is larger there."""
+
 FEASIBLE = 1e-9
 """Polished points may violate feasibility by this, or by as much as they did; never by more."""
 
@@ -53,11 +57,14 @@ def polish(
     that cannot be improved do. With curved cones the derivative moves with the point, so these are
     brought to full accuracy in any case.
     """
-    enough = ENOUGH if batch.structure.polyhedral and not always else ACCURATE
     oracle = Oracle(batch, points)
     current = oracle.points
     before = oracle.measured
-    wanted = oracle.solved & (before.kkt > enough)
+    wanted = oracle.solved & (before.kkt > ACCURATE)
+    if batch.structure.polyhedral and not always and wanted.any():
+        between = wanted & (before.kkt <= ENOUGH)
+        if between.any():
+            wanted &= ~between | _small(oracle)
     if not (rounds and wanted.any()):
         return points, oracle, before.kkt
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
@@ -98,6 +105,14 @@ def polish(
         oracle.adopt(*latest)
     oracle.measured = Residuals(residual, outside)
     return current, oracle, residual
+
+
+def _small(oracle: Oracle) -> NDArray[np.bool_]:
+    """(B,) whether x or z is small beside the sizes in `scales`."""
+    points, scale = oracle.points, oracle.scales
+    x = np.abs(points.x).max(axis=-1, initial=0.0) / scale.primal[:, 0]
+    z = np.abs(scale.dual(points.z)).max(axis=-1, initial=0.0)
+    return np.asarray(np.minimum(x, z) < SMALL)
 
 
 def _paired(batch: ProgramBatch, points: Points) -> Points:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 from .._program import ProgramBatch, largest
 from .._solution import Points
 from .active_set import KINK, Scales
-from .certificate import examine, infeasibility, stationarity
+from .certificate import Certificate, infeasibility, stationarity
 
-__all__ = ["GradientReport", "Residuals", "Verdict", "kkt_residuals", "make_report", "row_margins"]
+__all__ = [
+    "UNSOLVED",
+    "GradientReport",
+    "Residuals",
+    "Verdict",
+    "kkt_residuals",
+    "make_report",
+    "row_margins",
+]
 
 Floats = NDArray[np.float64]
 
@@ -161,45 +169,43 @@ def row_margins(batch: ProgramBatch, points: Points, scale: Scales) -> Floats:
     return np.minimum.reduce(np.where(here, larger, np.inf), axis=-1, initial=np.inf)
 
 
+UNSOLVED = GradientReport("inaccurate_solution", np.nan, 0, 0, np.nan, np.inf)
+"""The report of an element that has no solution."""
+
+
 def make_report(
-    batch: ProgramBatch,
-    points: Points,
-    i: int,
     *,
     kkt: float,
-    row_margin: float,
-    scale: Scales,
     margin: float,
     residual: float,
-    factor: Any,
-    smoothing: float = 0.0,
+    active: int,
+    dependent: int,
+    free: int,
+    certificate: Certificate,
+    i: int,
+    seen: bool = True,
 ) -> GradientReport:
-    """The report of element ``i`` of the points, whose program is ``batch``.
+    """The report of element ``i`` of a ``certificate``.
 
-    ``kkt`` is its residual, ``row_margin`` the least margin of its rows and ``margin`` that of its
-    curved cones; ``scale`` and ``factor`` are those of its point, ``residual`` and ``smoothing``
-    those of the gradient.
+    ``kkt`` is the residual of its point and ``margin`` the least of its rows and curved cones;
+    ``residual`` is that of the gradient, and the counts those of its factorization. Where what is
+    not determined is not ``seen``, it counts for nothing but `GradientReport.rank_deficiency`.
     """
-    if factor is None:
-        nan = float("nan")
-        return GradientReport("inaccurate_solution", nan, 0, 0, nan, float("inf"))
-    one = slice(i, i + 1)
-    single = Points(points.x[one], points.s[one], points.z[one], [points.status[i]], [{}])
-    curved, margin = margin, min(margin, row_margin)
-    dependent, free = factor.dependent, factor.free
+    deficiency = dependent + free
+    if not seen:
+        dependent = free = 0
     verdict: Verdict = "differentiable"
     if dependent or free:
         if margin < max(KINK, 10 * kkt):
             verdict = "weakly_active"
     else:
-        certificate = examine(batch, single, scale, factor, curved, smoothing)
-        if not margin >= KINK or not certificate.shift <= SHIFT:
+        if not margin >= KINK or not certificate.shift[i] <= SHIFT:
             verdict = "weakly_active"
-        elif not certificate.distance <= ERROR:
+        elif not certificate.distance[i] <= ERROR:
             verdict = "inaccurate_solution"
-        if not certificate.z_error <= ERROR:
+        if not certificate.z_error[i] <= ERROR:
             verdict = "dependent_constraints"
-        if not certificate.x_error <= ERROR:
+        if not certificate.x_error[i] <= ERROR:
             verdict = "not_unique"
     if dependent:
         verdict = "dependent_constraints"
@@ -207,4 +213,4 @@ def make_report(
         verdict = "not_unique"
     if not kkt <= INACCURATE:
         verdict = "inaccurate_solution"
-    return GradientReport(verdict, residual, factor.active, dependent + free, margin, kkt)
+    return GradientReport(verdict, residual, active, deficiency, margin, kkt)

@@ -35,6 +35,9 @@ REGULARIZATION = (1e-8, 1e-6, 1e-4)
 TARGET = 1e-13
 """Relative residual at which refinement ends."""
 
+MORE = 2
+"""Refinement steps beyond that, where one block of the residual is not small beside its terms."""
+
 SINGULAR = 1e-7
 """A share of a random right-hand side above this that no solution explains is a null space."""
 
@@ -176,16 +179,25 @@ class SparseFactor:
         found[self.n :] += self._C @ w
         return found
 
+    def null(self) -> tuple[Floats, Floats]:
+        """(w, zeta) of a random vector of the null space of the ghost KKT matrix."""
+        y = self.scale * self._null[2]
+        mu, rho = y[self.n : self.n + self.active], y[self.n + self.active :]
+        zeta = self.rows.G_transpose(mu, self.m)
+        if self.R is not None:
+            zeta += self.R.T @ rho
+        return y[: self.n], zeta
+
     @cached_property
-    def _null(self) -> tuple[float, float]:
-        """Sizes of the x part and of the row part of a random vector's share of the null space."""
+    def _null(self) -> tuple[float, float, Floats]:
+        """A random vector's share of the null space, and the sizes of its x and its row part."""
         probe = np.random.default_rng(0).standard_normal(self._signs.size)
         probe[self.n + self.active :] = 0.0
         size = _norm(probe)
         _, r, error = self._iterate(probe, size)
         if error <= SINGULAR:
-            return 0.0, 0.0
-        return _norm(r[: self.n]) / size, _norm(r[self.n :]) / size
+            return 0.0, 0.0, np.zeros_like(r)
+        return _norm(r[: self.n]) / size, _norm(r[self.n :]) / size, r
 
     @property
     def dependent(self) -> int:
@@ -224,18 +236,32 @@ class SparseFactor:
     def _iterate(self, v: Floats, size: float) -> tuple[Floats, Floats, float]:
         y = np.zeros_like(v)
         r, error = v, _norm(v) / size
-        slow = 0
+        slow, more = 0, MORE
         for _ in range(ROUNDS):
-            if error <= TARGET or slow > 5:
+            if slow > 5:
                 break
+            if error <= TARGET:
+                if not more or self._even(v, y, r):
+                    break
+                more -= 1
             candidate = y + self._ldl.solve(r)
             rest = v - self._times(candidate)
             found = _norm(rest) / size
-            if not found < error:
+            if not found < max(error, TARGET):
                 break
             slow = slow + 1 if found > 0.9 * error else 0
             y, r, error = candidate, rest, found
         return y, r, error
+
+    def _even(self, v: Floats, y: Floats, r: Floats) -> bool:
+        """Whether both blocks of the residual r are small beside their own terms.
+
+        At the vertex of a linear program w should be 0, and is all rounding beside mu at first.
+        """
+        n = self.n
+        x, mu = _norm(y[:n]), _norm(y[n:])
+        upper, lower = _norm(v[:n]) + x + mu, _norm(v[n:]) + x
+        return _norm(r[:n]) <= TARGET * upper and _norm(r[n:]) <= TARGET * lower
 
 
 def _norm(v: Floats) -> float:
