@@ -109,11 +109,6 @@ class Scales:
         """Dimensionless multipliers of (B, m)."""
         return z * (self.data.norms / self.gradient)
 
-    def take(self, i: int, batch: ProgramBatch) -> Scales:
-        """Those of element ``i`` alone, which is ``batch``."""
-        one = slice(i, i + 1)
-        return Scales(batch.sizes, self.primal[one], self.gradient[one])
-
 
 def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     """The sizes at points x (B, n), z (B, m)."""
