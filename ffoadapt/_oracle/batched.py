@@ -59,22 +59,18 @@ class BatchedFactor:
             self.S = self._inverse_factor(S)
         self.all_fine = bool(np.logical_and.reduce(self.fine))
 
-    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
-        """w (B, n, K) and zeta (B, m, K) for v_x (B, n, K), v_z (B, m, K)."""
+    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
+        """w (B, n, K), zeta (B, m, K), relative residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
         g = np.where(self.active[:, :, None], v_z, 0.0)
         w, mu = self._apply(v_x, g)
-        r, p, _, blocks = self._residual(v_x, g, w, mu)
+        r, p, size, blocks = self._residual(v_x, g, w, mu)
         rough = blocks > REFINE  # each element by itself, whatever its neighbours need
         if np.logical_or.reduce(rough):
             dw, dmu = self._apply(r, p)
             w[rough] += dw[rough]
             mu[rough] += dmu[rough]
-        return w, mu
-
-    def residual(self, v_x: Floats, v_z: Floats) -> Floats:
-        """(B,) the relative residuals of `solve`'s answers to these right-hand sides."""
-        g = np.where(self.active[:, :, None], v_z, 0.0)
-        return self._residual(v_x, g, *self.solve(v_x, v_z))[2]
+            size = self._residual(v_x, g, w, mu)[2]
+        return w, mu, size
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         t = self.L @ top

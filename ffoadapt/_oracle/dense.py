@@ -85,27 +85,22 @@ class DenseFactor:
         else:
             self._U, self._S = U, S
 
-    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats]:
-        """w (n, K) and zeta (m, K) for cotangents v_x (n, K) and v_z (m, K).
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
+        """w (n, K), zeta (m, K) and relative residual (K,) for cotangents v_x (n, K), v_z (m, K).
 
-        Without ``refine`` it is the plain solution, for estimates.
+        Without ``refine`` it is the plain solution, for estimates, with a residual that is not
+        known and said to be 0.
         """
-        top, bottom = self._sides(v_x, v_z)
+        rows, A = self.rows, self.A
+        top, bottom = v_x + A.T @ rows.W(v_z) if rows.curved else v_x, rows.G(v_z)
         w, mu = self._apply(top, bottom)
-        if refine and not (self.dependent or self.free):
-            w, mu = self._refined(top, bottom, w, mu)
-        zeta = self.rows.G_transpose(mu, self.A.shape[0])
-        if self.rows.curved:
-            zeta += self.rows.W(self.A @ w - v_z)
-        return w, zeta
-
-    def residual(self, v_x: Floats, v_z: Floats) -> Floats:
-        """(K,) the relative residuals of `solve`'s answers to these right-hand sides."""
-        w, zeta = self.solve(v_x, v_z)
-        top, bottom = self._sides(v_x, v_z)
-        if self.rows.curved:
-            zeta = zeta - self.rows.W(self.A @ w - v_z)
-        return self._residual(top, bottom, w, self.rows.G(zeta))[2][0]
+        size = np.zeros(v_x.shape[1])
+        if refine:
+            w, mu, size = self._refined(top, bottom, w, mu)
+        zeta = rows.G_transpose(mu, A.shape[0])
+        if rows.curved:
+            zeta += rows.W(A @ w - v_z)
+        return w, zeta, size
 
     def null(self) -> tuple[Floats, Floats]:
         """(w, zeta) of a random vector of the null space of the ghost KKT matrix."""
@@ -117,10 +112,13 @@ class DenseFactor:
             zeta += self.rows.W(self.A @ v[:n])
         return v[:n], zeta
 
-    def _refined(self, top: Floats, bottom: Floats, w: Floats, mu: Floats) -> tuple[Floats, Floats]:
+    def _refined(
+        self, top: Floats, bottom: Floats, w: Floats, mu: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Better w and mu where there are, and the relative residual (K,)."""
         r, g, (size, blocks) = self._residual(top, bottom, w, mu)
-        for _ in range(ROUNDS):
-            if not blocks.max(initial=0.0) > REFINE:
+        for _ in range(0 if self.dependent or self.free else ROUNDS):
+            if not np.maximum.reduce(blocks, initial=0.0) > REFINE:
                 break
             last = size.max(initial=0.0) <= REFINE  # one step beyond, for the smaller block
             dw, dmu = self._apply(r, g)
@@ -128,14 +126,9 @@ class DenseFactor:
             better = again < np.maximum(size, REFINE)
             w, mu = np.where(better, w + dw, w), np.where(better, mu + dmu, mu)
             if last or not better.any():
-                break
+                return w, mu, np.where(better, again, size)
             r, g, (size, blocks) = self._residual(top, bottom, w, mu)
-        return w, mu
-
-    def _sides(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
-        """The right-hand side of the system above."""
-        top = v_x + self.A.T @ self.rows.W(v_z) if self.rows.curved else v_x
-        return top, self.rows.G(v_z)
+        return w, mu, size
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         if self._spectral is not None:

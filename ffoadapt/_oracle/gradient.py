@@ -100,8 +100,7 @@ class Oracle:
         self.smoothing = 0.0
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
         self._near: dict[int, SparseFactor] = {}
-        self._last: tuple[Floats, Floats] | None = None
-        self._residuals: Floats | None = None  # of the last solve, where `batched` made it
+        self._residuals: Floats | None = None  # (B,) of the last solve
 
     def choosing(self, degenerate: Degenerate, smoothing: float) -> Oracle:
         """The oracle here with these choices, see `SolveSettings`; itself if it has them."""
@@ -171,7 +170,7 @@ class Oracle:
     @property
     def asked(self) -> bool:
         """Whether any gradient has been asked for."""
-        return self._last is not None
+        return self._residuals is not None
 
     def report(self, i: int, seen: Seen | None = None) -> GradientReport:
         """Why to trust the gradient of element ``i``, or not.
@@ -181,11 +180,14 @@ class Oracle:
         """
         if not self.solved[i]:
             return UNSOLVED
+        if self._residuals is None:
+            self.solve(np.ones_like(self.points.x), np.zeros_like(self.points.z))
+        assert self._residuals is not None
         active, dependent, free = self._rank(i)
         return make_report(
             kkt=float(self.measured.kkt[i]),
             margin=float(min(self._margins[i], self.ghost.margin[i])),
-            residual=self._residual(i),
+            residual=float(self._residuals[i]),
             active=active,
             dependent=dependent,
             free=free,
@@ -220,41 +222,30 @@ class Oracle:
         lead = v_x.shape[:-2]
         # One column a cotangent: (B, n, K).
         columns_x, columns_z = _to_columns(v_x), _to_columns(v_z)
-        if not estimate:
-            self._last, self._residuals = (columns_x, columns_z), None
         batched = self._batched
         if batched is not None:
-            w, zeta = batched.solve(columns_x, columns_z)
-            if self._all_solved and batched.all_fine:
-                return _from_columns(w, lead), _from_columns(zeta, lead)
+            w, zeta, residuals = batched.solve(columns_x, columns_z)
             one_by_one = self.solved & ~batched.fine
-            w[~self.solved] = zeta[~self.solved] = 0.0
+            if not self._all_solved:
+                w[~self.solved] = zeta[~self.solved] = 0.0
         else:
             w, zeta = np.zeros(columns_x.shape), np.zeros(columns_z.shape)
+            residuals = np.zeros(self.batch.size)
             one_by_one = self.solved
         left = np.flatnonzero(one_by_one).tolist()
 
         def solve(part: slice) -> None:
             for i in left[part]:
                 found = self._factor(i).solve(columns_x[i], columns_z[i], refine=not estimate)
-                w[i], zeta[i] = found
+                w[i], zeta[i] = found[:2]
+                residuals[i] = found[2].max(initial=0.0)
 
         if left:
             _ = self.ghost  # made once, before the threads ask for it
             _threads.run(solve, len(left), None if self.batch.structure.n > SHORT else 1)
+        if not estimate:
+            self._residuals = residuals
         return _from_columns(w, lead), _from_columns(zeta, lead)
-
-    def _residual(self, i: int) -> float:
-        """The relative residual of the last ghost solve, or of a probe where there was none."""
-        if self._last is None:
-            probe = np.ones((self.batch.size, self.batch.structure.n))
-            self._last = _to_columns(probe), _to_columns(np.zeros_like(self.points.z))
-        v_x, v_z = (v[i] for v in self._last)
-        if self._batched is not None and self._batched.fine[i]:
-            if self._residuals is None:
-                self._residuals = self._batched.residual(*self._last)
-            return float(self._residuals[i])
-        return float(self._factor(i).residual(v_x, v_z).max(initial=0.0))
 
     def adopt(self, other: Oracle, part: NDArray[np.intp]) -> None:
         """Take over the factorizations of ``other``, at nearby points of the elements ``part``:

@@ -110,16 +110,8 @@ class SparseFactor:
         self._Ct = by_rows.scaled(d, e).matrix(self.n)
         self._D = diagonal * self.scale**2
 
-    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats]:
-        """w (n, K) and zeta (m, K) for cotangents v_x (n, K) and v_z (m, K); always refined."""
-        w, zeta, _ = self._solve(v_x, v_z)
-        return w, zeta
-
-    def residual(self, v_x: Floats, v_z: Floats) -> Floats:
-        """(K,) the relative residuals of `solve`'s answers to these right-hand sides."""
-        return self._solve(v_x, v_z)[2]
-
-    def _solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
+        """As `DenseFactor.solve`; always refined."""
         columns = v_x.shape[1]
         w = np.empty_like(v_x)
         zeta = np.empty((self.m, columns))
