@@ -36,8 +36,8 @@ __all__ = ["Adjoint", "Oracle", "definite"]
 
 Floats = NDArray[np.float64]
 
-SMALL, SMALL_DENSE_ROWS = 40_000, 1_500_000
-"""Entries of P and A up to which a sparse program is factorized as a dense one."""
+SMALL = 40_000
+"""Entries of P and A up to which a sparse program is factorized faster as a dense one."""
 
 SMALL_OUTER = 900
 """Entries of a matrix up to which two outer products are formed without BLAS."""
@@ -287,15 +287,10 @@ class Oracle:
             self._factors[i] = found
         return found
 
-    @cached_property
+    @property
     def _small(self) -> bool:
-        """Whether a sparse program is factorized faster as a dense one.
-
-        Small ones are, and those with semidefinite blocks, whose ghost rows are dense.
-        """
         structure = self.batch.structure
-        entries = structure.n * (structure.n + structure.m)
-        return entries <= (SMALL_DENSE_ROWS if "psd" in structure.kinds else SMALL)
+        return structure.n * (structure.n + structure.m) <= SMALL
 
     def _factor_of_P(self, i: int) -> Floats | None:
         """The factor of P that there is already, where the ghost problem adds no curvature."""
