@@ -22,6 +22,9 @@ from ._registry import registry
 
 __all__ = ["SolverChoice", "choose", "lasting", "ranking"]
 
+GROWTH = {"sparse": 1.5}
+"""The least power of n with which solve times grow beyond what was measured; else 3."""
+
 FILLED = 5.0
 """From this much fill on, other solvers are the fastest."""
 
@@ -102,18 +105,25 @@ def lasting(name: str, structure: Structure) -> bool:
 
 
 def predicted(speed: Mapping[tuple[str, int], float], kind: str, n: int) -> float:
-    """Seconds for one solve, by linear interpolation of log time in log n; inf if unmeasured."""
+    """Seconds for one solve, by linear interpolation of log time in log n; inf if unmeasured.
+
+    Beyond the largest size the time grows at least with the power that is usual for the kind: a
+    solver is not measured further when it has become too slow.
+    """
     table = sorted((size, time) for (k, size), time in speed.items() if k == kind)
     if not table:
         return math.inf
-    if len(table) == 1:
+    last, time = table[-1]
+    if n <= table[0][0] or (n <= last and len(table) == 1):
         return table[0][1]
     k = next((j for j in range(1, len(table) - 1) if n <= table[j][0]), len(table) - 1)
-    (n0, t0), (n1, t1) = table[k - 1], table[k]
-    slope = math.log(t1 / t0) / math.log(n1 / n0)
-    if n < n0:
-        return t0
-    return t0 * math.exp(slope * math.log(max(n, 1) / n0))
+    slope = 0.0
+    if k:
+        (n0, t0), (n1, t1) = table[k - 1], table[k]
+        slope = math.log(t1 / t0) / math.log(n1 / n0)
+        if n <= last:
+            return t0 * (n / n0) ** slope
+    return time * (n / last) ** max(slope, GROWTH.get(kind, 3.0))
 
 
 def _reason(time: float, kind: str, structure: Structure, spec: SolverSpec) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 import ffoadapt
 from ffoadapt import POLYHEDRAL, ConeProgram, Solution, SolverSpec, Status
+from ffoadapt._choose import predicted
 from ffoadapt._registry import registry
 
 FAST = {("dense", 10): 1e-9, ("dense", 1000): 1e-9, ("sparse", 10): 1e-9}
@@ -92,3 +93,14 @@ def test_infeasible_is_of_the_program_and_does_not_fall_back() -> None:
     program = ConeProgram.from_split(np.eye(1), [0.0], [[1.0], [-1.0]], [-1.0, -1.0])
     with pytest.raises(ffoadapt.SolveError, match="primal_infeasible"):
         ffoadapt.solve(program)
+
+
+def test_a_solver_that_was_too_slow_to_measure_further_is_not_taken_for_more() -> None:
+    """Between 10 and 50 the fixed cost hides how the time grows."""
+    slow = {("dense", 10): 2e-3, ("dense", 50): 1e-2}
+    fast = {("dense", 10): 3e-4, ("dense", 1000): 3e-1}
+    assert predicted(slow, "dense", 40) < 1e-2
+    assert predicted(slow, "dense", 1000) > predicted(fast, "dense", 1000)
+    assert predicted({("dense", 10): 1e-3}, "dense", 100) == pytest.approx(1.0)
+    assert predicted({("sparse", 10): 1e-3}, "sparse", 1000) == pytest.approx(1.0)
+    assert predicted({("dense", 10): 1e-3}, "dense", 3) == 1e-3
