@@ -39,8 +39,6 @@ class BatchedFactor:
     ----------
     fine
         (B,) bool: elements of full rank; the solutions of others mean nothing.
-    all_fine
-        Whether all are.
     """
 
     def __init__(
@@ -57,7 +55,6 @@ class BatchedFactor:
             S = Y @ Y.swapaxes(-1, -2)
             S.reshape(size, m * m)[:, :: m + 1][~active] = 1.0
             self.S = self._inverse_factor(S)
-        self.all_fine = bool(np.logical_and.reduce(self.fine))
 
     def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
         """w (B, n, K), zeta (B, m, K), relative residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
