@@ -47,13 +47,17 @@ class SolverChoice:
 
 
 def kind_of(structure: Structure) -> str:
-    """The column of the table of measured times: ``"dense"``, ``"sparse"``, ``"filled"`` (sparse,
-    but its factors are not) or ``"cone"``."""
+    """``"dense"``, ``"sparse"`` or ``"cone"``."""
     if not structure.polyhedral:
         return "cone"
-    if structure.dense:
-        return "dense"
-    return "filled" if fill(structure) > FILLED else "sparse"
+    return "dense" if structure.dense else "sparse"
+
+
+def column_of(structure: Structure) -> str:
+    """The column of the table of measured times: the kind, or ``"filled"`` where the matrices are
+    sparse, but their factors are not."""
+    kind = kind_of(structure)
+    return "filled" if kind == "sparse" and fill(structure) > FILLED else kind
 
 
 @lru_cache(maxsize=64)
@@ -74,7 +78,7 @@ def fill(structure: Structure) -> float:
 
 def ranking(structure: Structure) -> list[SolverChoice]:
     """All installed solvers that can, the fastest first; unmeasured ones come last, by name."""
-    kind = kind_of(structure)
+    kind = column_of(structure)
     able = [
         (predicted(spec.speed, kind, structure.n), name, spec)
         for name, spec in registry.ready("solver").items()
@@ -98,7 +102,7 @@ def choose(structure: Structure) -> SolverChoice:
 
 def lasting(name: str, structure: Structure) -> bool:
     """Whether a solve takes so long that threads pay: handing over the GIL costs them tens of
-    microseconds. So it is for solvers whose speed is not known."""
+    microseconds. So it is for solvers whose speed is not known; fill only makes solves longer."""
     spec = registry.specs("solver").get(name)
     speed = getattr(spec, "speed", {})
     return predicted(speed, kind_of(structure), structure.n) > LASTING

@@ -218,16 +218,11 @@ class SolveFunction:
 
     def unpack(self, values: Sequence[Floats], arrays: Sequence[Floats]) -> State:
         leads = split_batch(self.names, self.shapes, values)
-        batch_shape, flat = self._flatten(values, leads)
+        batch_shape = self._batch_shape([v.shape for v in values])
         # The kept arrays have all batch axes; those of the values may be 1 or absent.
         batch_shape = np.broadcast_shapes(batch_shape, arrays[0].shape[:-1])
         size = math.prod(batch_shape)
-        flat = [
-            _arranged(_flat(value, lead, shape, batch_shape, size), order)
-            for value, order, lead, shape in zip(
-                values, self._orders, leads, self.shapes, strict=True
-            )
-        ]
+        flat = self._stacked(values, leads, batch_shape)
         batch = self.model.program(flat, size)
         kept = [
             np.broadcast_to(a, (*batch_shape, a.shape[-1])).reshape(size, a.shape[-1])
@@ -277,14 +272,19 @@ class SolveFunction:
     ) -> tuple[Shape, list[Floats]]:
         """The common batch shape, and the values as (B or 1, *core)."""
         batch_shape = self._batch_shape([v.shape for v in values])
+        return batch_shape, self._stacked(values, leads, batch_shape)
+
+    def _stacked(
+        self, values: Sequence[Floats], leads: Sequence[Shape], batch_shape: Shape
+    ) -> list[Floats]:
+        """The values as (B or 1, *core), in the model's order."""
         size = math.prod(batch_shape)
-        flat = [
-            _arranged(_flat(value, lead, shape, batch_shape, size), order)
-            for value, order, lead, shape in zip(
+        return [
+            _arranged(_flat(value, lead, core, batch_shape, size), order)
+            for value, order, lead, core in zip(
                 values, self._orders, leads, self.shapes, strict=True
             )
         ]
-        return batch_shape, flat
 
     def _outputs(self, state: State) -> list[Floats]:
         points = state.points

@@ -25,7 +25,7 @@ from .. import _threads
 from .lapack import SHORT, cholesky, solve_both, solve_factor, solve_rows
 from .rows import ElementRows
 
-__all__ = ["DenseFactor", "sure_factors"]
+__all__ = ["DenseFactor", "factors"]
 
 Floats = NDArray[np.float64]
 
@@ -171,18 +171,15 @@ def factor(matrix: Floats) -> Floats | None:
     return U
 
 
-def sure_factors(matrices: Floats) -> Floats | None:
-    """The Cholesky factors (B, n, n) of (B, n, n), or None unless all are of full rank for sure."""
-    factors = np.array(matrices, order="C")
+def factors(matrices: Floats) -> Floats | None:
+    """The Cholesky factors (B, n, n) of (B, n, n), or None unless all have one."""
+    found = np.array(matrices, order="C")
 
     def fails(part: slice) -> bool:
-        return not all(cholesky(U) for U in factors[part])
+        return not all(cholesky(U) for U in found[part])
 
-    if any(_threads.run(fails, len(matrices), None if len(matrices[0]) > SHORT else 1)):
-        return None
-    pivots = factors.diagonal(axis1=-2, axis2=-1)
-    sure = pivots * pivots > SURE * matrices.diagonal(axis1=-2, axis2=-1)
-    return factors if sure.all() else None
+    failed = _threads.run(fails, len(matrices), None if len(matrices[0]) > SHORT else 1)
+    return None if any(failed) else found
 
 
 def _pivots_above(fraction: float, U: Floats, matrix: Floats) -> bool:

@@ -26,7 +26,7 @@ from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
 from .batched import BatchedFactor, suits
 from .certificate import Certificate, examine
-from .dense import SURE, DenseFactor, factor, sure_factors
+from .dense import SURE, DenseFactor, factor, factors
 from .lapack import SHORT
 from .report import UNSOLVED, GradientReport, Residuals, kkt_residuals, make_report, row_margins
 from .rows import ElementRows
@@ -314,16 +314,19 @@ class Oracle:
 def definite(P: Floats, m: int) -> Floats | None:
     """The Cholesky factors of (B or 1, n, n) for programs with m rows, or None unless all P are
     positive definite beyond doubt."""
-    if not suits(P.shape[-1], m):
-        return sure_factors(P)
-    L: Any
-    try:
-        L = np.linalg.cholesky(P)
-    except np.linalg.LinAlgError:
+    found: Any
+    if suits(P.shape[-1], m):
+        try:
+            found = np.linalg.cholesky(P)
+        except np.linalg.LinAlgError:
+            return None
+    else:
+        found = factors(P)
+    if found is None:
         return None
-    pivots = L.diagonal(axis1=-2, axis2=-1)
-    fine = pivots * pivots > SURE * P.diagonal(axis1=-2, axis2=-1)
-    return L if fine.all() else None
+    pivots = found.diagonal(axis1=-2, axis2=-1)
+    sure = pivots * pivots > SURE * P.diagonal(axis1=-2, axis2=-1)
+    return found if sure.all() else None
 
 
 def _to_columns(v: Floats) -> Floats:
