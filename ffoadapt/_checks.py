@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import lapack
 
-from . import _blas
-from ._exceptions import ProblemError, ShapeError
+from ._exceptions import ProblemError
 from ._interfaces import ParametricProgram
 from ._oracle.gradient import definite
 from ._pattern import Pattern
 from ._program import ProgramBatch
 
-__all__ = ["check_finite", "checked_program", "split_batch"]
+__all__ = ["check_finite", "checked_program"]
 
 Floats = NDArray[np.float64]
 
@@ -28,31 +27,8 @@ INDEFINITE = 1e-8
 """P + this * max |P| * I must have a Cholesky factor (float64)."""
 
 
-def split_batch(
-    names: Sequence[str], shapes: Sequence[tuple[int, ...]], values: Sequence[Floats]
-) -> list[tuple[int, ...]]:
-    """The batch axes of each value, checked against its core shape."""
-    lead = []
-    for name, core, value in zip(names, shapes, values, strict=True):
-        split = value.ndim - len(core)
-        if split < 0 or value.shape[split:] != core:
-            raise ShapeError(
-                f"{name} has shape {value.shape}; expected {_shape(core)}, or with batch axes in "
-                f"front {_shape(('batch', *core))}"
-            )
-        lead.append(value.shape[:split])
-    return lead
-
-
-def _shape(core: Sequence[object]) -> str:
-    inside = ", ".join(map(str, core))
-    return f"({inside},)" if len(core) == 1 else f"({inside})"
-
-
 def check_finite(name: str, value: Floats, core: int, infinite: bool) -> None:
     """Raise unless all entries are finite; with ``infinite``, infinities pass and NaN does not."""
-    if _blas.finite(value):
-        return
     bad = np.isnan(value) if infinite else ~np.isfinite(value)
     if bad.any():
         where = tuple(int(k) for k in np.argwhere(bad)[0])

@@ -7,14 +7,11 @@ Cholesky pivots show a lost rank is marked and left to `DenseFactor`.
 
 from __future__ import annotations
 
-import contextlib
-from functools import cached_property
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .dense import REFINE, SURE, relative_sizes
+from .stacked import cholesky, inverse
 
 __all__ = ["BatchedFactor", "suits"]
 
@@ -44,17 +41,23 @@ class BatchedFactor:
     def __init__(
         self, P: Floats, A: Floats, active: NDArray[np.bool_], L: Floats | None = None
     ) -> None:
-        """``L`` are the Cholesky factors of P where somebody has made them."""
+        """``L`` are the Cholesky factors of P where somebody has made them and found them sure."""
         size, m = active.shape
         self.P, self.active = P, active
         self.fine = np.ones(size, dtype=bool)
-        self.L = L = self._inverse_factor(P, L)
-        self.C = np.where(active[:, :, None], A, 0.0)
+        self.L = inverse(self._sure_factor(P) if L is None else L)
+        self.C = C = np.where(active[:, :, None], A, 0.0)
+        self._Ct, self._Lt = C.swapaxes(-1, -2), self.L.swapaxes(-1, -2)
+        self._steepness = np.add.reduce(
+            np.square(C.reshape(size, m * P.shape[-1])), axis=-1, keepdims=True
+        )
         if m:
-            self.Y = Y = self.C @ L.swapaxes(-1, -2)
-            S = Y @ Y.swapaxes(-1, -2)
+            self.Y = Y = C @ self._Lt
+            self._Yt = Y.swapaxes(-1, -2)
+            S = Y @ self._Yt
             S.reshape(size, m * m)[:, :: m + 1][~active] = 1.0
-            self.S = self._inverse_factor(S)
+            self.S = inverse(self._sure_factor(S))
+            self._St = self.S.swapaxes(-1, -2)
 
     def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
         """w (B, n, K), zeta (B, m, K), relative residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
@@ -62,7 +65,7 @@ class BatchedFactor:
         w, mu = self._apply(v_x, g)
         r, p, size, blocks = self._residual(v_x, g, w, mu)
         rough = blocks > REFINE  # each element by itself, whatever its neighbours need
-        if np.logical_or.reduce(rough):
+        if np.count_nonzero(rough):
             dw, dmu = self._apply(r, p)
             w[rough] += dw[rough]
             mu[rough] += dmu[rough]
@@ -72,47 +75,29 @@ class BatchedFactor:
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         t = self.L @ top
         if not self.C.shape[1]:
-            return self.L.swapaxes(-1, -2) @ t, bottom.copy()
-        mu = self.S.swapaxes(-1, -2) @ (self.S @ (self.Y @ t - bottom))
-        return self.L.swapaxes(-1, -2) @ (t - self.Y.swapaxes(-1, -2) @ mu), mu
+            return self._Lt @ t, bottom.copy()
+        mu = self._St @ (self.S @ (self.Y @ t - bottom))
+        t -= self._Yt @ mu
+        return self._Lt @ t, mu
 
     def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         """Both blocks of the residual, and its sizes (B,), as in `DenseFactor`."""
-        up = self.C.swapaxes(-1, -2) @ mu
+        up = self._Ct @ mu
         r, p = top - self.P @ w - up, bottom - self.C @ w
-        sizes = relative_sizes(r, p, top, bottom, up, w, self._steepness)
-        size, blocks = (np.maximum.reduce(v, axis=-1, initial=0.0) for v in sizes)
-        return r, p, size, blocks
+        size, blocks = relative_sizes(r, p, top, bottom, up, w, self._steepness)
+        if size.shape[-1] == 1:
+            return r, p, size[:, 0], blocks[:, 0]
+        return r, p, size.max(axis=-1, initial=0.0), blocks.max(axis=-1, initial=0.0)
 
-    @cached_property
-    def _steepness(self) -> Floats:
-        """(B, 1) the squared sizes of C."""
-        found: Floats = np.einsum("bij,bij->b", self.C, self.C)[:, None]
-        return found
-
-    def _inverse_factor(self, matrices: Floats, given: Floats | None = None) -> Floats:
-        """Inverses of the Cholesky factors; identity where there is none, and marked."""
-        L = _cholesky(matrices) if given is None else given
-        pivots, diagonal = (M.diagonal(axis1=-2, axis2=-1) for M in (L, matrices))
-        pivots = pivots * pivots
-        good = np.logical_and.reduce(pivots > SURE * diagonal, axis=-1)
-        if not np.logical_and.reduce(good):
+    def _sure_factor(self, matrices: Floats) -> Floats:
+        """The Cholesky factors; the identity where a pivot is not sure, and marked."""
+        L = cholesky(matrices)
+        pivots = L.diagonal(axis1=-2, axis2=-1)
+        sure = np.square(pivots) > SURE * matrices.diagonal(axis1=-2, axis2=-1)  # not where NaN
+        if np.count_nonzero(sure) != sure.size:
+            good = sure.all(axis=-1)
             L[~good] = np.eye(matrices.shape[-1])
             self.fine = self.fine & good
-        inverse: Any = np.linalg.inv(L)
-        return inverse
-
-
-def _cholesky(matrices: Floats) -> Floats:
-    """The lower Cholesky factors; zero where there is none."""
-    L: Any
-    try:
-        L = np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        L = np.zeros_like(matrices)
-        for i, matrix in enumerate(matrices):
-            with contextlib.suppress(np.linalg.LinAlgError):
-                L[i] = np.linalg.cholesky(matrix)
-    return L
+        return L

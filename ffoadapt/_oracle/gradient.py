@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ from .lapack import SHORT
 from .report import UNSOLVED, GradientReport, Residuals, kkt_residuals, make_report, row_margins
 from .rows import ElementRows
 from .sparse import SparseFactor
+from .stacked import cholesky
 
 __all__ = ["Adjoint", "Oracle", "definite"]
 
@@ -89,8 +89,8 @@ class Oracle:
 
     def __init__(self, batch: ProgramBatch, points: Points) -> None:
         self.batch = batch
-        self.solved = np.array([status.solved for status in points.status], dtype=bool)
-        self._all_solved = bool(np.logical_and.reduce(self.solved))
+        self.solved = points.solved
+        self._all_solved = np.count_nonzero(self.solved) == self.solved.size
         if not self._all_solved:
             keep = self.solved[:, None]
             x, s, z = (np.where(keep, v, 0.0) for v in (points.x, points.s, points.z))
@@ -314,19 +314,12 @@ class Oracle:
 def definite(P: Floats, m: int) -> Floats | None:
     """The Cholesky factors of (B or 1, n, n) for programs with m rows, or None unless all P are
     positive definite beyond doubt."""
-    found: Any
-    if suits(P.shape[-1], m):
-        try:
-            found = np.linalg.cholesky(P)
-        except np.linalg.LinAlgError:
-            return None
-    else:
-        found = factors(P)
+    found = cholesky(P) if suits(P.shape[-1], m) else factors(P)
     if found is None:
         return None
     pivots = found.diagonal(axis1=-2, axis2=-1)
-    sure = pivots * pivots > SURE * P.diagonal(axis1=-2, axis2=-1)
-    return found if sure.all() else None
+    sure = np.square(pivots) > SURE * P.diagonal(axis1=-2, axis2=-1)  # not where NaN
+    return found if np.count_nonzero(sure) == sure.size else None
 
 
 def _to_columns(v: Floats) -> Floats:
