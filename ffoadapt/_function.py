@@ -300,16 +300,15 @@ class SolveFunction:
             yield name, partial(self._run, job)
 
     def _run(self, job: SolveJob, batch: ProgramBatch) -> Points:
-        return self._executor(job, batch).run(job, batch)
-
-    def _executor(self, job: SolveJob, batch: ProgramBatch) -> Executor:
         wanted = self.settings.executor
-        if isinstance(wanted, Executor):
-            return wanted
         if wanted == "auto":
-            wanted = "threads" if job.parallel and batch.size > 1 else "serial"
-        executor: Executor = registry.get("executor", wanted)
-        return executor
+            if batch.size == 1 or not job.parallel:
+                return job.solve(batch)
+            wanted = "threads"
+        executor: Executor = (
+            wanted if isinstance(wanted, Executor) else registry.get("executor", wanted)
+        )
+        return executor.run(job, batch)
 
 
 def _arranged(value: Floats, order: NDArray[np.intp] | None) -> Floats:

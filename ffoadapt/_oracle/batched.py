@@ -1,7 +1,8 @@
 """The ghost KKT systems of many small dense polyhedral programs at once.
 
-The algorithm of `dense`, with numpy's stacked LAPACK: all elements keep all m rows of A, and an
-inactive row is replaced by mu_i = 0, so that every element has the same sizes. An element whose
+The algorithm of `dense`, with stacked products and the inverses of the Cholesky factors: all elements
+keep all m rows of A, and an inactive row is replaced by mu_i = 0, so that every element has the same
+sizes. An element whose
 Cholesky pivots show a lost rank is marked and left to `DenseFactor`.
 """
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dense import REFINE, SURE, relative_sizes
-from .stacked import cholesky, inverse
+from .stacked import cholesky, chunks, invert_factors
 
 __all__ = ["BatchedFactor", "suits"]
 
@@ -41,27 +42,50 @@ class BatchedFactor:
     def __init__(
         self, P: Floats, A: Floats, active: NDArray[np.bool_], L: Floats | None = None
     ) -> None:
-        """``L`` are the Cholesky factors of P where somebody has made them and found them sure."""
+        """``L`` are the inverses of the Cholesky factors of P, of which somebody is sure."""
         size, m = active.shape
-        self.P, self.active = P, active
-        self.fine = np.ones(size, dtype=bool)
-        self.L = inverse(self._sure_factor(P) if L is None else L)
-        self.C = C = np.where(active[:, :, None], A, 0.0)
-        self._Ct, self._Lt = C.swapaxes(-1, -2), self.L.swapaxes(-1, -2)
-        self._steepness = np.add.reduce(
-            np.square(C.reshape(size, m * P.shape[-1])), axis=-1, keepdims=True
-        )
-        if m:
-            self.Y = Y = C @ self._Lt
-            self._Yt = Y.swapaxes(-1, -2)
-            S = Y @ self._Yt
-            S.reshape(size, m * m)[:, :: m + 1][~active] = 1.0
-            self.S = inverse(self._sure_factor(S))
-            self._St = self.S.swapaxes(-1, -2)
+        self._parts = chunks(size, max(m, P.shape[-1]) ** 2) or [slice(0, 0)]
+
+        def of(values: Floats, part: slice) -> Floats:
+            return values if len(values) == 1 else values[part]
+
+        self._chunks = [
+            _Chunk(of(P, part), of(A, part), active[part], None if L is None else of(L, part))
+            for part in self._parts
+        ]
+        fine = [chunk.fine for chunk in self._chunks]
+        self.fine = fine[0] if len(fine) == 1 else np.concatenate(fine)
 
     def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
         """w (B, n, K), zeta (B, m, K), relative residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
-        g = np.where(self.active[:, :, None], v_z, 0.0)
+        if len(self._chunks) == 1:
+            return self._chunks[0].solve(v_x, v_z)
+        w, zeta, residual = np.empty(v_x.shape), np.empty(v_z.shape), np.empty(len(v_x))
+        for part, chunk in zip(self._parts, self._chunks, strict=True):
+            w[part], zeta[part], residual[part] = chunk.solve(v_x[part], v_z[part])
+        return w, zeta, residual
+
+
+class _Chunk:
+    """`BatchedFactor` for so few systems that all are treated at once."""
+
+    def __init__(
+        self, P: Floats, A: Floats, active: NDArray[np.bool_], L: Floats | None = None
+    ) -> None:
+        size, m = active.shape
+        self.P, self.A, self.active = P, A, active[:, :, None]
+        self.fine = np.ones(size, dtype=bool)
+        self.L = invert_factors(self._sure_factor(P)) if L is None else L
+        squares = np.add.reduce(np.square(A), axis=-1) * active
+        self._steepness = np.add.reduce(squares, axis=-1, keepdims=True)
+        if m:
+            self.Y = Y = (A @ self.L.swapaxes(-1, -2)) * self.active
+            S = Y @ Y.swapaxes(-1, -2)
+            S.reshape(size, m * m)[:, :: m + 1] += ~active
+            self.S = invert_factors(self._sure_factor(S))
+
+    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
+        g = v_z * self.active
         w, mu = self._apply(v_x, g)
         r, p, size, blocks = self._residual(v_x, g, w, mu)
         rough = blocks > REFINE  # each element by itself, whatever its neighbours need
@@ -74,18 +98,18 @@ class BatchedFactor:
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         t = self.L @ top
-        if not self.C.shape[1]:
-            return self._Lt @ t, bottom.copy()
-        mu = self._St @ (self.S @ (self.Y @ t - bottom))
-        t -= self._Yt @ mu
-        return self._Lt @ t, mu
+        if not bottom.shape[1]:
+            return self.L.swapaxes(-1, -2) @ t, bottom.copy()
+        mu = self.S.swapaxes(-1, -2) @ (self.S @ (self.Y @ t - bottom))
+        t -= self.Y.swapaxes(-1, -2) @ mu
+        return self.L.swapaxes(-1, -2) @ t, mu
 
     def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         """Both blocks of the residual, and its sizes (B,), as in `DenseFactor`."""
-        up = self._Ct @ mu
-        r, p = top - self.P @ w - up, bottom - self.C @ w
+        up = self.A.swapaxes(-1, -2) @ mu
+        r, p = top - self.P @ w - up, bottom - (self.A @ w) * self.active
         size, blocks = relative_sizes(r, p, top, bottom, up, w, self._steepness)
         if size.shape[-1] == 1:
             return r, p, size[:, 0], blocks[:, 0]

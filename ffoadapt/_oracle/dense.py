@@ -231,7 +231,7 @@ def relative_sizes(
         steepness = steepness if isinstance(steepness, float) else steepness.item()
         size, block = _one_size(squares, steepness)
         shape = (*top.shape[:-2], 1)
-        return np.full(shape, size), np.full(shape, block)
+        return np.array(size).reshape(shape), np.array(block).reshape(shape)
     r2, g2, top2, bottom2 = _square(r), _square(g), _square(top), _square(bottom)
     both = _ratio(r2 + g2, top2 + bottom2)
     upper, lower = _ratio(r2, top2 + _square(up)), _ratio(g2, bottom2 + steepness * _square(w))

@@ -30,7 +30,7 @@ from .lapack import SHORT
 from .report import UNSOLVED, GradientReport, Residuals, kkt_residuals, make_report, row_margins
 from .rows import ElementRows
 from .sparse import SparseFactor
-from .stacked import cholesky
+from .stacked import cholesky, chunks, invert_factors
 
 __all__ = ["Adjoint", "Oracle", "definite"]
 
@@ -38,9 +38,6 @@ Floats = NDArray[np.float64]
 
 SMALL = 40_000
 """Entries of P and A up to which a sparse program is factorized faster as a dense one."""
-
-SMALL_OUTER = 900
-"""Entries of a matrix up to which two outer products are formed without BLAS."""
 
 Seen = Callable[[Floats, Floats], bool]
 
@@ -312,14 +309,26 @@ class Oracle:
 
 
 def definite(P: Floats, m: int) -> Floats | None:
-    """The Cholesky factors of (B or 1, n, n) for programs with m rows, or None unless all P are
-    positive definite beyond doubt."""
-    found = cholesky(P) if suits(P.shape[-1], m) else factors(P)
-    if found is None:
-        return None
-    pivots = found.diagonal(axis1=-2, axis2=-1)
-    sure = np.square(pivots) > SURE * P.diagonal(axis1=-2, axis2=-1)  # not where NaN
-    return found if np.count_nonzero(sure) == sure.size else None
+    """What to know of P (B or 1, n, n) of programs with m rows before it is factorized with A:
+    Cholesky factors, for small programs their inverses. None unless all are positive definite
+    beyond doubt."""
+    if not suits(P.shape[-1], m):
+        found = factors(P)
+        return found if found is not None and _sure(found, P) else None
+    inverses = np.empty(P.shape)
+    for part in chunks(len(P), P[0].size):
+        L = cholesky(P[part])
+        if not _sure(L, P[part]):
+            return None
+        inverses[part] = invert_factors(L)
+    return inverses
+
+
+def _sure(factors: Floats, matrices: Floats) -> bool:
+    """Whether all Cholesky pivots leave no doubt of the rank; those of a missing factor are NaN."""
+    pivots = factors.diagonal(axis1=-2, axis2=-1)
+    sure = np.square(pivots) > SURE * matrices.diagonal(axis1=-2, axis2=-1)
+    return np.count_nonzero(sure) == sure.size
 
 
 def _to_columns(v: Floats) -> Floats:
@@ -351,11 +360,6 @@ def outer(
     if not shape == b.shape[:-1] == c.shape[:-1] == d.shape[:-1]:
         shape = np.broadcast_shapes(shape, b.shape[:-1], c.shape[:-1], d.shape[:-1])
     shared = lead == 1 and shape[-1] != 1
-    if pattern is None and not shared and a.shape[-1] * b.shape[-1] <= SMALL_OUTER:
-        found = a[..., :, None] * b[..., None, :]
-        found += c[..., :, None] * d[..., None, :]
-        found *= sign
-        return found
     if pattern is None:
         left = np.empty((*shape, a.shape[-1], 2))
         left[..., 0], left[..., 1] = a, c
