@@ -189,7 +189,8 @@ class SolveFunction:
         return [(*batch, *shape) for _, shape in self.model.outputs]
 
     def state_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        batch = self.axes(shapes).batch
+        leads = [s[: len(s) - ndim] for s, ndim in zip(shapes, self.ndims, strict=True)]
+        batch = np.broadcast_shapes(*leads)
         return [(*batch, size) for size in self._state_sizes]
 
     @property

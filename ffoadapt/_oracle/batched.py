@@ -1,9 +1,9 @@
 """The ghost KKT systems of many small dense polyhedral programs at once.
 
-The algorithm of `dense`, with stacked products and the inverses of the Cholesky factors: all elements
-keep all m rows of A, and an inactive row is replaced by mu_i = 0, so that every element has the same
-sizes. An element whose
-Cholesky pivots show a lost rank is marked and left to `DenseFactor`.
+The algorithm of `dense`, with stacked products and the inverses of the Cholesky factors: all
+elements keep all m rows of A, and an inactive row is replaced by mu_i = 0, so that every element
+has the same sizes. An element whose Cholesky pivots show a lost rank is marked and left to
+`DenseFactor`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ __all__ = ["BatchedFactor", "suits"]
 
 Floats = NDArray[np.float64]
 
-LARGEST = 28
-"""Above this n, one LAPACK call an element costs no more than numpy's stacked ones (measured)."""
+LARGEST = 36
+"""Above this n, or twice this m (all rows are kept), one LAPACK call an element costs no more than
+stacked products (measured)."""
 
 
 def suits(n: int, m: int) -> bool:
@@ -27,7 +28,7 @@ def suits(n: int, m: int) -> bool:
 
     The size of the batch does not decide, so that an element gives the same alone and among others.
     """
-    return n <= LARGEST and m <= 4 * LARGEST
+    return n <= LARGEST and m <= 2 * LARGEST
 
 
 class BatchedFactor:

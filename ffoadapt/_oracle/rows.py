@@ -33,10 +33,9 @@ class ElementRows:
         """Whether there is any row besides the unit rows."""
         return bool(self.ghost.blocks or (self.ghost.weight.size and self.weighted.size))
 
-    @cached_property
-    def unit(self) -> NDArray[np.intp]:
-        """The canonical rows that are unit rows of G."""
-        return np.flatnonzero(self.ghost.active[self.i])
+    def __post_init__(self) -> None:
+        #: the canonical rows that are unit rows of G
+        self.unit: NDArray[np.intp] = self.ghost.active[self.i].nonzero()[0]
 
     @cached_property
     def weighted(self) -> NDArray[np.intp]:
