@@ -185,7 +185,8 @@ class SolveFunction:
     # -- for frameworks that trace
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        batch = self.axes(shapes).batch
+        # Not remembered: frameworks trace with sizes that are symbols.
+        batch = Axes.of(self.names, self.shapes, shapes).batch
         return [(*batch, *shape) for _, shape in self.model.outputs]
 
     def state_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
