@@ -21,7 +21,7 @@ from ._choose import choose, lasting, ranking
 from ._exceptions import FFOAdaptError
 from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Adjoint, Oracle
-from ._oracle.report import GradientReport
+from ._oracle.report import Reports
 from ._program import ProgramBatch, Structure
 from ._registry import registry
 from ._settings import Settings
@@ -82,7 +82,7 @@ class SolveFunction:
             self._order = max(self._structure.n, self._structure.m)
         else:
             self._order = max((max(shape, default=0) for shape in self.shapes), default=0)
-        self.on_report: Callable[[list[GradientReport]], None] | None = None
+        self.on_report: Callable[[Reports], None] | None = None
         self._jobs: dict[Any, SolveJob] = {}
         self._axes: dict[Any, Axes] = {}
 
@@ -151,14 +151,13 @@ class SolveFunction:
 
     # -- how far to trust it
 
-    def reports(self, state: State) -> list[GradientReport]:
+    def reports(self, state: State) -> Reports:
         """One report a batch element, of what the outputs and the parameters see of the program."""
         oracle, batch = state.oracle, state.batch
         if not oracle.asked:
             ones = [np.ones((batch.size, *shape)) for _, shape in self.model.outputs]
             oracle.vjp(self.model.retrieve_vjp(ones, batch)[0], None, None)
-        seen = partial(self._sees, state)
-        return [oracle.report(i, seen) for i in range(batch.size)]
+        return oracle.reports(partial(self._sees, state))
 
     def _sees(self, state: State, w: Floats, zeta: Floats) -> bool:
         """Whether an output or the gradient of a parameter changes with a ghost solution (w, zeta).

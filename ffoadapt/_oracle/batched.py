@@ -57,13 +57,16 @@ class BatchedFactor:
         fine = [chunk.fine for chunk in self._chunks]
         self.fine = fine[0] if len(fine) == 1 else np.concatenate(fine)
 
-    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
-        """w (B, n, K), zeta (B, m, K), relative residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
+        """w (B, n, K), zeta (B, m, K), relative residual (B,) for v_x (B, n, K), v_z (B, m, K).
+
+        Without ``refine`` it is the plain solution, as in `DenseFactor.solve`.
+        """
         if len(self._chunks) == 1:
-            return self._chunks[0].solve(v_x, v_z)
+            return self._chunks[0].solve(v_x, v_z, refine)
         w, zeta, residual = np.empty(v_x.shape), np.empty(v_z.shape), np.empty(len(v_x))
         for part, chunk in zip(self._parts, self._chunks, strict=True):
-            w[part], zeta[part], residual[part] = chunk.solve(v_x[part], v_z[part])
+            w[part], zeta[part], residual[part] = chunk.solve(v_x[part], v_z[part], refine)
         return w, zeta, residual
 
 
@@ -85,9 +88,11 @@ class _Chunk:
             S.reshape(size, m * m)[:, :: m + 1] += ~active
             self.S = invert_factors(self._sure_factor(S))
 
-    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool) -> tuple[Floats, Floats, Floats]:
         g = v_z * self.active
         w, mu = self._apply(v_x, g)
+        if not refine:
+            return w, mu, np.zeros(len(w))
         r, p, size, blocks = self._residual(v_x, g, w, mu)
         rough = blocks > REFINE  # each element by itself, whatever its neighbours need
         if np.count_nonzero(rough):

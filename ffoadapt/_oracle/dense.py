@@ -260,6 +260,8 @@ def _ratio(error: Floats, size: Floats) -> Floats:
 
 def _square(v: Floats) -> Floats:
     """(..., K) squared norms of the columns of (..., r, K)."""
+    if v.shape[-1] == 1:  # the dot product of one alone, to the last bit
+        return np.asarray(v.swapaxes(-1, -2) @ v)[..., 0]
     return np.einsum("...rk,...rk->...k", v, v)
 
 

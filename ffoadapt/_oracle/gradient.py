@@ -27,7 +27,7 @@ from .batched import BatchedFactor, suits
 from .certificate import Certificate, examine
 from .dense import SURE, DenseFactor, factor, factors
 from .lapack import SHORT
-from .report import UNSOLVED, GradientReport, Residuals, kkt_residuals, make_report, row_margins
+from .report import Evidence, Reports, Residuals, kkt_residuals, row_margins
 from .rows import ElementRows
 from .sparse import SparseFactor
 from .stacked import cholesky, chunks, invert_factors
@@ -169,29 +169,25 @@ class Oracle:
         """Whether any gradient has been asked for."""
         return self._residuals is not None
 
-    def report(self, i: int, seen: Seen | None = None) -> GradientReport:
-        """Why to trust the gradient of element ``i``, or not.
+    def reports(self, seen: Seen | None = None) -> Reports:
+        """Why to trust the gradients here, or not.
 
         ``seen(w, zeta)`` says whether who asks can see a change of the ghost solution (B, n) and
         (B, m) that the ghost problem leaves open; None for everything.
         """
-        if not self.solved[i]:
-            return UNSOLVED
         if self._residuals is None:
             self.solve(np.ones_like(self.points.x), np.zeros_like(self.points.z))
         assert self._residuals is not None
-        active, dependent, free = self._rank(i)
-        return make_report(
-            kkt=float(self.measured.kkt[i]),
-            margin=float(min(self._margins[i], self.ghost.margin[i])),
-            residual=float(self._residuals[i]),
-            active=active,
-            dependent=dependent,
-            free=free,
-            certificate=self._certificate,
-            i=i,
-            seen=not (dependent or free) or seen is None or seen(*self._null(i)),
-        )
+        active = np.add.reduce(self.ghost.active, axis=-1, dtype=np.intp)
+        dependent, free, unseen = np.zeros((3, self.batch.size), dtype=np.intp)
+        for i in self._one_by_one:
+            factor = self._factor(i)
+            active[i], dependent[i], free[i] = factor.active, factor.dependent, factor.free
+            if seen is not None and (dependent[i] or free[i]):
+                unseen[i] = not seen(*self._null(i))
+        margin = np.minimum(self._margins, self.ghost.margin)
+        found = self.solved, self.measured.kkt, margin, self._residuals, active, dependent, free
+        return Reports(Evidence(*found, unseen.astype(bool), self._certificate))
 
     def _null(self, i: int) -> tuple[Floats, Floats]:
         w, zeta = np.zeros_like(self.points.x), np.zeros_like(self.points.z)
@@ -204,12 +200,12 @@ class Oracle:
         margins = self._margins, self.ghost.margin
         return examine(*at, self.measured.kkt, *margins, self.smoothing)
 
-    def _rank(self, i: int) -> tuple[int, int, int]:
-        """How many rows are active and dependent, and how many directions of x are free."""
-        if self._batched is not None and self._batched.fine[i]:
-            return int(np.count_nonzero(self.ghost.active[i])), 0, 0
-        factor = self._factor(i)
-        return factor.active, factor.dependent, factor.free
+    @cached_property
+    def _one_by_one(self) -> list[int]:
+        """The elements that have a factorization of their own."""
+        if self._batched is None:
+            return np.flatnonzero(self.solved).tolist()
+        return np.flatnonzero(self.solved & ~self._batched.fine).tolist()
 
     def solve(self, v_x: Floats, v_z: Floats, estimate: bool = False) -> tuple[Floats, Floats]:
         """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m).
@@ -221,15 +217,13 @@ class Oracle:
         columns_x, columns_z = _to_columns(v_x), _to_columns(v_z)
         batched = self._batched
         if batched is not None:
-            w, zeta, residuals = batched.solve(columns_x, columns_z)
-            one_by_one = self.solved & ~batched.fine
+            w, zeta, residuals = batched.solve(columns_x, columns_z, refine=not estimate)
             if not self._all_solved:
                 w[~self.solved] = zeta[~self.solved] = 0.0
         else:
             w, zeta = np.zeros(columns_x.shape), np.zeros(columns_z.shape)
             residuals = np.zeros(self.batch.size)
-            one_by_one = self.solved
-        left = np.flatnonzero(one_by_one).tolist()
+        left = self._one_by_one
 
         def solve(part: slice) -> None:
             for i in left[part]:
