@@ -22,6 +22,7 @@ from scipy import sparse
 from . import _blas
 from ._cones import Cone, NonnegativeCone, ZeroCone
 from ._forms import BoxForm, ConeForm, SplitForm
+from ._lazy import lazy
 from ._pattern import Pattern
 
 __all__ = [
@@ -255,12 +256,12 @@ class ProgramBatch:
         state = {name: self.__dict__[name] for name in self.__dataclass_fields__}
         return {**state, "P_factor": None}
 
-    @cached_property
+    @lazy
     def unbounding(self) -> NDArray[np.bool_] | None:
         """(B or 1, m) the rows with b = inf, which constrain nothing; None where b is finite."""
         return None if _blas.finite(self.b) else np.isposinf(self.b)
 
-    @cached_property
+    @lazy
     def sizes(self) -> DataSizes:
         """The sizes of the data."""
         return DataSizes.of(self)
