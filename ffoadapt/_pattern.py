@@ -57,17 +57,16 @@ class Pattern:
         """(nnz,) the entries on the diagonal."""
         return self.indices == self.columns
 
-    @cached_property
-    def by_rows(self) -> tuple[Ints, Ints, Ints]:
+    def by_rows(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
         """The same entries by rows: (indptr, columns, where each is in the values)."""
-        order = np.argsort(self.indices, kind="stable")
-        ends = np.cumsum(np.bincount(self.indices, minlength=self.shape[0]))
-        return np.concatenate((np.zeros(1, np.intp), ends)), self.columns[order], order
+        numbered = (np.arange(self.nnz, dtype=np.int32), self.indices, self.indptr)
+        found = sparse.csc_matrix(numbered, shape=self.shape).tocsr()
+        return found.indptr, found.indices, found.data
 
     @cached_property
-    def transposition(self) -> Ints | None:
+    def transposition(self) -> NDArray[np.int32] | None:
         """Where in the values the entry (j, i) of each entry (i, j) is; None where one lacks."""
-        indptr, columns, order = self.by_rows
+        indptr, columns, order = self.by_rows()
         same = np.array_equal(indptr, self.indptr) and np.array_equal(columns, self.indices)
         return order if same else None
 

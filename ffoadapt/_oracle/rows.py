@@ -33,10 +33,15 @@ class ElementRows:
         """Whether there is any row besides the unit rows."""
         return bool(self.ghost.blocks or (self.ghost.weight.size and self.weighted.size))
 
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """(m,) whether each canonical row is a unit row of G."""
+        return self.ghost.active[self.i]
+
     @cached_property
     def unit(self) -> NDArray[np.intp]:
         """The canonical rows that are unit rows of G."""
-        return np.flatnonzero(self.ghost.active[self.i])
+        return np.flatnonzero(self.active)
 
     @cached_property
     def weighted(self) -> NDArray[np.intp]:

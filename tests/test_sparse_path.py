@@ -1,0 +1,183 @@
+"""Sparse programs: what is kept for a pattern changes no number and is nobody else's."""
+
+from __future__ import annotations
+
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+import ffoadapt
+from ffoadapt import ConeProgram, NonnegativeCone, ZeroCone
+from ffoadapt._oracle import workspace
+from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
+from ffoadapt._pattern import Pattern
+
+N = 220
+"""Large enough not to be factorized as a dense program."""
+
+
+def program(seed: int) -> tuple[ConeProgram, Any]:
+    """A program of one pattern and one active set, and a solver that knows its solution."""
+    fixed, rng = np.random.default_rng(0), np.random.default_rng(seed)
+    P = sparse.random(N, N, 0.01, rng=fixed, format="csc")
+    A = sparse.random(N // 2, N, 0.03, rng=fixed, format="csc") + sparse.eye(N // 2, N)
+    P = sparse.csc_matrix(P + P.T + 20.0 * sparse.identity(N))
+    A = sparse.csc_matrix(A)
+    A.data *= rng.uniform(0.5, 1.5, A.nnz)
+    P = sparse.csc_matrix(P * rng.uniform(0.5, 2.0))
+    active = np.arange(N // 2) < N // 4
+    x = rng.standard_normal(N)
+    z = np.where(active, rng.uniform(0.5, 1.5, N // 2), 0.0)
+    s = np.where(active, 0.0, rng.uniform(0.5, 1.5, N // 2))
+    z[:10] = rng.standard_normal(10)
+    found = ConeProgram(P, -(P @ x + A.T @ z), A, A @ x + s, [ZeroCone(10), NonnegativeCone(100)])
+
+    @ffoadapt.conic_solver(cones={"zero", "nonnegative"})
+    def known(P: Any, q: Any, A: Any, b: Any, cones: Any, options: Any) -> Any:
+        return x, s, z
+
+    return found, known
+
+
+def solved(seed: int) -> Any:
+    return ffoadapt.solve(*program(seed), polish=False)
+
+
+def gradient(result: Any) -> list[Any]:
+    found = result.vjp(x=np.ones(N), z=np.ones(N // 2))
+    return [found.P.data, found.q, found.A.data, found.b]
+
+
+def exact(result: Any) -> list[Any]:
+    """The gradients of q and b by an LU of the KKT matrix."""
+    p = result.program
+    on = (result.z != 0.0) | (np.arange(N // 2) < 10)
+    C = p.A.toarray()[on]
+    K = np.block([[p.P.toarray(), C.T], [C, np.zeros((len(C), len(C)))]])
+    w = np.linalg.solve(K, np.ones(len(K)))
+    b = np.zeros(N // 2)
+    b[on] = w[N:]
+    return [-w[:N], b]
+
+
+@pytest.fixture(autouse=True)
+def empty_shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    shelf = Shelf()
+    monkeypatch.setattr(workspace, "_shelf", shelf)
+    return shelf
+
+
+@pytest.fixture
+def analyses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the matrices whose pattern was analysed, in turn."""
+    found: list[int] = []
+
+    class Counted(workspace.qdldl.Solver):  # type: ignore[misc]
+        def __init__(self, matrix: Any, upper: bool = False) -> None:
+            if matrix.shape[0] > N:  # P alone is looked at for convexity
+                found.append(matrix.shape[0])
+            super().__init__(matrix, upper=upper)
+
+    monkeypatch.setattr(workspace.qdldl, "Solver", Counted)
+    return found
+
+
+def test_analysed_once_and_the_same_bit_for_bit(empty_shelf: Shelf, analyses: list[int]) -> None:
+    first = [gradient(solved(seed)) for seed in (1, 2, 1, 3, 1)]
+    assert len(analyses) == 1
+    empty_shelf._idle.clear()
+    again = gradient(solved(1))
+    assert len(analyses) == 2
+    for found in (first[0], first[2], first[4]):
+        assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_another_active_set_is_another_pattern(analyses: list[int]) -> None:
+    result = solved(1)
+    gradient(result)
+    p, _ = program(1)
+    z, s = result.z.copy(), result.s.copy()
+    z[20], s[20] = 0.0, 1.0
+
+    @ffoadapt.conic_solver(cones={"zero", "nonnegative"})
+    def known(P: Any, q: Any, A: Any, b: Any, cones: Any, options: Any) -> Any:
+        return result.x, s, z
+
+    moved = ConeProgram(p.P, -(p.P @ result.x + p.A.T @ z), p.A, p.A @ result.x + s, p.cones)
+    other = ffoadapt.solve(moved, known, polish=False)
+    for found, expected in zip(gradient(other)[1::2], exact(other), strict=True):
+        assert np.allclose(found, expected, rtol=0.0, atol=1e-11 * np.abs(expected).max())
+    assert len(analyses) == 2 and analyses[0] == analyses[1] + 1
+
+
+def test_results_alive_together_do_not_share_numbers() -> None:
+    results = [solved(seed) for seed in (1, 2, 3)]
+    before = [gradient(result) for result in results]
+    for result, expected in zip(results[::-1], before[::-1], strict=True):
+        assert all(np.array_equal(*pair) for pair in zip(gradient(result), expected, strict=True))
+        for found, right in zip(expected[1::2], exact(result), strict=True):
+            assert np.allclose(found, right, rtol=0.0, atol=1e-11 * np.abs(right).max())
+
+
+def test_threads() -> None:
+    expected = [gradient(solved(seed)) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda k: gradient(solved(k % 4)), range(40)))
+    for k, arrays in enumerate(found):
+        assert all(np.array_equal(*pair) for pair in zip(arrays, expected[k % 4], strict=True))
+
+
+def test_an_update_that_failed_silently_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """qdldl says nothing where an update finds a zero pivot, and solves with old numbers."""
+    gradient(solved(1))
+    factorize = Lease.factorize
+
+    def stale(self: Lease, data: Any, afresh: bool) -> None:
+        if self.space.ldl is None or afresh:
+            factorize(self, data, afresh)
+
+    monkeypatch.setattr(Lease, "factorize", stale)
+    result = solved(2)
+    for found, right in zip(gradient(result)[1::2], exact(result), strict=True):
+        assert np.allclose(found, right, rtol=0.0, atol=1e-11 * np.abs(right).max())
+    assert result.report().verdict == "differentiable"
+
+
+def space(key: str, size: int) -> Workspace:
+    eye = Pattern.of(sparse.identity(size))[0]
+    return Workspace.of(key, eye, np.zeros(1, int), np.zeros(0, int))
+
+
+def test_the_shelf_keeps_the_latest_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "KEPT", 100)
+    shelf = Shelf()
+
+    def fail() -> Workspace:
+        raise LookupError
+
+    for key in ("a", "b", "b", "c"):
+        shelf.give(space(key, 30))
+    with pytest.raises(LookupError):  # 120 entries were too many: the oldest went
+        shelf.take("a", fail)
+    assert [shelf.take(key, fail).key for key in ("b", "b", "c")] == ["b", "b", "c"]
+    shelf.give(space("d", 20))
+    shelf.give(space("e", 300))  # larger than the bound: stays, alone
+    with pytest.raises(LookupError):
+        shelf.take("d", fail)
+    assert shelf.take("e", fail).inner.size == 300
+    with pytest.raises(LookupError):
+        shelf.take("e", fail)
+    assert shelf._entries == 0
+
+
+def test_a_workspace_comes_back_when_nobody_holds_its_factor(empty_shelf: Shelf) -> None:
+    result = solved(1)
+    gradient(result)
+    assert not empty_shelf._idle
+    del result
+    gc.collect()
+    assert len(empty_shelf._idle) == 1
