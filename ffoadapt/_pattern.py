@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,10 +49,17 @@ class Pattern:
     def nnz(self) -> int:
         return int(self.indptr[-1])
 
-    @cached_property
-    def columns(self) -> Ints:
-        """(nnz,) the column of each entry; `indices` is its row."""
-        return np.repeat(np.arange(self.shape[1]), np.diff(self.indptr))
+    @property
+    def columns(self) -> NDArray[np.int32]:
+        """(nnz,) the column of each entry; `indices` is its row. Made anew: it is not kept."""
+        return np.repeat(np.arange(self.shape[1], dtype=np.int32), np.diff(self.indptr))
+
+    def blocks(self, entries: int = 32_768) -> Iterator[tuple[slice, slice]]:
+        """Runs of columns with about so many entries: (which entries, which columns)."""
+        ends = np.searchsorted(self.indptr, np.arange(entries, self.nnz, entries))
+        edges = np.unique(np.concatenate(([0], ends, [self.shape[1]]))).tolist()
+        for first, end in itertools.pairwise(edges):
+            yield slice(int(self.indptr[first]), int(self.indptr[end])), slice(first, end)
 
     @cached_property
     def diagonal(self) -> NDArray[np.bool_]:
@@ -76,6 +85,11 @@ class Pattern:
         return (self.shape, digest(self.indptr, self.indices))
 
     @cached_property
+    def _ends(self) -> tuple[Ints, Ints]:
+        """(column, row) of each entry of a small pattern, as numpy likes indices."""
+        return self.columns.astype(np.intp), self.indices.astype(np.intp)
+
+    @cached_property
     def _empty(self) -> sparse.csc_matrix:
         data = np.zeros(self.nnz)
         return sparse.csc_matrix((data, self.indices, self.indptr), shape=self.shape)
@@ -96,7 +110,7 @@ class Pattern:
         """The matrix with these values, or its transpose, times the vector v."""
         found: Any
         if self.nnz <= SMALL:
-            out, other = (self.columns, self.indices) if transpose else (self.indices, self.columns)
+            out, other = self._ends if transpose else self._ends[::-1]
             found = np.bincount(out, values * v[other], self.shape[1 if transpose else 0])
         else:
             matrix = self.matrix(values)

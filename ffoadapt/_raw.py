@@ -145,7 +145,7 @@ class SplitModel(RawModel):
     unbounded = frozenset({"h"})
 
     @cached_property
-    def _stacked(self) -> tuple[Pattern, NDArray[np.intp]] | None:
+    def _stacked(self) -> tuple[Pattern, NDArray[np.int32]] | None:
         """The pattern of [A; G], and where in (values of A, values of G) its entries are."""
         if "A" not in self.patterns:
             return None
@@ -382,7 +382,7 @@ def join(first: Floats, second: Floats, axis: int) -> Floats:
     return np.concatenate((first, second), axis=axis)
 
 
-def stack(patterns: Sequence[Pattern]) -> tuple[Pattern, NDArray[np.intp]]:
+def stack(patterns: Sequence[Pattern]) -> tuple[Pattern, NDArray[np.int32]]:
     """The pattern of the matrices stacked by rows, and the order of their values in it."""
     starts = np.cumsum([0, *(p.nnz for p in patterns)])
     numbered = [
@@ -391,15 +391,15 @@ def stack(patterns: Sequence[Pattern]) -> tuple[Pattern, NDArray[np.intp]]:
         for p, start in zip(patterns, starts, strict=False)
     ]
     pattern, values = Pattern.of(sparse.vstack(numbered))
-    return pattern, values.astype(np.intp) - 1
+    return pattern, values.astype(np.int32) - np.int32(1)
 
 
-def select(pattern: Pattern, rows: BoxRows) -> tuple[Pattern, NDArray[np.intp], Floats]:
+def select(pattern: Pattern, rows: BoxRows) -> tuple[Pattern, NDArray[np.int32], Floats]:
     """The canonical pattern of a box program, and its entries as (entry, sign) of the stated A."""
     numbered = pattern.matrix(np.arange(1.0, pattern.nnz + 1.0)).tocsr()
     picked = sparse.vstack([numbered[rows.equal], numbered[rows.upper], -numbered[rows.lower]])
     found, values = Pattern.of(picked)
-    return found, np.abs(values).astype(np.intp) - 1, np.sign(values)
+    return found, np.abs(values).astype(np.int32) - np.int32(1), np.sign(values)
 
 
 def _or_zero(tangent: Floats | None, shape: Shape) -> Floats:

@@ -13,6 +13,7 @@ from scipy import sparse
 import ffoadapt
 from ffoadapt import ConeProgram, NonnegativeCone, ZeroCone
 from ffoadapt._oracle import workspace
+from ffoadapt._oracle.gradient import outer
 from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
 from ffoadapt._pattern import Pattern
 
@@ -181,3 +182,53 @@ def test_a_workspace_comes_back_when_nobody_holds_its_factor(empty_shelf: Shelf)
     del result
     gc.collect()
     assert len(empty_shelf._idle) == 1
+
+
+# --- patterns -------------------------------------------------------------------------------------
+
+
+def test_a_pattern_is_known_by_its_entries_not_by_its_arrays() -> None:
+    """Index arrays that are written to in place, and patterns of equal size, are not mixed up."""
+    q, x = np.array([-1.0, -2.0, -3.0]), np.zeros(3)
+    rows, columns = np.array([0, 1, 2]), np.array([0, 1, 2])
+    P = sparse.coo_matrix((np.array([1.0, 2.0, 4.0]), (rows, columns)), shape=(3, 3))
+    for _ in range(2):
+        for order in ([0, 1, 2], [2, 0, 1], [1, 0, 2]):
+            P.row[:] = P.col[:] = order
+            x[order] = np.array([1.0, 2.0, 4.0])
+            found = ffoadapt.qp(P, q, np.eye(3), np.full(3, 9.0), solver="piqp").x
+            assert np.allclose(found, -q / x, rtol=0.0, atol=1e-8)
+
+
+@pytest.mark.parametrize("entries", [1, 7, 40, 1000])
+def test_blocks_cover_the_entries_once(entries: int) -> None:
+    pattern, values = Pattern.of(sparse.random(30, 20, 0.2, rng=np.random.default_rng(1)))
+    seen: list[int] = []
+    for at, columns in pattern.blocks(entries):
+        part = range(values.size)[at]
+        assert set(pattern.columns[at]) <= set(range(20)[columns])
+        assert len(part) <= entries + 30
+        seen += part
+    assert seen == list(range(values.size))
+
+
+def test_patterns_without_entries_or_columns() -> None:
+    for shape in ((3, 4), (0, 4), (3, 0)):
+        pattern, _ = Pattern.of(sparse.csc_matrix(shape))
+        assert sum(at.stop - at.start for at, _ in pattern.blocks()) == 0
+        assert [part.size for part in pattern.by_rows()] == [shape[0] + 1, 0, 0]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_outer_products_in_blocks(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the pattern, for leading axes, and summed where the batch shares the matrix."""
+    rng = np.random.default_rng(3)
+    pattern, _ = Pattern.of(sparse.random(9, 7, 0.5, rng=rng))
+    monkeypatch.setattr(Pattern.blocks, "__defaults__", (5,))
+    a, c = rng.standard_normal((2, 4, 3, 9))
+    b, d = rng.standard_normal((2, 3, 7))
+    found = outer(pattern, 1 if shared else 3, -2.0, a, b, c, d)
+    full = -2.0 * (a[..., :, None] * b[..., None, :] + c[..., :, None] * d[..., None, :])
+    if shared:
+        full = full.sum(axis=1, keepdims=True)
+    assert np.allclose(found, full[..., pattern.indices, pattern.columns], rtol=0.0, atol=1e-14)
