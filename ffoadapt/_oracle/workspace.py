@@ -162,7 +162,7 @@ class Lease:
         if hasattr(self, "space"):
             self._shelf.give(self.space)
 
-    def factorize(self, data: Floats, afresh: bool) -> None:
+    def factorize(self, data: Floats, afresh: bool = False) -> None:
         """LDL' of the triangle with this data; raises `RuntimeError` where there is none.
 
         An update of the numbers says nothing where there is none, so its solutions are to be
@@ -173,6 +173,10 @@ class Lease:
             self.space.ldl = qdldl.Solver(matrix, upper=True)
         else:
             self.space.ldl.update(matrix, upper=True)
+
+    def pivots(self) -> Floats:
+        """The diagonal of D; where an update found a zero pivot, that is in it."""
+        return np.asarray(self.space.ldl.factors()[1])
 
     def solve(self, right: Floats) -> Floats:
         """The solution of the factorized system."""
