@@ -292,10 +292,13 @@ def _same(
     """Whether these entries are those of the pattern, in this order."""
     if pattern.shape != shape or pattern.nnz != len(rows):
         return False
-    pairs = (pattern.indices, rows), (pattern.columns, columns)
-    return all(
-        np.array_equal(own, given if order is None else given[order]) for own, given in pairs
-    )
+    if order is not None:
+        rows = rows[order]
+    if not (pattern.indices == rows).all():
+        return False
+    if order is not None:
+        columns = columns[order]
+    return bool((pattern.columns == columns).all())
 
 
 def _ordered(

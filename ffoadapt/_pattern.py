@@ -94,6 +94,10 @@ class Pattern:
         data = np.zeros(self.nnz)
         return sparse.csc_matrix((data, self.indices, self.indptr), shape=self.shape)
 
+    @cached_property
+    def _empty_transposed(self) -> sparse.csr_matrix:
+        return self._empty.T
+
     def filled(self, xp: Any, values: Any) -> Any:
         """The dense matrix of (nnz,) values of the array namespace ``xp``, by gathering alone."""
         at = np.full(self.shape, self.nnz)
@@ -106,6 +110,12 @@ class Pattern:
         found.data = np.ascontiguousarray(values)
         return found
 
+    def transposed(self, values: Floats) -> sparse.csr_matrix:
+        """The transpose of `matrix`, likewise."""
+        found = copy.copy(self._empty_transposed)
+        found.data = np.ascontiguousarray(values)
+        return found
+
     def multiply(self, values: Floats, v: Floats, transpose: bool) -> Floats:
         """The matrix with these values, or its transpose, times the vector v."""
         found: Any
@@ -113,8 +123,7 @@ class Pattern:
             out, other = self._ends if transpose else self._ends[::-1]
             found = np.bincount(out, values * v[other], self.shape[1 if transpose else 0])
         else:
-            matrix = self.matrix(values)
-            found = (matrix.T if transpose else matrix) @ v
+            found = (self.transposed(values) if transpose else self.matrix(values)) @ v
         return found
 
 

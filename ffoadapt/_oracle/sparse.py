@@ -46,7 +46,7 @@ ROUNDS = 60
 BORROWED = 1e-12
 """Where a nearby factor leaves more than this relative residual, the system gets its own."""
 
-NEAR = 1.3
+NEAR = 2.0
 """Equilibration ends where the largest entries of all rows are within this factor of 1."""
 
 APART = 1e3
@@ -108,8 +108,8 @@ class SparseFactor:
         space.scaled(self._data, self.scale)
         self._diagonal = diagonal * self.scale**2
         self._D *= self.scale**2
-        self._P, self._below = batch.matrix("P", i), space.below(self._data)
-        self._below_transposed = self._below.T
+        self._P = batch.matrix("P", i)
+        self._below, self._below_transposed = space.below(self._data)
         self._sure = False
         if not self._borrowed:
             self._factorize()
@@ -288,7 +288,7 @@ def _equilibrate(
     for _ in range(rounds):
         largest = space.largest(magnitudes)
         largest[largest == 0.0] = 1.0
-        if largest.min() > 1.0 / NEAR and largest.max() < NEAR:
+        if largest.min() >= 1.0 / NEAR and largest.max() <= NEAR:
             break
         factor = 1.0 / np.sqrt(largest)
         space.scaled(magnitudes, factor)

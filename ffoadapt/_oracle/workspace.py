@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class Workspace:
     def scaled(self, data: Floats, scale: Floats) -> None:
         """diag(scale) K diag(scale), in place."""
         data *= scale[self.upper.indices]
-        data *= np.repeat(scale, np.diff(self.upper.indptr))
+        data *= np.repeat(scale, self._counts)
 
     def largest(self, magnitudes: Floats) -> Floats:
         """(size,) the largest entry of each row of the whole matrix."""
@@ -102,11 +103,21 @@ class Workspace:
         np.maximum.at(found, self.upper.indices, magnitudes)
         return found
 
-    def below(self, data: Floats) -> Any:
-        """The columns right of P, C' and the diagonal under it, as a CSC matrix; not copied."""
+    def below(self, data: Floats) -> tuple[Any, Any]:
+        """The columns right of P, C' and the diagonal under it, and their transpose; not copied."""
+        pattern, first = self._below, self.upper.indptr[self.n]
+        return pattern.matrix(data[first:]), pattern.transposed(data[first:])
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int32]:
+        """(size,) how many entries each column has."""
+        return np.diff(self.upper.indptr)
+
+    @cached_property
+    def _below(self) -> Pattern:
         first, indptr = self.upper.indptr[self.n], self.upper.indptr[self.n :]
         shape = (self.upper.shape[0], indptr.size - 1)
-        return Pattern(shape, indptr - first, self.upper.indices[first:]).matrix(data[first:])
+        return Pattern(shape, indptr - first, self.upper.indices[first:])
 
 
 class Shelf:
