@@ -16,6 +16,7 @@ from ffoadapt._oracle import workspace
 from ffoadapt._oracle.gradient import outer
 from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
 from ffoadapt._pattern import Pattern
+from ffoadapt._raw import BoxModel
 
 N = 220
 """Large enough not to be factorized as a dense program."""
@@ -268,3 +269,32 @@ def test_rows_of_a_box(form: str) -> None:
         found, expected = box.A_rows(on), wrap(A)[on]
         assert type(found) is type(expected) and found.shape == expected.shape
         assert abs(found - expected).sum() == 0.0
+
+
+def test_a_box_program_finds_its_structure_again() -> None:
+    """The same while the same sides are bounded, another where one is not."""
+    rng, size = np.random.default_rng(8), N + 1
+    P = sparse.csc_matrix(sparse.diags(rng.uniform(1.0, 2.0, size)))
+    A = sparse.csc_matrix(sparse.identity(size) + 0.1 * sparse.eye(size, k=1))
+    q, lower, upper = 3.0 * rng.standard_normal(size), np.full(size, -1.0), np.full(size, 1.0)
+    v, move = rng.standard_normal(size), sparse.csc_matrix(A.multiply(rng.random(A.shape)))
+    patterns = {"P": Pattern.of(P)[0], "A": Pattern.of(A)[0]}
+    model, structures = BoxModel(size, patterns, size), []
+    for sides in ("same", "same", "open", "equal", "same"):
+        u = upper.copy()
+        if sides == "open":
+            u[np.argmin(q)] = np.inf
+        elif sides == "equal":
+            u[:3] = lower[:3]
+        data = [P.data[None], q[None], A.data[None], lower[None], u[None]]
+        batch = model.program(data, 1)
+        structures.append(batch.structure)
+        box = batch.structure.box
+        stacked = sparse.vstack([A[box.equal], A[box.upper], -A[box.lower]])
+        assert abs(batch.matrix("A", 0) - stacked).sum() == 0.0
+        result = ffoadapt.solve(ConeProgram.from_box(P, q, A, lower, u), "piqp")
+        assert np.allclose(P @ result.x + q + A.T @ result.y, 0.0, rtol=0.0, atol=1e-8)
+        slope, moved = result.vjp(x=v).A, result.jvp(A=move)
+        assert np.isclose(slope.multiply(move).sum(), v @ moved.x, rtol=1e-9, atol=1e-9)
+    one, two, *others = structures
+    assert one is two and len({id(found) for found in (one, *others)}) == 4
