@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import qdldl
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.linalg import lapack
 
 from ._exceptions import ProblemError
 from ._interfaces import ParametricProgram
 from ._oracle.gradient import definite
 from ._oracle.stacked import chunks
+from ._oracle.workspace import Lease, Workspace
 from ._pattern import Pattern
 from ._program import ProgramBatch
 
@@ -109,9 +108,16 @@ def _semidefinite(values: Floats, pattern: Pattern | None, shift: float) -> bool
         shifted = values.T.copy(order="K")
         np.einsum("ii->i", shifted)[...] += shift
         return bool(lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=1)[1] == 0)
-    n = pattern.shape[0]
     if pattern.diagonal.all():
         return bool((values >= -shift).all())
-    shifted = sparse.csc_matrix(pattern.matrix(values) + sparse.identity(n, format="csc") * shift)
-    _, pivots, _ = qdldl.Solver(shifted).factors()
-    return bool((np.asarray(pivots) > 0.0).all())
+    none = np.zeros(1, np.int32)
+    lease = Lease(pattern.key, lambda: Workspace.of(pattern.key, pattern, none, none[:0]))
+    data = lease.space.filled(values, np.zeros(0))
+    diagonal = np.zeros(pattern.shape[0])
+    diagonal[pattern.indices[pattern.diagonal]] = values[pattern.diagonal]
+    data[lease.space.last] = diagonal + shift
+    try:
+        lease.factorize(data)
+    except RuntimeError:  # a pivot is 0
+        return False
+    return bool((lease.pivots() > 0.0).all())

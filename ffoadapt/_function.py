@@ -68,7 +68,7 @@ class SolveFunction:
         self,
         model: ParametricProgram,
         settings: Settings,
-        orders: Mapping[str, NDArray[np.intp]] | None = None,
+        orders: Mapping[str, NDArray[np.int32]] | None = None,
     ) -> None:
         """``orders`` says by name in which order the model wants the entries of a parameter."""
         self.model, self.settings = model, settings
@@ -105,6 +105,7 @@ class SolveFunction:
         # The check factorizes P: also there, BLAS threads would only be in the way.
         with _blas.one_thread(self._order):
             batch = checked_program(self.model, flat, axes.size)
+            del flat  # copies, where the model wants another order
             job = self._job(batch.structure)
             points, oracle = settle(batch, self._run(job, batch), settings)
             if settings.solver == "auto" and not points.optimal:
@@ -312,12 +313,12 @@ class SolveFunction:
         return executor.run(job, batch)
 
 
-def _arranged(value: Floats, order: NDArray[np.intp] | None) -> Floats:
+def _arranged(value: Floats, order: NDArray[np.int32] | None) -> Floats:
     """The entries of the last axis in the model's order."""
     return value if order is None else value[..., order]
 
 
-def _restored(grad: Floats, order: NDArray[np.intp] | None) -> Floats:
+def _restored(grad: Floats, order: NDArray[np.int32] | None) -> Floats:
     """The entries of the last axis in the user's order."""
     if order is None:
         return grad

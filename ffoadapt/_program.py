@@ -59,6 +59,14 @@ class BoxRows:
         start = self.equal.size
         return start + at_upper, start + self.upper.size + at_lower
 
+    @property
+    def sides(self) -> tuple[NDArray[np.bool_], ...]:
+        """(rows,) each: whether a row is an equality, has an upper and has a lower bound."""
+        found = np.zeros((3, self.rows), dtype=bool)
+        for side, at in zip(found, (self.equal, self.upper, self.lower), strict=True):
+            side[at] = True
+        return tuple(found)
+
     def dual(self, y: Floats) -> Floats:
         """Canonical z (..., m) of a box dual y (..., rows)."""
         parts = (y[..., self.equal], y[..., self.upper], -y[..., self.lower])

@@ -366,10 +366,15 @@ def outer(
         left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], a.shape[-1], 2 * shape[-1])
         right = right.reshape(*shape[:-1], 2 * shape[-1], b.shape[-1])
         return (left @ right)[..., None, :, :]
-    rows, columns = pattern.indices, pattern.columns
     values = np.zeros((*shape[:-1], 1 if shared else shape[-1], pattern.nnz))
-    for i in range(shape[-1]):
-        a_i, b_i, c_i, d_i = (v[..., i, :] for v in (a, b, c, d))
-        part = a_i[..., rows] * b_i[..., columns] + c_i[..., rows] * d_i[..., columns]
-        values[..., 0 if shared else i, :] += sign * part
+    for entries, columns in pattern.blocks():
+        rows, counts = (
+            pattern.indices[entries],
+            np.diff(pattern.indptr[columns.start : columns.stop + 1]),
+        )
+        for i in range(shape[-1]):
+            a_i, b_i, c_i, d_i = (v[..., i, :] for v in (a, b, c, d))
+            part = a_i[..., rows] * np.repeat(b_i[..., columns], counts, axis=-1)
+            part += c_i[..., rows] * np.repeat(d_i[..., columns], counts, axis=-1)
+            values[..., 0 if shared else i, entries] += sign * part
     return values

@@ -34,8 +34,9 @@ class ElementRows:
         return bool(self.ghost.blocks or (self.ghost.weight.size and self.weighted.size))
 
     def __post_init__(self) -> None:
-        #: the canonical rows that are unit rows of G
-        self.unit: NDArray[np.intp] = self.ghost.active[self.i].nonzero()[0]
+        #: (m,) whether each canonical row is a unit row of G, and which these are
+        self.active: NDArray[np.bool_] = self.ghost.active[self.i]
+        self.unit: NDArray[np.intp] = self.active.nonzero()[0]
 
     @cached_property
     def weighted(self) -> NDArray[np.intp]:

@@ -28,10 +28,11 @@ class PIQPSolver(Solver):
         solver = piqp.DenseSolver() if dense else piqp.SparseSolver()
         for name, value in options.items():
             setattr(solver.settings, name, value)
-        A, l, u = program.A, program.l, program.u
+        l, u = program.l, program.u
         equal = l == u
         rows = ~equal & (np.isfinite(l) | np.isfinite(u))  # it warns of rows without a bound
-        solver.setup(program.P, program.q, A[equal], u[equal], A[rows], l[rows], u[rows])
+        G, E = program.A_rows(rows), program.A_rows(equal)
+        solver.setup(program.P, program.q, E, u[equal], G, l[rows], u[rows])
         status = Status.read(solver.solve().name.removeprefix("PIQP_"))
         found, y = solver.result, np.zeros(u.size)
         y[equal], y[rows] = found.y, found.z_u - found.z_l
