@@ -132,7 +132,7 @@ def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Residuals, Oracl
     x = points.x + dx
     s, z = complementary(batch, points.s + ds, points.z + dz, oracle.scales)
     moved = Points(x, s, z, points.status, points.info)
-    return moved, kkt_residuals(batch, moved, scales(batch, x, z)), oracle
+    return moved, kkt_residuals(batch, moved, scales(batch, x, z), paired=True), oracle
 
 
 def _placed(points: Points, at: NDArray[np.intp], other: Points) -> Points:
