@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from . import _blas
+from ._blocks import ConeEntries, RowEntries
 from ._cones import Cone, NonnegativeCone, ZeroCone
 from ._forms import BoxForm, ConeForm, SplitForm
 from ._pattern import Pattern
@@ -116,6 +117,21 @@ class Structure:
             elif cone.dim:
                 found.append((cone, start, 1))
         return found
+
+    @cached_property
+    def entries(self) -> RowEntries:
+        """The entries of a sparse A by rows."""
+        assert self.A is not None
+        return RowEntries.of(self.A)
+
+    @cached_property
+    def cone_entries(self) -> dict[int, ConeEntries]:
+        """Those of the curved cones: of each of the `groups`, by its first row."""
+        return {
+            start: ConeEntries.of(self.entries, start, count, cone.dim)
+            for cone, start, count in self.groups
+            if not cone.polyhedral
+        }
 
     @cached_property
     def polyhedral(self) -> bool:

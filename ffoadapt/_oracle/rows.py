@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from .._blocks import Rows, joined
+from .._program import Structure
 from .active_set import Block, GhostBatch
 
 __all__ = ["ElementRows"]
@@ -90,27 +90,45 @@ class ElementRows:
                 signs.append(sigma[on])
         return np.concatenate(rows), np.concatenate(signs)
 
-    def sparse_G(self, m: int) -> Any:
-        """G as CSR (k, m)."""
-        unit = sparse.csr_matrix(
-            (np.ones(self.unit.size), (np.arange(self.unit.size), self.unit)),
-            shape=(self.unit.size, m),
-        )
-        rest = [_sparse_rows(b, G, has, m) for b, G, has, _, _ in self._parts()]
-        return sparse.vstack([unit, *rest], format="csr") if rest else unit
+    def R(self, v: Floats) -> Floats:
+        """R v, the diagonal weight included as rows sqrt(w_i) e_i, which come first."""
+        roots = self._roots.reshape(-1, *(1,) * (v.ndim - 1))
+        pieces = [roots * v[self.weighted]]
+        for block, _, _, R, sigma in self._parts():
+            pieces.append(_blockwise(R, v[block.rows], block)[sigma != 0.0])
+        return np.concatenate(pieces)
 
-    def sparse_R(self, m: int) -> tuple[Any, Floats]:
-        """(R, sigma) as CSR (r, m), the diagonal weight included as rows sqrt(w_i) e_i."""
-        at = self.weighted
-        diagonal = sparse.csr_matrix(
-            (np.sqrt(self.ghost.weight[self.i, at]), (np.arange(at.size), at)), shape=(at.size, m)
-        )
-        rows, signs = [diagonal], [np.ones(at.size)]
+    def R_transpose(self, rho: Floats, m: int) -> Floats:
+        """R' rho."""
+        out = np.zeros((m, *rho.shape[1:]))
+        at = self.weighted.size
+        out[self.weighted] = self._roots.reshape(-1, *(1,) * (rho.ndim - 1)) * rho[:at]
         for block, _, _, R, sigma in self._parts():
             on = sigma != 0.0
-            rows.append(_sparse_rows(block, R, on, m))
+            count = int(np.count_nonzero(on))
+            if count:
+                full = np.zeros((*on.shape, *rho.shape[1:]))
+                full[on] = rho[at : at + count]
+                out[block.rows] += _blockwise_transpose(R, full, block)
+            at += count
+        return out
+
+    @cached_property
+    def _roots(self) -> Floats:
+        return np.sqrt(self.ghost.weight[self.i, self.weighted])
+
+    def times_sparse(self, structure: Structure, values: Floats) -> tuple[Rows, Rows, Floats]:
+        """G A, R A and the signs sigma of the rows of R, for a sparse A with these values."""
+        entries, cones = structure.entries, structure.cone_entries
+        equal = [entries.rows(self.unit, values)]
+        curved = [entries.rows(self.weighted, values, self._roots)]
+        signs = [np.ones(self.weighted.size)]
+        for block, G, has, R, sigma in self._parts():
+            equal.append(cones[block.start].combined(G, has, values))
+            on = sigma != 0.0
+            curved.append(cones[block.start].combined(R, on, values))
             signs.append(sigma[on])
-        return sparse.vstack(rows, format="csr"), np.concatenate(signs)
+        return joined(equal), joined(curved), np.concatenate(signs)
 
 
 def _blockwise(rows: Floats, v: Floats, block: Block) -> Floats:
@@ -125,13 +143,3 @@ def _blockwise_transpose(rows: Floats, u: Floats, block: Block) -> Floats:
     tail = u.shape[2:]
     out = rows.swapaxes(1, 2) @ u.reshape(*rows.shape[:2], -1)
     return out.reshape(block.count * block.dim, *tail)
-
-
-def _sparse_rows(block: Block, rows: Floats, on: NDArray[np.bool_], m: int) -> Any:
-    at, r = np.nonzero(on)
-    data = rows[at, r]
-    columns = block.start + at[:, None] * block.dim + np.arange(block.dim)
-    index = np.repeat(np.arange(at.size), block.dim)
-    matrix = sparse.csr_matrix((data.ravel(), (index, columns.ravel())), shape=(at.size, m))
-    matrix.eliminate_zeros()
-    return matrix
