@@ -21,7 +21,7 @@ from scipy import sparse
 from . import _blas
 from ._blocks import ConeEntries, RowEntries
 from ._cones import Cone, NonnegativeCone, ZeroCone
-from ._forms import BoxForm, ConeForm, SplitForm
+from ._forms import BoxForm, ConeForm, ConeLayout, SplitForm
 from ._pattern import Pattern
 
 __all__ = [
@@ -101,6 +101,11 @@ class Structure:
     def kinds(self) -> frozenset[str]:
         """The kinds of cones in the program."""
         return frozenset(cone.kind for cone in self.cones if cone.dim)
+
+    @cached_property
+    def layout(self) -> ConeLayout:
+        """Where the rows of which kind of cone are."""
+        return ConeLayout(self.cones)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -302,7 +307,7 @@ class ProgramBatch:
         A nonnegative row with b = inf becomes 0'x + s = 1: it constrains nothing, its multiplier is
         0, and pattern and sizes stay what they are.
         """
-        cones = self.structure.cones
+        cones, layout = self.structure.cones, self.structure.layout
         infinite = self.unbounding
         P, A = self._matrices("P"), self._matrices("A")
         for i in range(self.size):
@@ -314,7 +319,7 @@ class ProgramBatch:
                     A_i.data[free[A_i.indices]] = 0.0
                 else:
                     A_i[free] = 0.0
-            yield ConeForm(P(i), _row(self.q, i), A_i, b, cones)
+            yield ConeForm(P(i), _row(self.q, i), A_i, b, cones, layout)
 
     def _box_forms(self) -> Iterator[BoxForm]:
         P, A = self._matrices("P"), self._matrices("A")
