@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import ProgramBatch
+from .._program import ProgramBatch, largest
 from .._solution import Points
 from .active_set import complementary, scales
 from .certificate import defects
@@ -79,9 +79,6 @@ def polish(
         here = iterate if everything else _pick(iterate, part)
         trial, found, last = _step(some, _paired(some, here) if k == 0 else here)
         improved = found.kkt < residual[part]
-        close = improved & (found.kkt > ACCURATE) & (found.kkt**2 <= ACCURATE * residual[part])
-        if not batch.structure.polyhedral and close.any():
-            trial, found = _closer(some, trial, found, last, close)
         iterate = _placed(iterate, part, trial)
         if improved.any():
             at = part[improved]
@@ -127,36 +124,36 @@ def _paired(batch: ProgramBatch, points: Points) -> Points:
 
 def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Residuals, Oracle]:
     """Complementary points after one Newton step from such, their residuals (B,), and the oracle
-    of the step."""
+    of the step.
+
+    The step takes the residual from r to r'; with the linearization of where it began, another one
+    would take it to about r'^2 / r. Where that is enough, it is made: it costs no factorization.
+    """
     oracle = Oracle(batch, points)
-    return *_moved(batch, points, oracle), oracle
+    moved, found, before = _moved(batch, points, oracle)
+    close = (found.kkt > ACCURATE) & (np.square(found.kkt) <= ACCURATE * before)
+    if not batch.structure.polyhedral and close.any():
+        again, closer, _ = _moved(batch, moved, oracle)
+        better = close & (closer.kkt < found.kkt)
+        at = np.flatnonzero(better)
+        moved = _placed(moved, at, _pick(again, at))
+        kkt = np.where(better, closer.kkt, found.kkt)
+        found = Residuals(kkt, np.where(better, closer.infeasibility, found.infeasibility))
+    return moved, found, oracle
 
 
-def _moved(batch: ProgramBatch, points: Points, oracle: Oracle) -> tuple[Points, Residuals]:
-    """Complementary points after one step from such with the linearization of an oracle."""
+def _moved(batch: ProgramBatch, points: Points, oracle: Oracle) -> tuple[Points, Residuals, Floats]:
+    """Complementary points after one step from such with the linearization of an oracle, their
+    residuals, and what the residual was before (B,)."""
     r_d, r_p = defects(batch, points.x, points.s, points.z)
+    scale = oracle.scales
+    before = np.maximum(largest(r_d) / scale.gradient, largest(scale.slack(r_p)))[:, 0]
     dx, dz = oracle.solve(-r_d, -r_p)
     ds = -r_p - batch.multiply("A", dx)
     x = points.x + dx
-    s, z = complementary(batch, points.s + ds, points.z + dz, oracle.scales)
+    s, z = complementary(batch, points.s + ds, points.z + dz, scale)
     moved = Points(x, s, z, points.status, points.info)
-    return moved, kkt_residuals(batch, moved, scales(batch, x, z), paired=True)
-
-
-def _closer(
-    batch: ProgramBatch, points: Points, found: Residuals, oracle: Oracle, close: NDArray[np.bool_]
-) -> tuple[Points, Residuals]:
-    """The points where they are or, if better, after another step with the same linearization.
-
-    Newton's step took the residual from r to r'; with the linearization of where it began, the next
-    one takes it to about r'^2 / r. Where that is enough (``close``) no other needs to be made.
-    """
-    moved, again = _moved(batch, points, oracle)
-    better = close & (again.kkt < found.kkt)
-    at = np.flatnonzero(better)
-    kkt = np.where(better, again.kkt, found.kkt)
-    infeasibility = np.where(better, again.infeasibility, found.infeasibility)
-    return _placed(points, at, _pick(moved, at)), Residuals(kkt, infeasibility)
+    return moved, kkt_residuals(batch, moved, scales(batch, x, z), paired=True), before
 
 
 def _placed(points: Points, at: NDArray[np.intp], other: Points) -> Points:
