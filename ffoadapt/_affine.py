@@ -78,11 +78,12 @@ class AffineProgram:
         sizes = [int(np.prod(shape)) for _, shape in self.parameters]
         self._ends = np.cumsum([0, *sizes])
         # A map with no column for any parameter is a constant: computed once.
-        self._varying = {name: bool(matrix[:, :-1].nnz) for name, matrix in self.maps.items()}
+        last = int(self._ends[-1])
+        self._varying = {name: bool((m.indices < last).any()) for name, m in self.maps.items()}
         # The modeler vouches for a constant P; one that depends on values does so at every call.
         self.convex = not self._varying["P"]
         self._transposed = {
-            name: self.maps[name][:, :-1].T.tocsr() for name, on in self._varying.items() if on
+            name: _transposed(self.maps[name], last) for name, on in self._varying.items() if on
         }
         self._constant = {
             name: np.asarray(self.maps[name][:, [-1]].todense(), dtype=np.float64).reshape(1, -1)
@@ -217,6 +218,14 @@ class AffineProgram:
             return self.sense * canonical
         offset = np.asarray(self.constant @ self._theta(values, 1.0).T).reshape(-1)
         return self.sense * (canonical + offset)
+
+
+def _transposed(matrix: Any, rows: int) -> Any:
+    """The first rows of the transpose of a CSR matrix, as CSR."""
+    csc = matrix.tocsc()
+    end = csc.indptr[rows]
+    parts = csc.data[:end], csc.indices[:end], csc.indptr[: rows + 1]
+    return sparse.csr_matrix(parts, shape=(rows, csc.shape[0]))
 
 
 def _product(xp: Any, matrix: Any, vector: Any) -> Any:
