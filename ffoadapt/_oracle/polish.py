@@ -18,6 +18,7 @@ from .active_set import Scales, complementary, scales
 from .certificate import defects
 from .gradient import Oracle
 from .report import Residuals, kkt_residuals
+from .sparse import SparseFactor
 
 __all__ = ["polish"]
 
@@ -70,6 +71,7 @@ def polish(
     if not wanted.any():
         return points, oracle, before.kkt
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
+    near: dict[int, SparseFactor] = {}  # of the steps that led to the current points
     final: Oracle | None = None  # at the current points, where one step has led all there
     residual, outside = before.kkt.copy(), before.infeasibility.copy()
     iterate, misses = current, np.zeros(batch.size, dtype=int)
@@ -95,6 +97,8 @@ def polish(
             else:
                 current = _placed(current, at, _pick(trial, np.flatnonzero(improved)))
             latest = last, part
+            lent = {int(part[j]): last.lends(j) for j in np.flatnonzero(improved).tolist()}
+            near |= {i: factor for i, factor in lent.items() if factor is not None}
             residual[at], outside[at] = found.kkt[improved], found.infeasibility[improved]
         misses[part] = np.where(improved, 0, misses[part] + 1)
         # A step from a wrong active set may go up before the right one is found; near rounding
@@ -115,7 +119,9 @@ def polish(
             values[~oracle.solved] = np.nan
         final = Oracle(batch, current)
     oracle = final
-    if latest is not None:
+    if not batch.structure.polyhedral:
+        oracle.borrow(near)
+    elif latest is not None:
         oracle.adopt(*latest)
     oracle.measured = Residuals(residual, outside)
     return current, oracle, residual
