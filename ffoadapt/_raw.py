@@ -18,7 +18,7 @@ from scipy import sparse
 from . import _blas
 from ._cones import Cone
 from ._exceptions import ProblemError
-from ._oracle.gradient import Adjoint, outer, reduce_batch
+from ._oracle.gradient import Adjoint, reduce_batch
 from ._pattern import Pattern
 from ._program import BoxData, BoxRows, ProgramBatch, Structure, polyhedral_cones
 
@@ -342,7 +342,7 @@ class BoxModel(RawModel):
             elif name == "A":
                 y, eta = rows.fold(adjoint.z), rows.fold(adjoint.zeta)
                 lead = box.A.shape[0]
-                results.append(outer(box.pattern, lead, -1.0, y, adjoint.w, eta, adjoint.x))
+                results.append(adjoint.matrix(box.pattern, lead, y, eta))
             else:
                 at_upper = name == "u"
                 grad = _bound_gradient(rows, adjoint.z, adjoint.zeta, at_upper)

@@ -65,12 +65,49 @@ class Adjoint(Mapping[str, Floats]):
         if name == "A":
             return self.matrix(structure.A, batch.A.shape[0], self.z, self.zeta)
         if name == "P":
-            return outer(structure.P, batch.P.shape[0], -0.5, self.w, self.x, self.x, self.w)
+            return self.matrix(structure.P, batch.P.shape[0], self.x, self.w, -0.5)
         raise KeyError(name)
 
-    def matrix(self, pattern: Pattern | None, lead: int, z: Floats, zeta: Floats) -> Floats:
-        """-(z w' + zeta x'): the gradient of any stacking of rows with multipliers z."""
-        return outer(pattern, lead, -1.0, z, self.w, zeta, self.x)
+    def matrix(
+        self, pattern: Pattern | None, lead: int, z: Floats, zeta: Floats, sign: float = -1.0
+    ) -> Floats:
+        """sign * (z w' + zeta x'): the gradient of any stacking of rows with multipliers z."""
+        shape = self.w.shape[:-1]
+        shared = lead == 1 and shape[-1] != 1
+        if pattern is not None:
+            return self._on_pattern(pattern, shared, z, zeta, sign)
+        left, right = np.empty((*shape, z.shape[-1], 2)), self._right
+        left[..., 0], left[..., 1] = z, zeta
+        left *= sign
+        if not shared:
+            return left @ right
+        left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], z.shape[-1], 2 * shape[-1])
+        right = right.reshape(*shape[:-1], 2 * shape[-1], right.shape[-1])
+        return (left @ right)[..., None, :, :]
+
+    @lazy
+    def _right(self) -> Floats:
+        """(..., B, 2, n) the vectors w and x."""
+        right = np.empty((*self.w.shape[:-1], 2, self.w.shape[-1]))
+        right[..., 0, :], right[..., 1, :] = self.w, self.x
+        return right
+
+    def _on_pattern(
+        self, pattern: Pattern, shared: bool, z: Floats, zeta: Floats, sign: float
+    ) -> Floats:
+        """The entries of `matrix` on the pattern, without the rest."""
+        *lead, size = self.w.shape[:-1]
+        values = np.zeros((*lead, 1 if shared else size, pattern.nnz))
+        for entries, columns in pattern.blocks():
+            rows = pattern.indices[entries]
+            counts = np.diff(pattern.indptr[columns.start : columns.stop + 1])
+            for i in range(size):
+                z_i, zeta_i = z[..., i, rows], zeta[..., i, rows]
+                w_i, x_i = self.w[..., i, columns], self.x[..., i, columns]
+                part = z_i * np.repeat(w_i, counts, axis=-1)
+                part += zeta_i * np.repeat(x_i, counts, axis=-1)
+                values[..., 0 if shared else i, entries] += sign * part
+        return values
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         return iter(("P", "q", "A", "b"))
@@ -349,36 +386,3 @@ def reduce_batch(values: Floats, lead: int) -> Floats:
     if lead == values.shape[-2]:
         return values
     return values.sum(axis=-2, keepdims=True)
-
-
-def outer(
-    pattern: Pattern | None, lead: int, sign: float, a: Floats, b: Floats, c: Floats, d: Floats
-) -> Floats:
-    """sign * (a b' + c d') for vectors (..., B, r) and (..., B, n), summed over B if lead is 1."""
-    shape = a.shape[:-1]
-    if not shape == b.shape[:-1] == c.shape[:-1] == d.shape[:-1]:
-        shape = np.broadcast_shapes(shape, b.shape[:-1], c.shape[:-1], d.shape[:-1])
-    shared = lead == 1 and shape[-1] != 1
-    if pattern is None:
-        left = np.empty((*shape, a.shape[-1], 2))
-        left[..., 0], left[..., 1] = a, c
-        left *= sign
-        right = np.empty((*shape, 2, b.shape[-1]))
-        right[..., 0, :], right[..., 1, :] = b, d
-        if not shared:
-            return left @ right
-        left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], a.shape[-1], 2 * shape[-1])
-        right = right.reshape(*shape[:-1], 2 * shape[-1], b.shape[-1])
-        return (left @ right)[..., None, :, :]
-    values = np.zeros((*shape[:-1], 1 if shared else shape[-1], pattern.nnz))
-    for entries, columns in pattern.blocks():
-        rows, counts = (
-            pattern.indices[entries],
-            np.diff(pattern.indptr[columns.start : columns.stop + 1]),
-        )
-        for i in range(shape[-1]):
-            a_i, b_i, c_i, d_i = (v[..., i, :] for v in (a, b, c, d))
-            part = a_i[..., rows] * np.repeat(b_i[..., columns], counts, axis=-1)
-            part += c_i[..., rows] * np.repeat(d_i[..., columns], counts, axis=-1)
-            values[..., 0 if shared else i, entries] += sign * part
-    return values
