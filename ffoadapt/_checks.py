@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from . import _blas
-from ._exceptions import ProblemError, ShapeError
+from ._exceptions import ProblemError
 from ._interfaces import ParametricProgram
 from ._oracle.gradient import definite
+from ._oracle.stacked import chunks
 from ._oracle.workspace import Lease, Workspace
 from ._pattern import Pattern
 from ._program import ProgramBatch
 
-__all__ = ["check_finite", "checked_program", "split_batch"]
+__all__ = ["check_finite", "checked_program"]
 
 Floats = NDArray[np.float64]
 
@@ -27,31 +27,8 @@ INDEFINITE = 1e-8
 """P + this * max |P| * I must have a Cholesky factor (float64)."""
 
 
-def split_batch(
-    names: Sequence[str], shapes: Sequence[tuple[int, ...]], values: Sequence[Floats]
-) -> list[tuple[int, ...]]:
-    """The batch axes of each value, checked against its core shape."""
-    lead = []
-    for name, core, value in zip(names, shapes, values, strict=True):
-        split = value.ndim - len(core)
-        if split < 0 or value.shape[split:] != core:
-            raise ShapeError(
-                f"{name} has shape {value.shape}; expected {_shape(core)}, or with batch axes in "
-                f"front {_shape(('batch', *core))}"
-            )
-        lead.append(value.shape[:split])
-    return lead
-
-
-def _shape(core: Sequence[object]) -> str:
-    inside = ", ".join(map(str, core))
-    return f"({inside},)" if len(core) == 1 else f"({inside})"
-
-
 def check_finite(name: str, value: Floats, core: int, infinite: bool) -> None:
     """Raise unless all entries are finite; with ``infinite``, infinities pass and NaN does not."""
-    if _blas.finite(value):
-        return
     bad = np.isnan(value) if infinite else ~np.isfinite(value)
     if bad.any():
         where = tuple(int(k) for k in np.argwhere(bad)[0])
@@ -83,10 +60,7 @@ def check_convex(batch: ProgramBatch) -> None:
     if pattern is None:
         if P.shape[-1] == 0:
             return
-        # The largest entry of a semidefinite matrix is on its diagonal.
-        size = P.diagonal(axis1=-2, axis2=-1).max(axis=-1)
-        asymmetry = (P - P.swapaxes(-1, -2)).max(axis=(-1, -2))
-        if (asymmetry <= ASYMMETRY * size).all():
+        if all(_symmetric(P[part]) for part in chunks(len(P), P[0].size)):
             batch.P_factor = definite(P, batch.structure.m)
             if batch.P_factor is not None:
                 return
@@ -106,6 +80,14 @@ def check_convex(batch: ProgramBatch) -> None:
                 f"P{where} is not positive semidefinite, so the problem is not convex. "
                 "Give P = L L', or add a multiple of the identity"
             )
+
+
+def _symmetric(P: Floats) -> bool:
+    """Whether all of (B, n, n) are symmetric; False may mean that one is not semidefinite."""
+    # The largest entry of a semidefinite matrix is on its diagonal.
+    size = np.maximum.reduce(P.diagonal(axis1=-2, axis2=-1), axis=-1)
+    asymmetry = np.maximum.reduce(P - P.swapaxes(-1, -2), axis=(-1, -2))
+    return np.count_nonzero(asymmetry <= ASYMMETRY * size) == len(size)
 
 
 def _asymmetry(values: Floats, pattern: Pattern | None) -> float:

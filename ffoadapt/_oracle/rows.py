@@ -38,10 +38,9 @@ class ElementRows:
         """(m,) whether each canonical row is a unit row of G."""
         return self.ghost.active[self.i]
 
-    @cached_property
-    def unit(self) -> NDArray[np.intp]:
-        """The canonical rows that are unit rows of G."""
-        return np.flatnonzero(self.active)
+    def __post_init__(self) -> None:
+        #: the canonical rows that are unit rows of G
+        self.unit: NDArray[np.intp] = self.active.nonzero()[0]
 
     @cached_property
     def weighted(self) -> NDArray[np.intp]:
