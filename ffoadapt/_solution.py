@@ -131,7 +131,7 @@ class Points:
     def solved(self) -> NDArray[np.bool_]:
         """(B,) whether there is a solution."""
         if self.optimal:
-            return np.ones(len(self.status), dtype=bool)
+            return ~np.zeros(len(self.status), dtype=bool)
         return np.array([status.solved for status in self.status], dtype=bool)
 
     @classmethod

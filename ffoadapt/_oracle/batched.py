@@ -78,10 +78,10 @@ class _Chunk:
     ) -> None:
         size, m = active.shape
         self.P, self.A, self.active = P, A, active[:, :, None]
-        self.fine = np.ones(size, dtype=bool)
+        self.fine = ~np.zeros(size, dtype=bool)
         self.L = invert_factors(self._sure_factor(P)) if L is None else L
-        squares = np.add.reduce(np.square(A), axis=-1) * active
-        self._steepness = np.add.reduce(squares, axis=-1, keepdims=True)
+        C = (A * self.active).reshape(size, m * P.shape[-1], 1)
+        self._steepness = (C.swapaxes(-1, -2) @ C)[..., 0]
         if m:
             self.Y = Y = (A @ self.L.swapaxes(-1, -2)) * self.active
             S = Y @ Y.swapaxes(-1, -2)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _threads
+from .._lazy import lazy
 from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
@@ -96,7 +97,7 @@ class Oracle:
         self.degenerate: Degenerate = "auto"
         self.smoothing = 0.0
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
-        self._near: dict[int, SparseFactor] = {}
+        self._near: Mapping[int, SparseFactor] = {}
         self._residuals: Floats | None = None  # (B,) of the last solve
 
     def choosing(self, degenerate: Degenerate, smoothing: float) -> Oracle:
@@ -107,22 +108,22 @@ class Oracle:
         other.degenerate, other.smoothing = degenerate, smoothing
         return other
 
-    @cached_property
+    @lazy
     def ghost(self) -> GhostBatch:
         """The active sets and curvatures."""
         at = self.batch, self.points.s, self.points.z, self.scales
         return at_kinks(linearize(*at, self.degenerate), *at, self.degenerate)
 
-    @cached_property
+    @lazy
     def measured(self) -> Residuals:
         """How far the points are from the optimality conditions."""
         return kkt_residuals(self.batch, self.points, self.scales)
 
-    @cached_property
+    @lazy
     def _margins(self) -> Floats:
         return row_margins(self.batch, self.points, self.scales)
 
-    @cached_property
+    @lazy
     def scales(self) -> Scales:
         """The sizes of slacks and multipliers."""
         return scales(self.batch, self.points.x, self.points.z)
@@ -194,13 +195,13 @@ class Oracle:
         w[i], zeta[i] = self._factor(i).null()
         return w, zeta
 
-    @cached_property
+    @lazy
     def _certificate(self) -> Certificate:
         at = self.batch, self.points, self.scales, partial(self.solve, estimate=True)
         margins = self._margins, self.ghost.margin
         return examine(*at, self.measured.kkt, *margins, self.smoothing)
 
-    @cached_property
+    @lazy
     def _one_by_one(self) -> list[int]:
         """The elements that have a factorization of their own."""
         if self._batched is None:
@@ -238,14 +239,18 @@ class Oracle:
             self._residuals = residuals
         return _from_columns(w, lead), _from_columns(zeta, lead)
 
+    def lends(self, j: int) -> SparseFactor | None:
+        """The factorization of element j, if it may serve at nearby points too."""
+        found = self._factors.get(j)
+        return found if isinstance(found, SparseFactor) else None
+
+    def borrow(self, near: Mapping[int, SparseFactor]) -> None:
+        """Let factorizations at nearby points of the elements serve here as far as they can."""
+        self._near = near
+
     def adopt(self, other: Oracle, part: NDArray[np.intp]) -> None:
-        """Take over the factorizations of ``other``, at nearby points of the elements ``part``:
-        those of polyhedral elements with the same active set hold here too, others come near."""
-        if not self.batch.structure.polyhedral:
-            for j, found in other._factors.items():
-                if isinstance(found, SparseFactor):
-                    self._near[int(part[j])] = found
-            return
+        """Take over the factorizations of ``other``, at nearby points of the polyhedral elements
+        ``part``: those of elements with the same active set hold here too."""
         same = (self.ghost.active[part] == other.ghost.active).all(axis=-1)
         if same.all() and part.size == self.batch.size and "_batched" in other.__dict__:
             self.__dict__["_batched"] = other._batched
@@ -253,7 +258,7 @@ class Oracle:
             if same[j] and j in other._factors:
                 self._factors[i] = other._factors[j]
 
-    @cached_property
+    @lazy
     def _batched(self) -> BatchedFactor | None:
         batch = self.batch
         structure = batch.structure
@@ -292,7 +297,7 @@ class Oracle:
             return self._shared_factor
         return batch.P_factor[i if batch.P_factor.shape[0] > 1 else 0]
 
-    @cached_property
+    @lazy
     def _shared_factor(self) -> Floats | None:
         """The factor of the P that the batch shares, if it does."""
         return factor(self.batch.P[0]) if self.batch.P.shape[0] == 1 < self.batch.size else None

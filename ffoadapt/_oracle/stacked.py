@@ -46,6 +46,8 @@ def chunks(count: int, entries: int) -> list[slice]:
     of the temporary arrays of the one before.
     """
     step = max(1, CHUNK // max(1, entries))
+    if 0 < count <= step:
+        return [slice(count)]
     return [slice(k, k + step) for k in range(0, count, step)]
 
 

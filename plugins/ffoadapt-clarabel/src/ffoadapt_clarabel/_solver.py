@@ -2,7 +2,6 @@
 
 import clarabel
 import numpy as np
-from scipy import sparse
 
 from ffoadapt import ConeForm, Options, Session, Solution, Solver, Status
 
@@ -37,9 +36,9 @@ class ClarabelSolver(Solver):
         for name, value in options.items():
             setattr(settings, name, value)
         rows = program.rows(psd="upper")
-        A, P = sparse.csc_matrix(program.A[rows]), sparse.triu(program.P, format="csc")
         cones = [_CONES[cone.kind](cone) for cone in program.cones]
-        data = (P, program.q, A, program.b[rows], cones, settings)
+        A, b = program.A_rows(rows), program.b[rows]
+        data = (program.P_upper(), program.q, A, b, cones, settings)
         found = clarabel.DefaultSolver(*data).solve()
         z, s = np.empty((2, program.b.size))
         z[rows], s[rows] = found.z, found.s

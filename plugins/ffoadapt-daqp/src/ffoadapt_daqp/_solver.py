@@ -1,9 +1,13 @@
-"""DAQP: dual active set for l <= Ax <= u, dense; it takes l = u as an equality by itself."""
+"""DAQP: dual active set for l <= Ax <= u, dense; it takes l = u as an equality by itself.
+
+Programs that are not small reach it in least-distance form (`_least_distance`).
+"""
 
 import daqp
-import numpy as np
 
 from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
+
+from ._least_distance import Unchanged, least_distance
 
 _STATUS = {
     1: Status.OPTIMAL,
@@ -29,11 +33,12 @@ class DAQPSolver(Solver):
         return list(daqp.Model().settings)
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        # Copies, because DAQP asks for writable arrays in C order.
-        data = (program.P, program.q, program.A, program.u, program.l)
-        start = None if session.warm_start is None else np.array(session.warm_start.dual)
-        x, _, flag, found = daqp.solve(
-            *(np.array(v, order="C") for v in data), dual_start=start, **options
-        )
+        given = least_distance(program) or Unchanged(program)
+        start = None if session.warm_start is None else given.start(session.warm_start.dual)
+        x, _, flag, found = daqp.solve(*given.data(), dual_start=start, **options)
+        status = _STATUS.get(flag, Status.ERROR)
         info = {"status": flag, "iterations": found["iterations"]}
-        return Solution(x, found["lam"], None, _STATUS.get(flag, Status.ERROR), info)
+        if not status.solved:
+            return Solution(status=status, info=info)
+        x, dual = given.point(x, found["lam"])
+        return Solution(x, dual, None, status, info)

@@ -40,10 +40,10 @@ class SCSSolver(Solver):
     def solve(self, program: ConeForm, options: Options, session: Session) -> Solution:
         counts = program.sizes()
         rows, sizes = program.rows(counts), dict(zip(_SIZES, counts.values(), strict=True))
-        A, b = sparse.csc_matrix(program.A[rows]), program.b[rows]
+        A, b = program.A_rows(rows), program.b[rows]
         if not b.size:  # SCS wants a row: 0'x <= 1
             A, b, sizes["l"] = sparse.csc_matrix((1, program.q.size)), np.ones(1), 1
-        data = {"P": sparse.triu(program.P, format="csc"), "A": A, "b": b, "c": program.q}
+        data = {"P": program.P_upper(), "A": A, "b": b, "c": program.q}
         found = scs.SCS(data, sizes, **options).solve()
         z, s = np.empty((2, program.b.size))
         z[rows], s[rows] = found["y"][: z.size], found["s"][: z.size]
