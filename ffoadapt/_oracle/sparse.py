@@ -135,22 +135,23 @@ class SparseFactor:
         return w, zeta, residual
 
     def _factorize(self, afresh: bool = False) -> None:
-        """LDL' of this very matrix, in a workspace of its own."""
-        if self._borrowed:
-            self._lease, self._borrowed = Lease(self._key, self._make), False
-        self._sure = afresh
-        last, failure = self._lease.space.last, None
+        """LDL' of this very matrix, in a workspace of its own.
+
+        Once there is a factor, another thread may be solving with it: nothing that it reads moves.
+        """
+        lease = Lease(self._key, self._make) if self._borrowed else self._lease
+        data, last, failure = self._data.copy(), lease.space.last, None
         for shift in REGULARIZATION:
-            self._data[last] = self._diagonal + shift * self._signs
+            data[last] = self._diagonal + shift * self._signs
             try:
-                self._lease.factorize(self._data, afresh)
+                lease.factorize(data, afresh)
                 break
             except RuntimeError as error:
                 failure = error
         else:
             assert failure is not None
             raise failure
-        self._data[last] = 0.0
+        self._lease, self._borrowed, self._sure = lease, False, afresh
 
     def _times(self, y: Floats) -> Floats:
         """The equilibrated matrix times y."""
