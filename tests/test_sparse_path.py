@@ -13,10 +13,11 @@ from scipy import sparse
 import ffoadapt
 from ffoadapt import ConeProgram, NonnegativeCone, ZeroCone
 from ffoadapt._oracle import workspace
-from ffoadapt._oracle.gradient import outer
+from ffoadapt._oracle.gradient import Adjoint
 from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
 from ffoadapt._pattern import Pattern
 from ffoadapt._raw import BoxModel
+from ffoadapt._solution import Points
 
 N = 220
 """Large enough not to be factorized as a dense program."""
@@ -227,12 +228,16 @@ def test_outer_products_in_blocks(shared: bool, monkeypatch: pytest.MonkeyPatch)
     pattern, _ = Pattern.of(sparse.random(9, 7, 0.5, rng=rng))
     monkeypatch.setattr(Pattern.blocks, "__defaults__", (5,))
     a, c = rng.standard_normal((2, 4, 3, 9))
-    b, d = rng.standard_normal((2, 3, 7))
-    found = outer(pattern, 1 if shared else 3, -2.0, a, b, c, d)
-    full = -2.0 * (a[..., :, None] * b[..., None, :] + c[..., :, None] * d[..., None, :])
+    w, x = rng.standard_normal((4, 3, 7)), rng.standard_normal((3, 7))
+    points = Points(x, a[0], a[0], [ffoadapt.Status.OPTIMAL] * 3, [{}] * 3)
+    adjoint = Adjoint(None, points, w, c)  # type: ignore[arg-type]
+    lead = 1 if shared else 3
+    found = adjoint.matrix(pattern, lead, a, c, -2.0)
+    full = -2.0 * (a[..., :, None] * w[..., None, :] + c[..., :, None] * x[..., None, :])
     if shared:
         full = full.sum(axis=1, keepdims=True)
     assert np.allclose(found, full[..., pattern.indices, pattern.columns], rtol=0.0, atol=1e-14)
+    assert np.allclose(adjoint.matrix(None, lead, a, c, -2.0), full, rtol=0.0, atol=1e-14)
 
 
 # --- what else is factorized ----------------------------------------------------------------------
