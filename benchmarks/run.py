@@ -24,6 +24,7 @@ import memory
 import numpy as np
 import peers
 import report
+import report_cost
 import rows
 import scaling
 from problems import dense_qp, sparse_qp
@@ -39,7 +40,11 @@ TABLES: dict[str, Callable[[Plan], Iterator[Cell]]] = {
     "cone": rows.cone,
     "overhead": rows.overhead,
 }
-FACTS = {"memory": memory.measure, "scaling": scaling.measure}
+FACTS = {
+    "memory": memory.measure,
+    "scaling": scaling.measure,
+    "report_cost": report_cost.measure,
+}
 
 
 def main() -> None:
