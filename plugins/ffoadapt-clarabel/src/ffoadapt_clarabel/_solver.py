@@ -33,14 +33,22 @@ class ClarabelSolver(Solver):
         return [name for name in dir(clarabel.DefaultSettings()) if not name.startswith("_")]
 
     def solve(self, program: ConeForm, options: Options, session: Session) -> Solution:
-        settings = clarabel.DefaultSettings()
-        for name, value in options.items():
-            setattr(settings, name, value)
         rows = program.rows(psd="upper")
-        A, P = sparse.csc_matrix(program.A[rows]), sparse.triu(program.P, format="csc")
-        cones = [_CONES[cone.kind](cone) for cone in program.cones]
-        data = (P, program.q, A, program.b[rows], cones, settings)
-        found = clarabel.DefaultSolver(*data).solve()
+        P, A, b = program.P, sparse.csc_matrix(program.A[rows]), program.b[rows]
+        solver, upper = session.get("kept", (None, None))
+        if solver is not None and b.max(initial=0.0) < clarabel.get_infinity():
+            solver.update(P=P.data[upper], q=program.q, A=A.data, b=b)
+        else:
+            settings = clarabel.DefaultSettings()
+            for name, value in options.items():
+                setattr(settings, name, value)
+            cones = [_CONES[cone.kind](cone) for cone in program.cones]
+            solver = clarabel.DefaultSolver(P, program.q, A, b, cones, settings)
+            # An update keeps the scaling, and with it the last digits, of earlier numbers.
+            if session.warm_start is not None and solver.is_data_update_allowed():
+                columns = np.repeat(np.arange(P.shape[1]), np.diff(P.indptr))
+                session["kept"] = solver, P.indices <= columns
+        found = solver.solve()
         z, s = np.empty((2, program.b.size))
         z[rows], s[rows] = found.z, found.s
         info = {"status": str(found.status), "iterations": found.iterations}
