@@ -1,11 +1,17 @@
 """Peaks of memory, growth over many calls, and the cost of building a layer.
 
 Each number comes from a process of its own (this file run as a script), so that none sees what
-another allocated. A peak is that of the resident set above where it stood before the call.
+another allocated. A peak is that of the resident set above where it stood before the call, after
+what had been freed was given back to the system.
+
+Of a peak, `solver` is what the bare solver takes for the same program through its own API, and
+`kkt` what one bare factorization of the active set's KKT matrix takes; `ours` is the peak without
+the solver's. `gradients` is what a user asked for: the outputs and the gradients of all data.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import resource
 import subprocess
@@ -30,12 +36,17 @@ def measure(quick: bool) -> Iterator[Fact]:
     if not quick:
         jobs += [("dense", 1000), ("sparse", 100_000), ("sparse", 1_000_000), ("build", 500)]
     for what, n in jobs:
-        command = [sys.executable, str(Path(__file__).resolve()), what, str(n)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            yield {"what": what, "n": n, "failure": done.stderr.strip().splitlines()[-1:]}
-        else:
-            yield {"what": what, "n": n, **json.loads(done.stdout.splitlines()[-1])}
+        yield {"what": what, "n": n, **alone(what, str(n))}
+
+
+def alone(*arguments: str) -> Fact:
+    """What this script prints for these arguments."""
+    command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"failure": done.stderr.strip().splitlines()[-1:]}
+    found: Fact = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def resident() -> float:
@@ -51,7 +62,8 @@ def peak() -> float:
 
 
 def forget() -> None:
-    """Start the peak again from where memory stands."""
+    """Start the peak again from where memory stands, without what is free but not given back."""
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -61,9 +73,10 @@ def dense(n: int) -> Fact:
     from problems import dense_qp
 
     problem = dense_qp(n)
-    _warm(peers.ours_dense, dense_qp(10), problem)
+    name = _warm(peers.ours_dense, dense_qp(10), problem)
+    found = _call(peers.ours_dense(problem, np.ones(n)))
     active = int((problem.z > 0).sum()) + problem.b.size
-    return _call(peers.ours_dense(problem, np.ones(n)), 8 * (n * n + active * active + n * active))
+    return _shares(found, "dense", n, name, 8 * (n * n + active * active + n * active))
 
 
 def sparse(n: int) -> Fact:
@@ -72,17 +85,19 @@ def sparse(n: int) -> Fact:
     from problems import sparse_qp
 
     problem = peers.row_major(sparse_qp(n))
-    _warm(peers.ours_sparse, peers.row_major(sparse_qp(100)), problem)
-    return _call(peers.ours_sparse(problem, np.ones(n)), 12 * _fill(problem))
+    name = _warm(peers.ours_sparse, peers.row_major(sparse_qp(100)), problem)
+    found = _call(peers.ours_sparse(problem, np.ones(n)))
+    return _shares(found, "sparse", n, name, 12 * _fill(problem))
 
 
-def _warm(make: Any, small: Any, problem: Any) -> None:
+def _warm(make: Any, small: Any, problem: Any) -> str:
     """A small program with the solver of the large one: imports, and buffers of the libraries."""
     import ffoadapt
 
     choice = ffoadapt.choose_solver(ffoadapt.ConeProgram.from_split(*problem.data))
     contestant = make(small, np.ones(small.n), solver=choice.name)
     contestant.backward(contestant.forward())
+    return choice.name
 
 
 def _fill(problem: Any) -> int:
@@ -96,14 +111,58 @@ def _fill(problem: Any) -> int:
     return int(lu.L.nnz)
 
 
-def _call(contestant: Any, factor: int) -> Fact:
+def _call(contestant: Any) -> Fact:
+    """The peaks of the first call and of the third, both above where memory stood at first."""
     forget()
     before, start = resident(), time.perf_counter()
-    contestant.backward(contestant.forward())
-    seconds = time.perf_counter() - start
-    above = peak() - before
+    outputs = contestant.forward()
+    gradients = contestant.backward(outputs)
+    seconds, above = time.perf_counter() - start, peak() - before
+    arrays = [v for v in gradients if v is not None]
+    asked = sum(v.numel() * v.element_size() for v in arrays) / 2**20
+    del outputs, gradients, arrays
+    for _ in range(2):
+        forget()
+        contestant.backward(contestant.forward())
+    return {
+        "peak_mb": above,
+        "again_mb": peak() - before,
+        "gradients_mb": asked,
+        "seconds": seconds,
+    }
+
+
+def _shares(found: Fact, kind: str, n: int, name: str, factor: int) -> Fact:
+    """A peak and its parts; ratios are to the size of the KKT factor."""
+    bare = alone("bare", str(n), kind, name)
     mega = factor / 2**20
-    return {"peak_mb": above, "factor_mb": mega, "ratio": above / mega, "seconds": seconds}
+    found |= {"factor_mb": mega, "ratio": found["peak_mb"] / mega}
+    if "failure" in bare:
+        return found
+    ours = found["peak_mb"] - bare["solver_mb"]
+    return found | bare | {"solver": name, "ours_mb": ours, "ours_ratio": ours / mega}
+
+
+def bare(n: int, kind: str, name: str) -> Fact:
+    """The peaks of the bare solver, and of one factorization of the KKT matrix."""
+    import limit
+    from problems import dense_qp, sparse_qp
+
+    make = dense_qp if kind == "dense" else sparse_qp
+    limit.bare_solvers(make(20))[name]()
+    problem, small = make(n), make(20)
+    limit.kkt(small, np.ones(small.n))()
+    found = {}
+    runs = {
+        "solver_mb": limit.bare_solvers(problem)[name],
+        "kkt_mb": limit.kkt(problem, np.ones(n)),
+    }
+    for what, run in runs.items():
+        forget()
+        before = resident()
+        run()
+        found[what] = peak() - before
+    return found
 
 
 def growth(calls: int) -> Fact:
@@ -174,4 +233,4 @@ def build(n: int) -> Fact:
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](int(sys.argv[2]))))
+    print(json.dumps(globals()[sys.argv[1]](int(sys.argv[2]), *sys.argv[3:])))

@@ -70,7 +70,7 @@ class one_thread:  # noqa: N801 - reads as the statement it is
                 _state["before"] = [library.num_threads for library in libraries]
                 for library, threads in zip(libraries, _state["before"], strict=True):
                     if threads != 1:
-                        library.set_num_threads(1)
+                        _set(library, 1)
             _state["depth"] += 1
 
     def __exit__(
@@ -86,4 +86,12 @@ class one_thread:  # noqa: N801 - reads as the statement it is
             if _state["depth"] == 0:
                 for library, threads in zip(_libraries(), _state["before"], strict=True):
                     if threads != 1:
-                        library.set_num_threads(threads)
+                        _set(library, threads)
+
+
+def _set(library: Any, threads: int) -> None:
+    """Also where another thread was the last to set it: threadpoolctl would then do nothing, but
+    here the lock and the depth say whose turn it is."""
+    library.set_num_threads(threads)
+    if hasattr(library, "clear_controlling_thread"):
+        library.clear_controlling_thread(force=True)

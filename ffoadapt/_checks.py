@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import qdldl
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.linalg import lapack
 
-from . import _blas
-from ._exceptions import ProblemError, ShapeError
+from ._exceptions import ProblemError
 from ._interfaces import ParametricProgram
 from ._oracle.gradient import definite
+from ._oracle.stacked import chunks
+from ._oracle.workspace import Lease, Workspace
 from ._pattern import Pattern
 from ._program import ProgramBatch
 
-__all__ = ["check_finite", "checked_program", "split_batch"]
+__all__ = ["check_finite", "checked_program"]
 
 Floats = NDArray[np.float64]
 
@@ -28,31 +27,8 @@ INDEFINITE = 1e-8
 """P + this * max |P| * I must have a Cholesky factor (float64)."""
 
 
-def split_batch(
-    names: Sequence[str], shapes: Sequence[tuple[int, ...]], values: Sequence[Floats]
-) -> list[tuple[int, ...]]:
-    """The batch axes of each value, checked against its core shape."""
-    lead = []
-    for name, core, value in zip(names, shapes, values, strict=True):
-        split = value.ndim - len(core)
-        if split < 0 or value.shape[split:] != core:
-            raise ShapeError(
-                f"{name} has shape {value.shape}; expected {_shape(core)}, or with batch axes in "
-                f"front {_shape(('batch', *core))}"
-            )
-        lead.append(value.shape[:split])
-    return lead
-
-
-def _shape(core: Sequence[object]) -> str:
-    inside = ", ".join(map(str, core))
-    return f"({inside},)" if len(core) == 1 else f"({inside})"
-
-
 def check_finite(name: str, value: Floats, core: int, infinite: bool) -> None:
     """Raise unless all entries are finite; with ``infinite``, infinities pass and NaN does not."""
-    if _blas.finite(value):
-        return
     bad = np.isnan(value) if infinite else ~np.isfinite(value)
     if bad.any():
         where = tuple(int(k) for k in np.argwhere(bad)[0])
@@ -84,10 +60,7 @@ def check_convex(batch: ProgramBatch) -> None:
     if pattern is None:
         if P.shape[-1] == 0:
             return
-        # The largest entry of a semidefinite matrix is on its diagonal.
-        size = P.diagonal(axis1=-2, axis2=-1).max(axis=-1)
-        asymmetry = (P - P.swapaxes(-1, -2)).max(axis=(-1, -2))
-        if (asymmetry <= ASYMMETRY * size).all():
+        if all(_symmetric(P[part]) for part in chunks(len(P), P[0].size)):
             batch.P_factor = definite(P, batch.structure.m)
             if batch.P_factor is not None:
                 return
@@ -109,6 +82,14 @@ def check_convex(batch: ProgramBatch) -> None:
             )
 
 
+def _symmetric(P: Floats) -> bool:
+    """Whether all of (B, n, n) are symmetric; False may mean that one is not semidefinite."""
+    # The largest entry of a semidefinite matrix is on its diagonal.
+    size = np.maximum.reduce(P.diagonal(axis1=-2, axis2=-1), axis=-1)
+    asymmetry = np.maximum.reduce(P - P.swapaxes(-1, -2), axis=(-1, -2))
+    return np.count_nonzero(asymmetry <= ASYMMETRY * size) == len(size)
+
+
 def _asymmetry(values: Floats, pattern: Pattern | None) -> float:
     """The largest entry of |P - P'|."""
     if pattern is None:
@@ -127,9 +108,16 @@ def _semidefinite(values: Floats, pattern: Pattern | None, shift: float) -> bool
         shifted = values.T.copy(order="K")
         np.einsum("ii->i", shifted)[...] += shift
         return bool(lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=1)[1] == 0)
-    n = pattern.shape[0]
     if pattern.diagonal.all():
         return bool((values >= -shift).all())
-    shifted = sparse.csc_matrix(pattern.matrix(values) + sparse.identity(n, format="csc") * shift)
-    _, pivots, _ = qdldl.Solver(shifted).factors()
-    return bool((np.asarray(pivots) > 0.0).all())
+    none = np.zeros(1, np.int32)
+    lease = Lease(pattern.key, lambda: Workspace.of(pattern.key, pattern, none, none[:0]))
+    data = lease.space.filled(values, np.zeros(0))
+    diagonal = np.zeros(pattern.shape[0])
+    diagonal[pattern.indices[pattern.diagonal]] = values[pattern.diagonal]
+    data[lease.space.last] = diagonal + shift
+    try:
+        lease.factorize(data)
+    except RuntimeError:  # a pivot is 0
+        return False
+    return bool((lease.pivots() > 0.0).all())

@@ -17,6 +17,8 @@ from scipy import sparse
 
 from ._exceptions import UnsupportedProblemError
 from ._interfaces import SolverSpec
+from ._oracle.workspace import Workspace
+from ._pattern import Pattern
 from ._program import Structure
 from ._registry import registry
 
@@ -70,10 +72,12 @@ def fill(structure: Structure) -> float:
     A = structure.A
     if A is None or A.nnz > LARGEST:
         return 1.0
-    eye = sparse.identity(structure.n), -sparse.identity(structure.m)
-    upper = [[eye[0], A.matrix(np.ones(A.nnz)).T], [None, eye[1]]]
-    K = sparse.csc_matrix(sparse.bmat(upper))
-    return float(qdldl.Solver(K, upper=True).factors()[0].nnz / K.nnz)
+    eye = Pattern.of(sparse.identity(structure.n))[0]
+    space = Workspace.of(None, eye, *A.by_rows())
+    data = space.filled(np.ones(structure.n), np.ones(A.nnz))
+    data[space.last] = np.repeat((1.0, -1.0), (structure.n, structure.m))
+    factors = qdldl.Solver(space.upper.matrix(data), upper=True).factors()
+    return float(factors[0].nnz / data.size)
 
 
 def ranking(structure: Structure) -> list[SolverChoice]:

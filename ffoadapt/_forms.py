@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ._cones import Cone, PSDCone, SecondOrderCone
 
@@ -91,6 +92,18 @@ class BoxForm:
     u: Floats
 
     name: ClassVar[str] = "box"
+
+    def A_rows(self, on: NDArray[np.bool_]) -> Any:
+        """``A[on]``, an ndarray or CSC as A is; scipy takes five times as long for it."""
+        A = self.A
+        if isinstance(A, np.ndarray):
+            return A[on]
+        kept = on[A.indices]
+        ends = np.zeros(kept.size + 1, dtype=A.indptr.dtype)
+        np.cumsum(kept, out=ends[1:])
+        number = np.cumsum(on, dtype=A.indices.dtype) - 1
+        entries = A.data[kept], number[A.indices[kept]], ends[A.indptr]
+        return sparse.csc_matrix(entries, shape=(np.count_nonzero(on), A.shape[1]))
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,6 @@ An instance keeps nothing of a call, so that threads, graphs kept alive and vmap
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _blas
-from ._checks import check_finite, checked_program, split_batch
+from ._batching import Axes
+from ._checks import check_finite, checked_program
 from ._choose import choose, lasting, ranking
-from ._exceptions import FFOAdaptError, ShapeError
+from ._exceptions import FFOAdaptError
 from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Adjoint, Oracle
-from ._oracle.report import GradientReport
+from ._oracle.report import Reports
 from ._program import ProgramBatch, Structure
 from ._registry import registry
 from ._settings import Settings
@@ -43,6 +43,9 @@ FALLBACKS = 3
 UNSEEN = 1e-9
 """A change below this share of what a random vector of its size makes is none."""
 
+SHAPES = 64
+"""Of so many sets of argument shapes a function remembers the batch axes."""
+
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 
@@ -51,17 +54,11 @@ Shape = tuple[int, ...]
 class State:
     """What one forward call keeps for its derivatives."""
 
-    batch_shape: Shape
-    leads: list[Shape]
+    axes: Axes
     batch: ProgramBatch
     points: Points
     oracle: Oracle
     name: str
-
-    @property
-    def single(self) -> bool:
-        """Whether no argument had a batch axis."""
-        return self.batch_shape == ()
 
 
 class SolveFunction:
@@ -71,7 +68,7 @@ class SolveFunction:
         self,
         model: ParametricProgram,
         settings: Settings,
-        orders: Mapping[str, NDArray[np.intp]] | None = None,
+        orders: Mapping[str, NDArray[np.int32]] | None = None,
     ) -> None:
         """``orders`` says by name in which order the model wants the entries of a parameter."""
         self.model, self.settings = model, settings
@@ -85,8 +82,9 @@ class SolveFunction:
             self._order = max(self._structure.n, self._structure.m)
         else:
             self._order = max((max(shape, default=0) for shape in self.shapes), default=0)
-        self.on_report: Callable[[list[GradientReport]], None] | None = None
+        self.on_report: Callable[[Reports], None] | None = None
         self._jobs: dict[Any, SolveJob] = {}
+        self._axes: dict[Any, Axes] = {}
 
     def with_settings(self, settings: Settings) -> SolveFunction:
         """The same program solved otherwise."""
@@ -98,38 +96,39 @@ class SolveFunction:
     # -- the differentiable function
 
     def forward(self, values: Sequence[Floats]) -> tuple[list[Floats], State]:
-        leads = split_batch(self.names, self.shapes, values)
-        for name, core, value in zip(self.names, self.ndims, values, strict=True):
-            check_finite(name, value, core, name in self.model.unbounded)
-        batch_shape, flat = self._flatten(values, leads)
+        axes = self.axes([v.shape for v in values])
+        for k, value in enumerate(values):
+            if not _blas.finite(value):
+                name = self.names[k]
+                check_finite(name, value, self.ndims[k], name in self.model.unbounded)
+        flat, settings = self.flatten(values, axes), self.settings
         # The check factorizes P: also there, BLAS threads would only be in the way.
         with _blas.one_thread(self._order):
-            batch = checked_program(self.model, flat, math.prod(batch_shape))
+            batch = checked_program(self.model, flat, axes.size)
+            del flat  # copies, where the model wants another order
             job = self._job(batch.structure)
-            points, oracle = settle(batch, self._run(job, batch), self.settings)
-            if self.settings.solver == "auto":
+            points, oracle = settle(batch, self._run(job, batch), settings)
+            if settings.solver == "auto" and not points.optimal:
                 others = self._others(batch.structure, job.name)
-                points, better = fall_back(batch, points, others, self.settings)
+                points, better = fall_back(batch, points, others, settings)
                 oracle = better or oracle
-        if not self.settings.accept_inaccurate and Status.OPTIMAL_INACCURATE in points.status:
-            points = refuse_inaccurate(points)
-            oracle = Oracle(batch, points)
-        oracle = self._choosing(oracle)
-        state = State(batch_shape, leads, batch, points, oracle, job.name)
-        if self.settings.on_failure == "raise":
-            raise_failures(points, job.name, single=state.single)
+        if not (points.optimal or settings.accept_inaccurate):
+            points, changed = refuse_inaccurate(points)
+            oracle = Oracle(batch, points) if changed else oracle
+        state = State(axes, batch, points, self._choosing(oracle), job.name)
+        if settings.on_failure == "raise" and not points.optimal:
+            raise_failures(points, job.name, single=axes.single)
         return self._outputs(state), state
 
     def vjp(
         self, state: State, cotangents: Sequence[Floats | None], needed: Sequence[bool]
     ) -> list[Floats | None]:
-        ndim, size = len(state.batch_shape), state.batch.size
-        lead: Shape = ()
+        axes, lead = state.axes, ()
         flat: list[Floats | None] = []
         for cotangent, (_, shape) in zip(cotangents, self.model.outputs, strict=True):
             if cotangent is not None:
-                lead = cotangent.shape[: cotangent.ndim - ndim - len(shape)]
-                cotangent = cotangent.reshape(*lead, size, *shape)
+                lead = cotangent.shape[: cotangent.ndim - len(axes.batch) - len(shape)]
+                cotangent = cotangent.reshape(*lead, axes.size, *shape)
             flat.append(cotangent)
         with _blas.one_thread(self._order):
             adjoint = state.oracle.vjp(*self.model.retrieve_vjp(flat, state.batch))
@@ -137,37 +136,29 @@ class SolveFunction:
             if self.on_report is not None:
                 self.on_report(self.reports(state))
         return [
-            None if g is None else _unbroadcast(_restored(g, order), state, own, shape, len(lead))
-            for g, order, own, shape in zip(
-                gradients, self._orders, state.leads, self.shapes, strict=True
-            )
+            None if g is None else axes.unflatten(k, _restored(g, self._orders[k]), len(lead))
+            for k, g in enumerate(gradients)
         ]
 
     def jvp(self, state: State, tangents: Sequence[Floats | None]) -> list[Floats]:
-        size = state.batch.size
-        flat: list[Floats | None] = []
-        shapes = state.batch_shape, size
-        for tangent, order, lead, core in zip(
-            tangents, self._orders, state.leads, self.shapes, strict=True
-        ):
-            if tangent is not None:
-                tangent = _arranged(_flat(tangent, lead, core, *shapes), order)
-            flat.append(tangent)
+        flat = [
+            None if t is None else _arranged(state.axes.flatten(k, t), self._orders[k])
+            for k, t in enumerate(tangents)
+        ]
         with _blas.one_thread(self._order):
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
             outputs = self.model.retrieve_jvp(*state.oracle.jvp(moved), state.batch)
-        return self._reshape(outputs, state.batch_shape)
+        return self._reshape(outputs, state.axes.batch)
 
     # -- how far to trust it
 
-    def reports(self, state: State) -> list[GradientReport]:
+    def reports(self, state: State) -> Reports:
         """One report a batch element, of what the outputs and the parameters see of the program."""
         oracle, batch = state.oracle, state.batch
         if not oracle.asked:
             ones = [np.ones((batch.size, *shape)) for _, shape in self.model.outputs]
             oracle.vjp(self.model.retrieve_vjp(ones, batch)[0], None, None)
-        seen = partial(self._sees, state)
-        return [oracle.report(i, seen) for i in range(batch.size)]
+        return oracle.reports(partial(self._sees, state))
 
     def _sees(self, state: State, w: Floats, zeta: Floats) -> bool:
         """Whether an output or the gradient of a parameter changes with a ghost solution (w, zeta).
@@ -194,12 +185,13 @@ class SolveFunction:
     # -- for frameworks that trace
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        split_batch(self.names, self.shapes, [np.broadcast_to(0.0, s) for s in shapes])
-        batch = self._batch_shape(shapes)
+        # Not remembered: frameworks trace with sizes that are symbols.
+        batch = Axes.of(self.names, self.shapes, shapes).batch
         return [(*batch, *shape) for _, shape in self.model.outputs]
 
     def state_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        batch = self._batch_shape(shapes)
+        leads = [s[: len(s) - ndim] for s, ndim in zip(shapes, self.ndims, strict=True)]
+        batch = np.broadcast_shapes(*leads)
         return [(*batch, size) for size in self._state_sizes]
 
     @property
@@ -214,18 +206,15 @@ class SolveFunction:
         kept = [points.x, points.s, points.z]
         if self._structure is None:
             kept = self.model.retrieve(points.x, points.s, points.z, state.batch)
-        return [v.reshape(*state.batch_shape, v.shape[-1]) for v in kept]
+        return [v.reshape(*state.axes.batch, v.shape[-1]) for v in kept]
 
     def unpack(self, values: Sequence[Floats], arrays: Sequence[Floats]) -> State:
-        leads = split_batch(self.names, self.shapes, values)
-        batch_shape = self._batch_shape([v.shape for v in values])
         # The kept arrays have all batch axes; those of the values may be 1 or absent.
-        batch_shape = np.broadcast_shapes(batch_shape, arrays[0].shape[:-1])
-        size = math.prod(batch_shape)
-        flat = self._stacked(values, leads, batch_shape)
-        batch = self.model.program(flat, size)
+        axes = self.axes([v.shape for v in values]).within(arrays[0].shape[:-1])
+        size = axes.size
+        batch = self.model.program(self.flatten(values, axes), size)
         kept = [
-            np.broadcast_to(a, (*batch_shape, a.shape[-1])).reshape(size, a.shape[-1])
+            np.broadcast_to(a, (*axes.batch, a.shape[-1])).reshape(size, a.shape[-1])
             for a in arrays
         ]
         if batch.structure.box is not None:
@@ -239,7 +228,7 @@ class SolveFunction:
         ]
         points = Points(x, s, z, status, [{}] * size)
         oracle = self._choosing(Oracle(batch, points))
-        return State(batch_shape, leads, batch, points, oracle, "")
+        return State(axes, batch, points, oracle, "")
 
     def traced(self, framework: str, xp: Any) -> Traced | None:
         if self.on_report is not None:
@@ -249,47 +238,27 @@ class SolveFunction:
 
     # -- pieces
 
+    def axes(self, shapes: Sequence[Shape]) -> Axes:
+        """The batch axes of arguments of these shapes; remembered for the shapes in use."""
+        key = tuple(shapes)
+        found = self._axes.get(key)
+        if found is None:
+            if len(self._axes) >= SHAPES:
+                self._axes.clear()
+            found = self._axes[key] = Axes.of(self.names, self.shapes, key)
+        return found
+
+    def flatten(self, values: Sequence[Floats], axes: Axes) -> list[Floats]:
+        """The values as (B or 1, *core), in the model's order."""
+        return [_arranged(axes.flatten(k, v), self._orders[k]) for k, v in enumerate(values)]
+
     def _choosing(self, oracle: Oracle) -> Oracle:
         return oracle.choosing(self.settings.degenerate, self.settings.smoothing)
-
-    def _batch_shape(self, shapes: Sequence[Shape]) -> Shape:
-        leads = [s[: len(s) - ndim] for s, ndim in zip(shapes, self.ndims, strict=True)]
-        if not any(leads):
-            return ()
-        try:
-            return np.broadcast_shapes(*leads)
-        except ValueError as error:
-            pairs = [
-                f"{n}: {lead}" for n, lead in zip(self.names, leads, strict=True) if lead != ()
-            ]
-            raise ShapeError(
-                f"the batch axes of the parameters do not fit together: {', '.join(pairs)}; "
-                "expected equal batch sizes, or 1, or none"
-            ) from error
-
-    def _flatten(
-        self, values: Sequence[Floats], leads: Sequence[Shape]
-    ) -> tuple[Shape, list[Floats]]:
-        """The common batch shape, and the values as (B or 1, *core)."""
-        batch_shape = self._batch_shape([v.shape for v in values])
-        return batch_shape, self._stacked(values, leads, batch_shape)
-
-    def _stacked(
-        self, values: Sequence[Floats], leads: Sequence[Shape], batch_shape: Shape
-    ) -> list[Floats]:
-        """The values as (B or 1, *core), in the model's order."""
-        size = math.prod(batch_shape)
-        return [
-            _arranged(_flat(value, lead, core, batch_shape, size), order)
-            for value, order, lead, core in zip(
-                values, self._orders, leads, self.shapes, strict=True
-            )
-        ]
 
     def _outputs(self, state: State) -> list[Floats]:
         points = state.points
         outputs = self.model.retrieve(points.x, points.s, points.z, state.batch)
-        return self._reshape(outputs, state.batch_shape)
+        return self._reshape(outputs, state.axes.batch)
 
     def _reshape(self, outputs: Sequence[Floats], batch_shape: Shape) -> list[Floats]:
         return [
@@ -333,60 +302,26 @@ class SolveFunction:
             yield name, partial(self._run, job)
 
     def _run(self, job: SolveJob, batch: ProgramBatch) -> Points:
-        return self._executor(job, batch).run(job, batch)
-
-    def _executor(self, job: SolveJob, batch: ProgramBatch) -> Executor:
         wanted = self.settings.executor
-        if isinstance(wanted, Executor):
-            return wanted
         if wanted == "auto":
-            wanted = "threads" if job.parallel and batch.size > 1 else "serial"
-        executor: Executor = registry.get("executor", wanted)
-        return executor
+            if batch.size == 1 or not job.parallel:
+                return job.solve(batch)
+            wanted = "threads"
+        executor: Executor = (
+            wanted if isinstance(wanted, Executor) else registry.get("executor", wanted)
+        )
+        return executor.run(job, batch)
 
 
-def _flat(value: Floats, lead: Shape, core: Shape, batch_shape: Shape, size: int) -> Floats:
-    """(B, *core), or (1, *core) where the value does not vary over the batch."""
-    if not lead:
-        return value[None]
-    if math.prod(lead) == 1:
-        return value.reshape(1, *core)
-    if lead != batch_shape:
-        value = np.broadcast_to(value, (*batch_shape, *core))
-    return value.reshape(size, *core)
-
-
-def _arranged(value: Floats, order: NDArray[np.intp] | None) -> Floats:
+def _arranged(value: Floats, order: NDArray[np.int32] | None) -> Floats:
     """The entries of the last axis in the model's order."""
     return value if order is None else value[..., order]
 
 
-def _restored(grad: Floats, order: NDArray[np.intp] | None) -> Floats:
+def _restored(grad: Floats, order: NDArray[np.int32] | None) -> Floats:
     """The entries of the last axis in the user's order."""
     if order is None:
         return grad
     found = np.empty_like(grad)
     found[..., order] = grad
     return found
-
-
-def _unbroadcast(grad: Floats, state: State, own: Shape, core: Shape, extra: int) -> Floats:
-    """A gradient (*lead, B or 1, *core) in the shape (*lead, *own, *core) of its argument."""
-    if not (own or extra) and grad.shape[0] == 1:
-        return grad[0]
-    lead = grad.shape[:extra]
-    if grad.shape[extra] != state.batch.size or math.prod(own) == 1:
-        if grad.shape[extra] != 1:
-            grad = grad.sum(axis=extra, keepdims=True)
-        return grad.reshape((*lead, *own, *core))
-    grad = grad.reshape((*lead, *state.batch_shape, *core))
-    missing = len(state.batch_shape) - len(own)
-    summed = [extra + k for k in range(missing)]
-    summed += [
-        extra + missing + k
-        for k, (mine, full) in enumerate(zip(own, state.batch_shape[missing:], strict=True))
-        if mine == 1 and full != 1
-    ]
-    if summed:
-        grad = grad.sum(axis=tuple(summed))
-    return grad.reshape((*lead, *own, *core))

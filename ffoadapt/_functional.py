@@ -16,7 +16,7 @@ from ._exceptions import ShapeError
 from ._frameworks import find_framework
 from ._function import SolveFunction
 from ._interfaces import Framework, ParametricProgram, Solver
-from ._pattern import Pattern, digest
+from ._pattern import Pattern
 from ._problem import check_cones
 from ._raw import BoxModel, ConeModel, SplitModel
 from ._settings import Settings, SolveSettings
@@ -182,7 +182,7 @@ def _call(
     )
     parts = {name: _sparse_parts(framework, name, data[name], shapes[name]) for name in shapes}
     patterns: dict[str, Pattern] = {}
-    orders: dict[str, NDArray[np.intp]] = {}
+    orders: dict[str, NDArray[np.int32]] = {}
     if any(part is not None for part in parts.values()):
         for name, shape in shapes.items():
             patterns[name], order, data[name] = _on_pattern(data[name], parts[name], shape)
@@ -199,7 +199,7 @@ def _function(
     form: str,
     data: Mapping[str, Any],
     patterns: Mapping[str, Pattern],
-    orders: Mapping[str, NDArray[np.intp]],
+    orders: Mapping[str, NDArray[np.int32]],
     rest: tuple[Any, ...],
     settings: Settings,
 ) -> SolveFunction:
@@ -243,20 +243,11 @@ def _sparse_parts(
 
 def _on_pattern(
     value: Any, parts: tuple[Any, Any, Any] | None, shape: tuple[int, int]
-) -> tuple[Pattern, NDArray[np.intp] | None, Any]:
+) -> tuple[Pattern, NDArray[np.int32] | None, Any]:
     """The pattern, the order of the given values in it (None: as they are), and the values."""
     if parts is not None:
         rows, columns, values = parts
-        key = (shape, digest(rows, columns))
-        with _cache_lock:
-            found = _patterns.get(key)
-        if found is None:
-            found = _ordered(rows, columns, shape)
-            with _cache_lock:
-                _patterns[key] = found
-                if len(_patterns) > _CACHED:
-                    _patterns.popitem(last=False)
-        return *found, values
+        return *_known(rows, columns, shape), values
     if value is None:
         pattern, none = Pattern.of(sparse.csc_matrix(shape))
         return pattern, None, none
@@ -269,12 +260,50 @@ def _on_pattern(
     return Pattern.full(shape), None, values
 
 
-_patterns: OrderedDict[Any, tuple[Pattern, NDArray[np.intp] | None]] = OrderedDict()
+_patterns: list[tuple[Pattern, NDArray[np.int32] | None]] = []
+
+
+def _known(
+    rows: Any, columns: Any, shape: tuple[int, int]
+) -> tuple[Pattern, NDArray[np.int32] | None]:
+    """The pattern with these entries and their order in it; the latest are kept.
+
+    They are compared, not hashed: that takes a third of the time, and no copy of the indices,
+    which the caller may write to.
+    """
+    with _cache_lock:
+        latest = list(_patterns)
+    found = next((one for one in latest if _same(*one, rows, columns, shape)), None)
+    if found is None:
+        found = _ordered(rows, columns, shape)
+    with _cache_lock:
+        others = [one for one in _patterns if one is not found]
+        _patterns[:] = [found, *others[: _CACHED - 1]]
+    return found
+
+
+def _same(
+    pattern: Pattern,
+    order: NDArray[np.int32] | None,
+    rows: Any,
+    columns: Any,
+    shape: tuple[int, int],
+) -> bool:
+    """Whether these entries are those of the pattern, in this order."""
+    if pattern.shape != shape or pattern.nnz != len(rows):
+        return False
+    if order is not None:
+        rows = rows[order]
+    if not (pattern.indices == rows).all():
+        return False
+    if order is not None:
+        columns = columns[order]
+    return bool((pattern.columns == columns).all())
 
 
 def _ordered(
     rows: Any, columns: Any, shape: tuple[int, int]
-) -> tuple[Pattern, NDArray[np.intp] | None]:
+) -> tuple[Pattern, NDArray[np.int32] | None]:
     count = len(rows)
     numbers = np.arange(1.0, count + 1.0)  # from 1: a value of 0 would be dropped
     pattern, numbered = Pattern.of(sparse.coo_matrix((numbers, (rows, columns)), shape=shape))
@@ -283,7 +312,7 @@ def _ordered(
             "a sparse matrix has duplicate entries; sum them first (coalesce() in torch, "
             "sum_duplicates() in JAX)"
         )
-    order = numbered.astype(np.intp) - 1
+    order = numbered.astype(np.int32) - np.int32(1)
     return pattern, None if (order == np.arange(count)).all() else order
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._choose import SolverChoice, choose
@@ -79,7 +79,7 @@ def gradient_report(
     *values: Any,
     solver: Any = None,
     solver_options: Mapping[str, Any] | None = None,
-) -> GradientReport | list[GradientReport]:
+) -> GradientReport | Sequence[GradientReport]:
     """Why to trust a gradient, or not.
 
     Parameters

@@ -13,7 +13,7 @@ from ._frameworks import find_framework
 from ._function import SolveFunction, State
 from ._gradient_check import GradientCheck, check_gradients
 from ._interfaces import Modeler, ParametricProgram, Solver
-from ._oracle.report import GradientReport
+from ._oracle.report import GradientReport, Reports
 from ._registry import registry
 from ._settings import Settings, SolveSettings
 from ._solution import Status
@@ -102,12 +102,15 @@ class Layer:
         )
 
     @property
-    def on_report(self) -> Callable[[list[GradientReport]], None] | None:
-        """Called after every backward pass with the reports of the batch, if set."""
+    def on_report(self) -> Callable[[Reports], None] | None:
+        """Called after every backward pass with the reports of the batch, if set.
+
+        They are a sequence; its ``verdicts`` are cheaper than a look at each report.
+        """
         return self._function.on_report
 
     @on_report.setter
-    def on_report(self, hook: Callable[[list[GradientReport]], None] | None) -> None:
+    def on_report(self, hook: Callable[[Reports], None] | None) -> None:
         for function in (self._function, *self._others.values()):
             function.on_report = hook
 
@@ -158,17 +161,17 @@ class LayerResult:
         batch, points = state.batch, state.points
         quadratic = 0.5 * np.sum(points.x * batch.multiply("P", points.x), axis=-1)
         canonical = quadratic + np.sum(batch.q * points.x, axis=-1)
-        _, flat = function._flatten(values, state.leads)
-        objective = function.model.objective(flat, canonical).reshape(state.batch_shape)
-        self.objective: Any = float(objective) if state.single else objective
+        flat, axes = function.flatten(values, state.axes), state.axes
+        objective = function.model.objective(flat, canonical).reshape(axes.batch)
+        self.objective: Any = float(objective) if axes.single else objective
         info = [{"solver": state.name, **i} for i in points.info]
-        self.status: Status | list[Status] = points.status[0] if state.single else points.status
-        self.info: Any = info[0] if state.single else info
+        self.status: Status | list[Status] = points.status[0] if axes.single else points.status
+        self.info: Any = info[0] if axes.single else info
 
-    def report(self) -> GradientReport | list[GradientReport]:
-        """Why to trust the gradient, or not; one report, or one a batch element."""
+    def report(self) -> GradientReport | Reports:
+        """Why to trust the gradient, or not; one report, or a sequence of one a batch element."""
         reports = self._function.reports(self._state)
-        return reports[0] if self._state.single else reports
+        return reports[0] if self._state.axes.single else reports
 
     def vjp(self, *cotangents: Any) -> tuple[Any, ...]:
         """Cotangents on the parameters from one a variable (None for zero).
@@ -198,7 +201,7 @@ class LayerResult:
             )
         arrays = [None if t is None else np.asarray(t, dtype=np.float64) for t in tangents]
         for name, array, lead, shape in zip(
-            names, arrays, self._state.leads, self._function.shapes, strict=True
+            names, arrays, self._state.axes.leads, self._function.shapes, strict=True
         ):
             if array is not None and array.shape != (*lead, *shape):
                 raise DifferentiationError(

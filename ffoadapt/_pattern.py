@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,27 +49,33 @@ class Pattern:
     def nnz(self) -> int:
         return int(self.indptr[-1])
 
-    @cached_property
-    def columns(self) -> Ints:
-        """(nnz,) the column of each entry; `indices` is its row."""
-        return np.repeat(np.arange(self.shape[1]), np.diff(self.indptr))
+    @property
+    def columns(self) -> NDArray[np.int32]:
+        """(nnz,) the column of each entry; `indices` is its row. Made anew: it is not kept."""
+        return np.repeat(np.arange(self.shape[1], dtype=np.int32), np.diff(self.indptr))
+
+    def blocks(self, entries: int = 32_768) -> Iterator[tuple[slice, slice]]:
+        """Runs of columns with about so many entries: (which entries, which columns)."""
+        ends = np.searchsorted(self.indptr, np.arange(entries, self.nnz, entries))
+        edges = np.unique(np.concatenate(([0], ends, [self.shape[1]]))).tolist()
+        for first, end in itertools.pairwise(edges):
+            yield slice(int(self.indptr[first]), int(self.indptr[end])), slice(first, end)
 
     @cached_property
     def diagonal(self) -> NDArray[np.bool_]:
         """(nnz,) the entries on the diagonal."""
         return self.indices == self.columns
 
-    @cached_property
-    def by_rows(self) -> tuple[Ints, Ints, Ints]:
+    def by_rows(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
         """The same entries by rows: (indptr, columns, where each is in the values)."""
-        order = np.argsort(self.indices, kind="stable")
-        ends = np.cumsum(np.bincount(self.indices, minlength=self.shape[0]))
-        return np.concatenate((np.zeros(1, np.intp), ends)), self.columns[order], order
+        numbered = (np.arange(self.nnz, dtype=np.int32), self.indices, self.indptr)
+        found = sparse.csc_matrix(numbered, shape=self.shape).tocsr()
+        return found.indptr, found.indices, found.data
 
     @cached_property
-    def transposition(self) -> Ints | None:
+    def transposition(self) -> NDArray[np.int32] | None:
         """Where in the values the entry (j, i) of each entry (i, j) is; None where one lacks."""
-        indptr, columns, order = self.by_rows
+        indptr, columns, order = self.by_rows()
         same = np.array_equal(indptr, self.indptr) and np.array_equal(columns, self.indices)
         return order if same else None
 
@@ -77,9 +85,18 @@ class Pattern:
         return (self.shape, digest(self.indptr, self.indices))
 
     @cached_property
+    def _ends(self) -> tuple[Ints, Ints]:
+        """(column, row) of each entry of a small pattern, as numpy likes indices."""
+        return self.columns.astype(np.intp), self.indices.astype(np.intp)
+
+    @cached_property
     def _empty(self) -> sparse.csc_matrix:
         data = np.zeros(self.nnz)
         return sparse.csc_matrix((data, self.indices, self.indptr), shape=self.shape)
+
+    @cached_property
+    def _empty_transposed(self) -> sparse.csr_matrix:
+        return self._empty.T
 
     def filled(self, xp: Any, values: Any) -> Any:
         """The dense matrix of (nnz,) values of the array namespace ``xp``, by gathering alone."""
@@ -93,15 +110,20 @@ class Pattern:
         found.data = np.ascontiguousarray(values)
         return found
 
+    def transposed(self, values: Floats) -> sparse.csr_matrix:
+        """The transpose of `matrix`, likewise."""
+        found = copy.copy(self._empty_transposed)
+        found.data = np.ascontiguousarray(values)
+        return found
+
     def multiply(self, values: Floats, v: Floats, transpose: bool) -> Floats:
         """The matrix with these values, or its transpose, times the vector v."""
         found: Any
         if self.nnz <= SMALL:
-            out, other = (self.columns, self.indices) if transpose else (self.indices, self.columns)
+            out, other = self._ends if transpose else self._ends[::-1]
             found = np.bincount(out, values * v[other], self.shape[1 if transpose else 0])
         else:
-            matrix = self.matrix(values)
-            found = (matrix.T if transpose else matrix) @ v
+            found = (self.transposed(values) if transpose else self.matrix(values)) @ v
         return found
 
 

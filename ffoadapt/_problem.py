@@ -145,7 +145,7 @@ class Result:
 
     def report(self) -> GradientReport:
         """Why to trust the gradient here, or not."""
-        return self._state.oracle.report(0)
+        return self._state.oracle.reports()[0]
 
     def vjp(
         self,

@@ -9,9 +9,10 @@ arrays whose leading axis is the batch, or 1 where all elements share them. Dens
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from scipy import sparse
 from . import _blas
 from ._cones import Cone, NonnegativeCone, ZeroCone
 from ._forms import BoxForm, ConeForm, SplitForm
+from ._lazy import lazy
 from ._pattern import Pattern
 
 __all__ = [
@@ -56,6 +58,14 @@ class BoxRows:
         _, at_upper, at_lower = np.intersect1d(self.upper, self.lower, return_indices=True)
         start = self.equal.size
         return start + at_upper, start + self.upper.size + at_lower
+
+    @property
+    def sides(self) -> tuple[NDArray[np.bool_], ...]:
+        """(rows,) each: whether a row is an equality, has an upper and has a lower bound."""
+        found = np.zeros((3, self.rows), dtype=bool)
+        for side, at in zip(found, (self.equal, self.upper, self.lower), strict=True):
+            side[at] = True
+        return tuple(found)
 
     def dual(self, y: Floats) -> Floats:
         """Canonical z (..., m) of a box dual y (..., rows)."""
@@ -194,6 +204,8 @@ class DataSizes:
         (B or 1, 1) the largest |b_i| / norm_i: how far from 0 the constraints are.
     steepness, curvature
         (B or 1, 1) the largest entries of q and of P (which are on its diagonal).
+    regular
+        Whether none of these three is 0 anywhere.
     """
 
     squares: Floats
@@ -201,6 +213,7 @@ class DataSizes:
     reach: Floats
     steepness: Floats
     curvature: Floats
+    regular: bool
 
     @classmethod
     def of(cls, batch: ProgramBatch) -> DataSizes:
@@ -211,12 +224,13 @@ class DataSizes:
             if not cone.polyhedral:
                 block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
                 block[:] = block.max(axis=-1, keepdims=True)
-        squares[squares == 0.0] = 1.0
+        if np.count_nonzero(squares) != squares.size:
+            squares[squares == 0.0] = 1.0
         norms = np.sqrt(squares)
-        reach = largest(batch.b / norms)
-        if not np.isfinite(reach).all():
-            reach = largest(np.where(np.isfinite(batch.b), batch.b, 0.0) / norms)
-        return cls(squares, norms, reach, largest(batch.q), largest(_diagonal(batch)))
+        b = batch.b if batch.unbounding is None else np.where(np.isfinite(batch.b), batch.b, 0.0)
+        sizes = largest(b / norms), largest(batch.q), largest(_diagonal(batch))
+        regular = all(np.count_nonzero(size) == len(size) for size in sizes)
+        return cls(squares, norms, *sizes, regular)
 
 
 @dataclass(eq=False)
@@ -250,15 +264,12 @@ class ProgramBatch:
         state = {name: self.__dict__[name] for name in self.__dataclass_fields__}
         return {**state, "P_factor": None}
 
-    @cached_property
+    @lazy
     def unbounding(self) -> NDArray[np.bool_] | None:
-        """(B or 1, m) the rows with b = inf, which constrain nothing; None where there are none."""
-        if _blas.finite(self.b):
-            return None
-        infinite = np.isposinf(self.b)
-        return infinite if infinite.any() else None
+        """(B or 1, m) the rows with b = inf, which constrain nothing; None where b is finite."""
+        return None if _blas.finite(self.b) else np.isposinf(self.b)
 
-    @cached_property
+    @lazy
     def sizes(self) -> DataSizes:
         """The sizes of the data."""
         return DataSizes.of(self)
@@ -286,46 +297,41 @@ class ProgramBatch:
         A nonnegative row with b = inf becomes 0'x + s = 1: it constrains nothing, its multiplier is
         0, and pattern and sizes stay what they are.
         """
-        cones = self.structure.cones
-        infinite = self.unbounding
-        P, A = self._matrices("P"), self._matrices("A")
-        for i in range(self.size):
-            A_i, b = A(i), _row(self.b, i)
-            if infinite is not None and _row(infinite, i).any():
-                free = _row(infinite, i)
-                b, A_i = np.where(free, 1.0, b), A_i.copy()
-                if sparse.issparse(A_i):
-                    A_i.data[free[A_i.indices]] = 0.0
-                else:
-                    A_i[free] = 0.0
-            yield ConeForm(P(i), _row(self.q, i), A_i, b, cones)
+        A, b = self._each("A"), self._each("b")
+        if self.unbounding is not None:
+            freed = list(map(_freed, A, b, self._elements(self.unbounding)))
+            A, b = iter([a for a, _ in freed]), iter([b_i for _, b_i in freed])
+        cones = repeat(self.structure.cones)
+        return map(ConeForm, self._each("P"), self._each("q"), A, b, cones)
 
     def _box_forms(self) -> Iterator[BoxForm]:
-        P, A = self._matrices("P"), self._matrices("A")
-        lower, upper = np.where(self.structure.equality, self.b, -np.inf), self.b
-        if self.box is not None:
-            A, lower, upper = (
-                _matrices(self.box.pattern, self.box.A),
-                self.box.lower,
-                self.box.upper,
-            )
-        for i in range(self.size):
-            yield BoxForm(P(i), _row(self.q, i), A(i), _row(lower, i), _row(upper, i))
+        box = self.box
+        if box is None:
+            lower = np.where(self.structure.equality, self.b, -np.inf)
+            box = BoxData(self.structure.A, self.A, lower, self.b)
+        A = self._elements(box.A, box.pattern)
+        bounds = map(self._elements, (box.lower, box.upper))
+        return map(BoxForm, self._each("P"), self._each("q"), A, *bounds)
 
     def _split_forms(self) -> Iterator[SplitForm]:
         eq, ineq = self.structure.split
-        P = self._matrices("P")
-        h, b = self.b[:, ineq], self.b[:, eq]
+        h, b = map(self._elements, (self.b[:, ineq], self.b[:, eq]))
         if self.structure.A is None:
-            G, E = _matrices(None, self.A[:, ineq]), _matrices(None, self.A[:, eq])
+            G, E = map(self._elements, (self.A[:, ineq], self.A[:, eq]))
         else:
             rows = [self.matrix("A", i).tocsr() for i in range(self.A.shape[0])]
-            G, E = _listed([r[ineq].tocsc() for r in rows]), _listed([r[eq].tocsc() for r in rows])
-        for i in range(self.size):
-            yield SplitForm(P(i), _row(self.q, i), G(i), _row(h, i), E(i), _row(b, i))
+            G, E = (self._elements([r[part].tocsc() for r in rows]) for part in (ineq, eq))
+        return map(SplitForm, self._each("P"), self._each("q"), G, h, E, b)
 
-    def _matrices(self, name: str) -> Callable[[int], Any]:
-        return _matrices(getattr(self.structure, name), getattr(self, name))
+    def _each(self, name: str) -> Iterator[Any]:
+        """The datum of this name, element by element, as an ndarray or a CSC matrix."""
+        return self._elements(getattr(self, name), getattr(self.structure, name, None))
+
+    def _elements(self, values: Any, pattern: Pattern | None = None) -> Iterator[Any]:
+        """(B or 1, ...) element by element; what the batch shares is made into a matrix once."""
+        shared = len(values) == 1
+        items = values if pattern is None else map(pattern.matrix, values)
+        return repeat(next(iter(items)), self.size) if shared else iter(items)
 
     def empty_duals(self, form: str) -> tuple[Floats, ...]:
         """Arrays for the duals of all elements in the named view: one, or (z_ineq, y_eq)."""
@@ -455,23 +461,16 @@ def _diagonal(batch: ProgramBatch) -> Floats:
     return batch.P[:, pattern.diagonal]
 
 
-def _row(values: Any, i: int) -> Any:
-    """Element i of (B or 1, ...)."""
-    return values[i if values.shape[0] > 1 else 0]
-
-
-def _listed(items: list[Any]) -> Callable[[int], Any]:
-    return lambda i: items[i if len(items) > 1 else 0]
-
-
-def _matrices(pattern: Pattern | None, values: Floats) -> Callable[[int], Any]:
-    """Element i as a matrix; what the batch shares is made once."""
-    if values.shape[0] == 1:
-        shared = values[0] if pattern is None else pattern.matrix(values[0])
-        return lambda i: shared
-    if pattern is None:
-        return lambda i: values[i]
-    return lambda i: pattern.matrix(values[i])
+def _freed(A: Any, b: Floats, free: NDArray[np.bool_]) -> tuple[Any, Floats]:
+    """One element's A and b with the rows that constrain nothing made 0'x + s = 1."""
+    if not free.any():
+        return A, b
+    A = A.copy()
+    if sparse.issparse(A):
+        A.data[free[A.indices]] = 0.0
+    else:
+        A[free] = 0.0
+    return A, np.where(free, 1.0, b)
 
 
 def _filled(pattern: Pattern | None, values: Floats) -> Floats:

@@ -7,7 +7,7 @@ cotangents back. Matrices are dense, (n, n) and so on, or `Pattern`s whose value
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -145,7 +145,7 @@ class SplitModel(RawModel):
     unbounded = frozenset({"h"})
 
     @cached_property
-    def _stacked(self) -> tuple[Pattern, NDArray[np.intp]] | None:
+    def _stacked(self) -> tuple[Pattern, NDArray[np.int32]] | None:
         """The pattern of [A; G], and where in (values of A, values of G) its entries are."""
         if "A" not in self.patterns:
             return None
@@ -243,6 +243,28 @@ class SplitModel(RawModel):
         return x, None, z
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layout:
+    """The canonical rows of a box program: where they come from, and what follows from that.
+
+    ``entries`` are (which entry of A, with which sign) for each canonical one; None for dense A.
+    """
+
+    key: bytes
+    rows: BoxRows
+    structure: Structure
+    entries: list[Any] | None
+
+    def stacked(self, A: Floats) -> Floats:
+        """The canonical matrix of the stated one, each with its leading axis."""
+        if self.entries is not None:
+            entry, sign = self.entries
+            return A[:, entry] * sign
+        rows = self.rows
+        parts = A[:, rows.equal], A[:, rows.upper], -A[:, rows.lower]
+        return np.concatenate(parts, axis=-2)
+
+
 @dataclass(eq=False)
 class BoxModel(RawModel):
     """l <= Ax <= u: parameters P, q, A, l, u; outputs x, y.
@@ -252,6 +274,8 @@ class BoxModel(RawModel):
     """
 
     m: int
+
+    _latest: _Layout | None = field(default=None, init=False, repr=False)
 
     names = ("P", "q", "A", "l", "u")
     unbounded = frozenset({"l", "u"})
@@ -270,27 +294,31 @@ class BoxModel(RawModel):
         P, q, A, lower, upper = values
         equal = np.logical_and.reduce(lower == upper, axis=0)
         free = ~equal
-        rows = BoxRows(
-            np.flatnonzero(equal),
-            np.flatnonzero(free & (upper < np.inf).any(axis=0)),
-            np.flatnonzero(free & (lower > -np.inf).any(axis=0)),
-            self.m,
-        )
-        pattern = self.patterns.get("A")
+        bounded = free & (upper < np.inf).any(axis=0), free & (lower > -np.inf).any(axis=0)
+        layout = self._layout(equal, *bounded)
+        rows = layout.rows
         b = join(upper[:, np.concatenate((rows.equal, rows.upper))], -lower[:, rows.lower], -1)
-        if pattern is None:
-            stacked, canonical = (
-                None,
-                np.concatenate((A[:, rows.equal], A[:, rows.upper], -A[:, rows.lower]), axis=-2),
-            )
-        else:
-            stacked, entry, sign = select(pattern, rows)
-            canonical = A[:, entry] * sign
-        cones = polyhedral_cones(rows.equal.size, rows.upper.size + rows.lower.size)
-        structure = Structure(self.n, b.shape[-1], cones, self.patterns.get("P"), stacked, box=rows)
-        return ProgramBatch(
-            structure, size, P, q, canonical, b, box=BoxData(pattern, A, lower, upper)
-        )
+        box = BoxData(self.patterns.get("A"), A, lower, upper)
+        return ProgramBatch(layout.structure, size, P, q, layout.stacked(A), b, box=box)
+
+    def _layout(self, *sides: NDArray[np.bool_]) -> _Layout:
+        """The canonical rows where these are equalities, upper and lower bounds.
+
+        The latest is kept: patterns and the solver's session belong to a structure.
+        """
+        key = np.packbits(sides).tobytes()
+        found = self._latest
+        if found is None or found.key != key:
+            equal, upper, lower = map(np.flatnonzero, sides)
+            rows = BoxRows(equal, upper, lower, self.m)
+            m = rows.equal.size + rows.upper.size + rows.lower.size
+            cones = polyhedral_cones(rows.equal.size, m - rows.equal.size)
+            pattern, stacked, entries = self.patterns.get("A"), None, None
+            if pattern is not None:
+                stacked, *entries = select(pattern, rows)
+            structure = Structure(self.n, m, cones, self.patterns.get("P"), stacked, box=rows)
+            found = self._latest = _Layout(key, rows, structure, entries)
+        return found
 
     def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
         """P, q, A, l, u of one element, see `TracedSolve`."""
@@ -329,13 +357,7 @@ class BoxModel(RawModel):
         assert rows is not None
         found = {k: t for k, t in (("P", P), ("q", q)) if t is not None}
         if A is not None:
-            pattern = self.patterns.get("A")
-            if pattern is None:
-                parts = (A[:, rows.equal], A[:, rows.upper], -A[:, rows.lower])
-                found["A"] = np.concatenate(parts, axis=-2)
-            else:
-                _, entry, sign = select(pattern, rows)
-                found["A"] = A[:, entry] * sign
+            found["A"] = self._layout(*rows.sides).stacked(A)
         if lower is not None or upper is not None:
             down, up = _or_zero(lower, (self.m,)), _or_zero(upper, (self.m,))
             z_equal = z[..., : rows.equal.size]
@@ -382,7 +404,7 @@ def join(first: Floats, second: Floats, axis: int) -> Floats:
     return np.concatenate((first, second), axis=axis)
 
 
-def stack(patterns: Sequence[Pattern]) -> tuple[Pattern, NDArray[np.intp]]:
+def stack(patterns: Sequence[Pattern]) -> tuple[Pattern, NDArray[np.int32]]:
     """The pattern of the matrices stacked by rows, and the order of their values in it."""
     starts = np.cumsum([0, *(p.nnz for p in patterns)])
     numbered = [
@@ -391,15 +413,15 @@ def stack(patterns: Sequence[Pattern]) -> tuple[Pattern, NDArray[np.intp]]:
         for p, start in zip(patterns, starts, strict=False)
     ]
     pattern, values = Pattern.of(sparse.vstack(numbered))
-    return pattern, values.astype(np.intp) - 1
+    return pattern, values.astype(np.int32) - np.int32(1)
 
 
-def select(pattern: Pattern, rows: BoxRows) -> tuple[Pattern, NDArray[np.intp], Floats]:
+def select(pattern: Pattern, rows: BoxRows) -> tuple[Pattern, NDArray[np.int32], Floats]:
     """The canonical pattern of a box program, and its entries as (entry, sign) of the stated A."""
     numbered = pattern.matrix(np.arange(1.0, pattern.nnz + 1.0)).tocsr()
     picked = sparse.vstack([numbered[rows.equal], numbered[rows.upper], -numbered[rows.lower]])
     found, values = Pattern.of(picked)
-    return found, np.abs(values).astype(np.intp) - 1, np.sign(values)
+    return found, np.abs(values).astype(np.int32) - np.int32(1), np.sign(values)
 
 
 def _or_zero(tangent: Floats | None, shape: Shape) -> Floats:

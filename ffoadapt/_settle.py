@@ -44,7 +44,7 @@ def settle(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Poi
             if status[i].solved:
                 status[i] = Status.OPTIMAL_INACCURATE
                 points.info[i] = {**points.info[i], "kkt_residual": float(residual[i])}
-    for i in [i for i, found in enumerate(status) if found is Status.OPTIMAL_INACCURATE]:
+    for i in points.having(Status.OPTIMAL_INACCURATE):
         if residual[i] <= CERTIFIED:
             status[i] = Status.OPTIMAL  # of a convex program, whatever its solver thinks
     return points, oracle
@@ -58,7 +58,7 @@ def fall_back(
     ``info`` of such an element holds its ``solver`` and, under ``fallback_from``, what the first
     one said. The oracle is None where nothing changed.
     """
-    left = _left(points)
+    left = points.having(*ANOTHER_MIGHT)
     if not left:
         return points, None
     x, s, z = points.x.copy(), points.s.copy(), points.z.copy()
@@ -84,19 +84,17 @@ def fall_back(
     return points, Oracle(batch, points)
 
 
-def refuse_inaccurate(points: Points) -> Points:
-    """The points with the inaccurate ones made failures."""
+def refuse_inaccurate(points: Points) -> tuple[Points, bool]:
+    """The points with the inaccurate ones made failures, and whether there are any."""
+    inaccurate = points.having(Status.OPTIMAL_INACCURATE)
+    if not inaccurate:
+        return points, False
     x, s, z = points.x.copy(), points.s.copy(), points.z.copy()
     status, info = list(points.status), list(points.info)
-    for i, found in enumerate(status):
-        if found is Status.OPTIMAL_INACCURATE:
-            residual = info[i].get("kkt_residual")
-            detail = "" if residual is None else f": relative KKT residual {residual:.1e}"
-            status[i] = Status.ERROR
-            info[i] = {**info[i], "message": f"its solution is inaccurate{detail}"}
-            x[i] = s[i] = z[i] = np.nan
-    return Points(x, s, z, status, info)
-
-
-def _left(points: Points) -> list[int]:
-    return [i for i, status in enumerate(points.status) if status in ANOTHER_MIGHT]
+    for i in inaccurate:
+        residual = info[i].get("kkt_residual")
+        detail = "" if residual is None else f": relative KKT residual {residual:.1e}"
+        status[i] = Status.ERROR
+        info[i] = {**info[i], "message": f"its solution is inaccurate{detail}"}
+        x[i] = s[i] = z[i] = np.nan
+    return Points(x, s, z, status, info), True

@@ -116,6 +116,24 @@ class Points:
     info: list[Mapping[str, Any]]
     exact: bool = False
 
+    @property
+    def optimal(self) -> bool:
+        """Whether all are `Status.OPTIMAL`."""
+        return self.status.count(Status.OPTIMAL) == len(self.status)
+
+    def having(self, *statuses: Status) -> list[int]:
+        """The elements with one of these statuses."""
+        if self.optimal and Status.OPTIMAL not in statuses:
+            return []
+        return [i for i, status in enumerate(self.status) if status in statuses]
+
+    @property
+    def solved(self) -> NDArray[np.bool_]:
+        """(B,) whether there is a solution."""
+        if self.optimal:
+            return ~np.zeros(len(self.status), dtype=bool)
+        return np.array([status.solved for status in self.status], dtype=bool)
+
     @classmethod
     def join(cls, parts: Sequence[Points]) -> Points:
         """One batch after the other."""

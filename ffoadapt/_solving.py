@@ -79,14 +79,19 @@ class SolveJob:
         impossible = _contradictions(batch)
         x = np.empty((size, structure.n))
         duals = given.empty_duals(self.solver.form)
+        pair = len(duals) == 2
         slack: Floats | None = None
-        status, info = [Status.ERROR] * size, [_NO_INFO] * size
+        status: list[Status] = []
+        info: list[Mapping[str, Any]] = []
         for i, program in enumerate(given.views(self.solver.form)):
             solution = impossible[i] if i in impossible else self._one(program, session)
             if solution.status.solved:
                 try:
                     x[i] = solution.x
-                    _store(duals, i, solution.dual)
+                    if pair:
+                        duals[0][i], duals[1][i] = solution.dual
+                    else:
+                        duals[0][i] = solution.dual
                     if solution.slack is not None:
                         if slack is None:
                             slack = np.full((size, structure.m), np.nan)
@@ -95,10 +100,12 @@ class SolveJob:
                     solution = _failure(f"it returned arrays of the wrong shape: {error}")
             if not solution.status.solved:
                 x[i] = np.nan
-                _store(duals, i, (np.nan, np.nan) if len(duals) == 2 else np.nan)
+                for dual in duals:
+                    dual[i] = np.nan
             if self.warm_start:
                 self._remember(session, solution if np.isfinite(x[i]).all() else None)
-            status[i], info[i] = solution.status, solution.info
+            status.append(solution.status)
+            info.append(solution.info)
         z = given.canonical_dual(self.solver.form, duals)
         if structure.box is not None and self.solver.form != "box":
             # Where l = u in this element alone, z of its two rows may have any common part.
@@ -154,33 +161,23 @@ class SolveJob:
 
     def _session(self, structure: Structure) -> Session:
         """The session of this thread for a structure; the few latest structures are kept."""
-        sessions: dict[Any, Session] | None = getattr(self._local, "sessions", None)
-        if sessions is None:
-            sessions = self._local.sessions = {}
+        local = self._local.__dict__
+        if local.get("latest") is structure:
+            return local["session"]
+        sessions: dict[Any, Session] = local.setdefault("sessions", {})
         key = structure.key
         session = sessions.pop(key, None)
         if session is None:
             session = Session()
             while len(sessions) >= 8:
                 sessions.pop(next(iter(sessions)))
-        sessions[key] = session
+        sessions[key] = local["session"] = session
+        local["latest"] = structure
         return session
-
-
-_NO_INFO: Mapping[str, Any] = {}
 
 
 def _failure(message: str, **more: Any) -> Solution:
     return Solution(status=Status.ERROR, info={"message": message, **more})
-
-
-def _store(duals: tuple[Floats, ...], i: int, dual: Any) -> None:
-    """Write the dual of one element into its row: one array, or a pair for the split view."""
-    if len(duals) == 1:
-        duals[0][i] = dual
-    else:
-        z, y = dual
-        duals[0][i], duals[1][i] = z, y
 
 
 def _void_failures(points: Points) -> None:
@@ -204,7 +201,7 @@ def _contradictions(batch: ProgramBatch) -> dict[int, Solution]:
         lower, upper = box.lower, box.upper
         bad = (lower > upper) | np.isposinf(lower) | np.isneginf(upper)
         words = "row {k} has lower bound {lower:g} and upper bound {upper:g}"
-    elif _blas.finite(batch.b):
+    elif batch.unbounding is None:
         return {}
     else:
         lower = upper = batch.b

@@ -549,10 +549,12 @@ def test_reference_against_finite_differences(name: str) -> None:
     def value(datum: str, step: float) -> float:
         data = {"P": case.P, "q": case.q, "A": case.A, "b": case.b}
         data[datum] = data[datum] + step * moves[datum]
-        options = {"tolerance": 1e-13}
+        # Polish does the rest. Asked for more, Clarabel stalls at points just good enough to stay.
+        options = {"tolerance": 1e-10}
         r = ffoadapt.solve(
             ConeProgram(**data, cones=case.cones), "clarabel", solver_options=options
         )
+        assert r.info["status"] == "Solved"
         return float(v["x"] @ r.x + v["s"] @ r.s + v["z"] @ r.z)
 
     for datum, move in moves.items():

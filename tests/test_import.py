@@ -200,7 +200,7 @@ def inside(path: Path) -> set[str]:
     return {p[1] for p in parts if p[0] == "ffoadapt" and len(p) > 1}
 
 
-LEAVES = {"_threads", "_blas"}
+LEAVES = {"_threads", "_blas", "_lazy"}
 """How the core runs its linear algebra; they know nothing else of it."""
 
 
@@ -225,7 +225,7 @@ def test_lower_layers_know_nothing_above_them() -> None:
         "_cones": {"_exceptions", "_cones"},
         "_pattern.py": set(),
         "_forms.py": {"_cones"},
-        "_program.py": {"_blas", "_cones", "_exceptions", "_pattern", "_forms"},
+        "_program.py": {"_blas", "_lazy", "_cones", "_exceptions", "_pattern", "_forms"},
         "_solution.py": {"_exceptions"},
         "_interfaces.py": {*PROGRAM, "_solution", "_exceptions", "_cones"},
         "hookspecs.py": {"_interfaces"},

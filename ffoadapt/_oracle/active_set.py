@@ -116,6 +116,9 @@ def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     steepness, curvature, reach = data.steepness, data.curvature, data.reach
     primal = np.maximum(largest(x), reach)
     gradient = np.maximum(steepness, largest(z * data.norms))
+    if data.regular:
+        length = gradient / curvature
+        return Scales(data, np.maximum(primal, length), np.maximum(gradient, curvature * primal))
     curved = curvature > 0.0
     length = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curved)
     gradient = np.maximum(gradient, curvature * primal)

@@ -1,27 +1,26 @@
 """The ghost KKT systems of many small dense polyhedral programs at once.
 
-The algorithm of `dense`, with numpy's stacked LAPACK: all elements keep all m rows of A, and an
-inactive row is replaced by mu_i = 0, so that every element has the same sizes. An element whose
-Cholesky pivots show a lost rank is marked and left to `DenseFactor`.
+The algorithm of `dense`, with stacked products and the inverses of the Cholesky factors: all
+elements keep all m rows of A, and an inactive row is replaced by mu_i = 0, so that every element
+has the same sizes. An element whose Cholesky pivots show a lost rank is marked and left to
+`DenseFactor`.
 """
 
 from __future__ import annotations
-
-import contextlib
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .dense import REFINE, SURE, relative_sizes
+from .stacked import cholesky, chunks, invert_factors
 
 __all__ = ["BatchedFactor", "suits"]
 
 Floats = NDArray[np.float64]
 
-LARGEST = 28
-"""Above this n, one LAPACK call an element costs no more than numpy's stacked ones (measured)."""
+LARGEST = 36
+"""Above this n, or twice this m (all rows are kept), one LAPACK call an element costs no more than
+stacked products (measured)."""
 
 
 def suits(n: int, m: int) -> bool:
@@ -29,7 +28,7 @@ def suits(n: int, m: int) -> bool:
 
     The size of the batch does not decide, so that an element gives the same alone and among others.
     """
-    return n <= LARGEST and m <= 4 * LARGEST
+    return n <= LARGEST and m <= 2 * LARGEST
 
 
 class BatchedFactor:
@@ -44,25 +43,59 @@ class BatchedFactor:
     def __init__(
         self, P: Floats, A: Floats, active: NDArray[np.bool_], L: Floats | None = None
     ) -> None:
-        """``L`` are the Cholesky factors of P where somebody has made them."""
+        """``L`` are the inverses of the Cholesky factors of P, of which somebody is sure."""
         size, m = active.shape
-        self.P, self.active = P, active
-        self.fine = np.ones(size, dtype=bool)
-        self.L = L = self._inverse_factor(P, L)
-        self.C = np.where(active[:, :, None], A, 0.0)
-        if m:
-            self.Y = Y = self.C @ L.swapaxes(-1, -2)
-            S = Y @ Y.swapaxes(-1, -2)
-            S.reshape(size, m * m)[:, :: m + 1][~active] = 1.0
-            self.S = self._inverse_factor(S)
+        self._parts = chunks(size, max(m, P.shape[-1]) ** 2) or [slice(0, 0)]
 
-    def solve(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Floats]:
-        """w (B, n, K), zeta (B, m, K), relative residual (B,) for v_x (B, n, K), v_z (B, m, K)."""
-        g = np.where(self.active[:, :, None], v_z, 0.0)
+        def of(values: Floats, part: slice) -> Floats:
+            return values if len(values) == 1 else values[part]
+
+        self._chunks = [
+            _Chunk(of(P, part), of(A, part), active[part], None if L is None else of(L, part))
+            for part in self._parts
+        ]
+        fine = [chunk.fine for chunk in self._chunks]
+        self.fine = fine[0] if len(fine) == 1 else np.concatenate(fine)
+
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
+        """w (B, n, K), zeta (B, m, K), relative residual (B,) for v_x (B, n, K), v_z (B, m, K).
+
+        Without ``refine`` it is the plain solution, as in `DenseFactor.solve`.
+        """
+        if len(self._chunks) == 1:
+            return self._chunks[0].solve(v_x, v_z, refine)
+        w, zeta, residual = np.empty(v_x.shape), np.empty(v_z.shape), np.empty(len(v_x))
+        for part, chunk in zip(self._parts, self._chunks, strict=True):
+            w[part], zeta[part], residual[part] = chunk.solve(v_x[part], v_z[part], refine)
+        return w, zeta, residual
+
+
+class _Chunk:
+    """`BatchedFactor` for so few systems that all are treated at once."""
+
+    def __init__(
+        self, P: Floats, A: Floats, active: NDArray[np.bool_], L: Floats | None = None
+    ) -> None:
+        size, m = active.shape
+        self.P, self.A, self.active = P, A, active[:, :, None]
+        self.fine = ~np.zeros(size, dtype=bool)
+        self.L = invert_factors(self._sure_factor(P)) if L is None else L
+        C = (A * self.active).reshape(size, m * P.shape[-1], 1)
+        self._steepness = (C.swapaxes(-1, -2) @ C)[..., 0]
+        if m:
+            self.Y = Y = (A @ self.L.swapaxes(-1, -2)) * self.active
+            S = Y @ Y.swapaxes(-1, -2)
+            S.reshape(size, m * m)[:, :: m + 1] += ~active
+            self.S = invert_factors(self._sure_factor(S))
+
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool) -> tuple[Floats, Floats, Floats]:
+        g = v_z * self.active
         w, mu = self._apply(v_x, g)
+        if not refine:
+            return w, mu, np.zeros(len(w))
         r, p, size, blocks = self._residual(v_x, g, w, mu)
         rough = blocks > REFINE  # each element by itself, whatever its neighbours need
-        if np.logical_or.reduce(rough):
+        if np.count_nonzero(rough):
             dw, dmu = self._apply(r, p)
             w[rough] += dw[rough]
             mu[rough] += dmu[rough]
@@ -71,48 +104,30 @@ class BatchedFactor:
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         t = self.L @ top
-        if not self.C.shape[1]:
+        if not bottom.shape[1]:
             return self.L.swapaxes(-1, -2) @ t, bottom.copy()
         mu = self.S.swapaxes(-1, -2) @ (self.S @ (self.Y @ t - bottom))
-        return self.L.swapaxes(-1, -2) @ (t - self.Y.swapaxes(-1, -2) @ mu), mu
+        t -= self.Y.swapaxes(-1, -2) @ mu
+        return self.L.swapaxes(-1, -2) @ t, mu
 
     def _residual(
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         """Both blocks of the residual, and its sizes (B,), as in `DenseFactor`."""
-        up = self.C.swapaxes(-1, -2) @ mu
-        r, p = top - self.P @ w - up, bottom - self.C @ w
-        sizes = relative_sizes(r, p, top, bottom, up, w, self._steepness)
-        size, blocks = (np.maximum.reduce(v, axis=-1, initial=0.0) for v in sizes)
-        return r, p, size, blocks
+        up = self.A.swapaxes(-1, -2) @ mu
+        r, p = top - self.P @ w - up, bottom - (self.A @ w) * self.active
+        size, blocks = relative_sizes(r, p, top, bottom, up, w, self._steepness)
+        if size.shape[-1] == 1:
+            return r, p, size[:, 0], blocks[:, 0]
+        return r, p, size.max(axis=-1, initial=0.0), blocks.max(axis=-1, initial=0.0)
 
-    @cached_property
-    def _steepness(self) -> Floats:
-        """(B, 1) the squared sizes of C."""
-        found: Floats = np.einsum("bij,bij->b", self.C, self.C)[:, None]
-        return found
-
-    def _inverse_factor(self, matrices: Floats, given: Floats | None = None) -> Floats:
-        """Inverses of the Cholesky factors; identity where there is none, and marked."""
-        L = _cholesky(matrices) if given is None else given
-        pivots, diagonal = (M.diagonal(axis1=-2, axis2=-1) for M in (L, matrices))
-        pivots = pivots * pivots
-        good = np.logical_and.reduce(pivots > SURE * diagonal, axis=-1)
-        if not np.logical_and.reduce(good):
+    def _sure_factor(self, matrices: Floats) -> Floats:
+        """The Cholesky factors; the identity where a pivot is not sure, and marked."""
+        L = cholesky(matrices)
+        pivots = L.diagonal(axis1=-2, axis2=-1)
+        sure = np.square(pivots) > SURE * matrices.diagonal(axis1=-2, axis2=-1)  # not where NaN
+        if np.count_nonzero(sure) != sure.size:
+            good = sure.all(axis=-1)
             L[~good] = np.eye(matrices.shape[-1])
             self.fine = self.fine & good
-        inverse: Any = np.linalg.inv(L)
-        return inverse
-
-
-def _cholesky(matrices: Floats) -> Floats:
-    """The lower Cholesky factors; zero where there is none."""
-    L: Any
-    try:
-        L = np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        L = np.zeros_like(matrices)
-        for i, matrix in enumerate(matrices):
-            with contextlib.suppress(np.linalg.LinAlgError):
-                L[i] = np.linalg.cholesky(matrix)
-    return L
+        return L

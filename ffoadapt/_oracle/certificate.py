@@ -20,7 +20,7 @@ All of this is dimensionless, as in `active_set`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -134,18 +134,21 @@ def examine(
         distance_x, distance_z, shift, uncertain = _newton_step(*at)
         error_x, error_z = _rounding_error(batch, scale, solve, response, uncertain, smoothing)
         distance = np.maximum(distance_x / x, distance_z / z)
-        found = Certificate(distance, shift, _ratio(error_x, gain), _ratio(error_z, gain))
-    return replace(
-        found,
-        x_error=np.maximum(found.x_error, rounding * gain_x / x),
-        z_error=np.maximum(found.z_error, rounding * gain_z / z),
+        found = distance, shift, _ratio(error_x, gain), _ratio(error_z, gain)
+    distance, shift, error_x, error_z = found
+    return Certificate(
+        distance,
+        shift,
+        np.maximum(error_x, rounding * gain_x / x),
+        np.maximum(error_z, rounding * gain_z / z),
     )
 
 
 def _by_norms(
     order: int, gain: Floats, kkt: Floats, margin: Floats, least: Floats
-) -> Certificate | None:
-    """Bounds of the estimates for polyhedral points, or None where they do not settle everything.
+) -> tuple[Floats, Floats, Floats, Floats] | None:
+    """Bounds of distance, shift, and the errors of x and z for polyhedral points, or None where
+    they do not settle everything.
 
     With ``order`` right-hand sides, no response should be more than sqrt(order) times the ``gain``,
     which is that to random signs; and no product with the data more than ``order`` times its
@@ -154,9 +157,12 @@ def _by_norms(
     """
     step = order**1.5 * gain * kkt
     distance, error = step / least, order**1.5 * ROUNDING * (1.0 + gain)
-    shift = _ratio(order**0.5 * step, margin, np.full_like(step, np.inf))
-    if (np.maximum(distance, error) <= SURE).all() and (shift <= SHORT).all():
-        return Certificate(distance, shift, error, error)
+    if not np.minimum.reduce(margin, initial=1.0) > 0.0:
+        return None
+    shift = order**0.5 * step / margin
+    doubt = np.maximum.reduce(np.maximum(distance, error), initial=0.0)
+    if doubt <= SURE and np.maximum.reduce(shift, initial=0.0) <= SHORT:
+        return distance, shift, error, error
     return None
 
 
@@ -232,5 +238,5 @@ def _ratio(error: Floats, size: Floats, otherwise: Floats | None = None) -> Floa
 
 def _largest(values: Floats) -> Floats:
     """(..., B) the largest magnitude in each row of (..., B, r)."""
-    found: Floats = np.abs(values).max(axis=-1, initial=0.0)
+    found: Floats = np.maximum.reduce(np.abs(values), axis=-1, initial=0.0)
     return found

@@ -61,11 +61,14 @@ class DenseFactor:
     """
 
     def __init__(self, P: Floats, A: Floats, rows: ElementRows, U: Floats | None) -> None:
+        """``U`` is the factor of P where somebody has made it and P is all of H."""
         self.rows, self.A = rows, A
-        self.C = C = _constraint_rows(A, rows)
+        C = np.ascontiguousarray(rows.G(A))
         self.H = H = _hessian(P, A, rows)
         self.active = C.shape[0]
         self._steepness = float(np.vdot(C, C))
+        # Unit rows are rows of A: C' mu is A' zeta, and another copy of them is not needed.
+        self._C = C.copy() if rows.ghost.blocks else None
         self.dependent = self.free = 0
         self._penalty: Floats | None = None
         self._spectral: _Spectral | None = None
@@ -76,14 +79,13 @@ class DenseFactor:
             U = factor(H + (C.T * self._penalty) @ C)
         S = None
         if U is not None:
-            self._Y = Y = C.copy()  # the rows U'^-1 c of H^-1 = U^-1 U'^-1
-            solve_rows(U, Y)
-            S = factor(Y @ Y.T)
+            solve_rows(U, C)  # the rows U'^-1 c of H^-1 = U^-1 U'^-1
+            S = factor(C @ C.T)
         if U is None or S is None:
-            self._spectral = _Spectral(self.H, C)
+            self._spectral = _Spectral(self.H, np.ascontiguousarray(rows.G(A)))
             self.dependent, self.free = self._spectral.deficiency
         else:
-            self._U, self._S = U, S
+            self._U, self._S, self._Y = U, S, C
 
     def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
         """w (n, K), zeta (m, K) and relative residual (K,) for cotangents v_x (n, K), v_z (m, K).
@@ -101,6 +103,16 @@ class DenseFactor:
         if rows.curved:
             zeta += rows.W(A @ w - v_z)
         return w, zeta, size
+
+    def _up(self, mu: Floats) -> Floats:
+        """C' mu."""
+        if self._C is not None:
+            return self._C.T @ mu
+        return self.A.T @ self.rows.G_transpose(mu, self.A.shape[0])
+
+    def _down(self, w: Floats) -> Floats:
+        """C w."""
+        return self._C @ w if self._C is not None else self.rows.G(self.A @ w)
 
     def null(self) -> tuple[Floats, Floats]:
         """(w, zeta) of a random vector of the null space of the ghost KKT matrix."""
@@ -134,7 +146,7 @@ class DenseFactor:
         if self._spectral is not None:
             return self._spectral.solve(top, bottom)
         if self._penalty is not None:
-            top = top + self.C.T @ (self._penalty[:, None] * bottom)
+            top = top + self._up(self._penalty[:, None] * bottom)
         w = np.array(top, order="C")
         solve_factor(self._U, w, transposed=True)
         if not self.active:
@@ -150,8 +162,8 @@ class DenseFactor:
         self, top: Floats, bottom: Floats, w: Floats, mu: Floats
     ) -> tuple[Floats, Floats, tuple[Floats, Floats]]:
         """Both blocks of the residual, and its `relative_sizes` (K,)."""
-        up = self.C.T @ mu
-        r, g = top - self.H @ w - up, bottom - self.C @ w
+        up = self._up(mu)
+        r, g = top - self.H @ w - up, bottom - self._down(w)
         return r, g, relative_sizes(r, g, top, bottom, up, w, self._steepness)
 
 
@@ -202,10 +214,6 @@ def _hessian(P: Floats, A: Floats, rows: ElementRows) -> Floats:
     return H
 
 
-def _constraint_rows(A: Floats, rows: ElementRows) -> Floats:
-    return np.ascontiguousarray(rows.G(A))
-
-
 def _penalties(H: Floats, C: Floats) -> Floats:
     """(k,) weights that bring C'DC to the size of H."""
     size = float(np.abs(H.diagonal()).max(initial=0.0)) or 1.0
@@ -231,7 +239,7 @@ def relative_sizes(
         steepness = steepness if isinstance(steepness, float) else steepness.item()
         size, block = _one_size(squares, steepness)
         shape = (*top.shape[:-2], 1)
-        return np.full(shape, size), np.full(shape, block)
+        return np.array(size).reshape(shape), np.array(block).reshape(shape)
     r2, g2, top2, bottom2 = _square(r), _square(g), _square(top), _square(bottom)
     both = _ratio(r2 + g2, top2 + bottom2)
     upper, lower = _ratio(r2, top2 + _square(up)), _ratio(g2, bottom2 + steepness * _square(w))
@@ -252,6 +260,8 @@ def _ratio(error: Floats, size: Floats) -> Floats:
 
 def _square(v: Floats) -> Floats:
     """(..., K) squared norms of the columns of (..., r, K)."""
+    if v.shape[-1] == 1:  # the dot product of one alone, to the last bit
+        return np.asarray(v.swapaxes(-1, -2) @ v)[..., 0]
     return np.einsum("...rk,...rk->...k", v, v)
 
 

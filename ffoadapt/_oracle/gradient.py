@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _threads
+from .._lazy import lazy
 from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
@@ -28,9 +28,10 @@ from .batched import BatchedFactor, suits
 from .certificate import Certificate, examine
 from .dense import SURE, DenseFactor, factor, factors
 from .lapack import SHORT
-from .report import UNSOLVED, GradientReport, Residuals, kkt_residuals, make_report, row_margins
+from .report import Evidence, Reports, Residuals, kkt_residuals, row_margins
 from .rows import ElementRows
 from .sparse import SparseFactor
+from .stacked import cholesky, chunks, invert_factors
 
 __all__ = ["Adjoint", "Oracle", "definite"]
 
@@ -38,9 +39,6 @@ Floats = NDArray[np.float64]
 
 SMALL = 40_000
 """Entries of P and A up to which a sparse program is factorized faster as a dense one."""
-
-SMALL_OUTER = 900
-"""Entries of a matrix up to which two outer products are formed without BLAS."""
 
 Seen = Callable[[Floats, Floats], bool]
 
@@ -89,8 +87,8 @@ class Oracle:
 
     def __init__(self, batch: ProgramBatch, points: Points) -> None:
         self.batch = batch
-        self.solved = np.array([status.solved for status in points.status], dtype=bool)
-        self._all_solved = bool(np.logical_and.reduce(self.solved))
+        self.solved = points.solved
+        self._all_solved = np.count_nonzero(self.solved) == self.solved.size
         if not self._all_solved:
             keep = self.solved[:, None]
             x, s, z = (np.where(keep, v, 0.0) for v in (points.x, points.s, points.z))
@@ -110,22 +108,22 @@ class Oracle:
         other.degenerate, other.smoothing = degenerate, smoothing
         return other
 
-    @cached_property
+    @lazy
     def ghost(self) -> GhostBatch:
         """The active sets and curvatures."""
         at = self.batch, self.points.s, self.points.z, self.scales
         return at_kinks(linearize(*at, self.degenerate), *at, self.degenerate)
 
-    @cached_property
+    @lazy
     def measured(self) -> Residuals:
         """How far the points are from the optimality conditions."""
         return kkt_residuals(self.batch, self.points, self.scales)
 
-    @cached_property
+    @lazy
     def _margins(self) -> Floats:
         return row_margins(self.batch, self.points, self.scales)
 
-    @cached_property
+    @lazy
     def scales(self) -> Scales:
         """The sizes of slacks and multipliers."""
         return scales(self.batch, self.points.x, self.points.z)
@@ -172,47 +170,43 @@ class Oracle:
         """Whether any gradient has been asked for."""
         return self._residuals is not None
 
-    def report(self, i: int, seen: Seen | None = None) -> GradientReport:
-        """Why to trust the gradient of element ``i``, or not.
+    def reports(self, seen: Seen | None = None) -> Reports:
+        """Why to trust the gradients here, or not.
 
         ``seen(w, zeta)`` says whether who asks can see a change of the ghost solution (B, n) and
         (B, m) that the ghost problem leaves open; None for everything.
         """
-        if not self.solved[i]:
-            return UNSOLVED
         if self._residuals is None:
             self.solve(np.ones_like(self.points.x), np.zeros_like(self.points.z))
         assert self._residuals is not None
-        active, dependent, free = self._rank(i)
-        return make_report(
-            kkt=float(self.measured.kkt[i]),
-            margin=float(min(self._margins[i], self.ghost.margin[i])),
-            residual=float(self._residuals[i]),
-            active=active,
-            dependent=dependent,
-            free=free,
-            certificate=self._certificate,
-            i=i,
-            seen=not (dependent or free) or seen is None or seen(*self._null(i)),
-        )
+        active = np.add.reduce(self.ghost.active, axis=-1, dtype=np.intp)
+        dependent, free, unseen = np.zeros((3, self.batch.size), dtype=np.intp)
+        for i in self._one_by_one:
+            factor = self._factor(i)
+            active[i], dependent[i], free[i] = factor.active, factor.dependent, factor.free
+            if seen is not None and (dependent[i] or free[i]):
+                unseen[i] = not seen(*self._null(i))
+        margin = np.minimum(self._margins, self.ghost.margin)
+        found = self.solved, self.measured.kkt, margin, self._residuals, active, dependent, free
+        return Reports(Evidence(*found, unseen.astype(bool), self._certificate))
 
     def _null(self, i: int) -> tuple[Floats, Floats]:
         w, zeta = np.zeros_like(self.points.x), np.zeros_like(self.points.z)
         w[i], zeta[i] = self._factor(i).null()
         return w, zeta
 
-    @cached_property
+    @lazy
     def _certificate(self) -> Certificate:
         at = self.batch, self.points, self.scales, partial(self.solve, estimate=True)
         margins = self._margins, self.ghost.margin
         return examine(*at, self.measured.kkt, *margins, self.smoothing)
 
-    def _rank(self, i: int) -> tuple[int, int, int]:
-        """How many rows are active and dependent, and how many directions of x are free."""
-        if self._batched is not None and self._batched.fine[i]:
-            return int(np.count_nonzero(self.ghost.active[i])), 0, 0
-        factor = self._factor(i)
-        return factor.active, factor.dependent, factor.free
+    @lazy
+    def _one_by_one(self) -> list[int]:
+        """The elements that have a factorization of their own."""
+        if self._batched is None:
+            return np.flatnonzero(self.solved).tolist()
+        return np.flatnonzero(self.solved & ~self._batched.fine).tolist()
 
     def solve(self, v_x: Floats, v_z: Floats, estimate: bool = False) -> tuple[Floats, Floats]:
         """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m).
@@ -224,15 +218,13 @@ class Oracle:
         columns_x, columns_z = _to_columns(v_x), _to_columns(v_z)
         batched = self._batched
         if batched is not None:
-            w, zeta, residuals = batched.solve(columns_x, columns_z)
-            one_by_one = self.solved & ~batched.fine
+            w, zeta, residuals = batched.solve(columns_x, columns_z, refine=not estimate)
             if not self._all_solved:
                 w[~self.solved] = zeta[~self.solved] = 0.0
         else:
             w, zeta = np.zeros(columns_x.shape), np.zeros(columns_z.shape)
             residuals = np.zeros(self.batch.size)
-            one_by_one = self.solved
-        left = np.flatnonzero(one_by_one).tolist()
+        left = self._one_by_one
 
         def solve(part: slice) -> None:
             for i in left[part]:
@@ -262,7 +254,7 @@ class Oracle:
             if same[j] and j in other._factors:
                 self._factors[i] = other._factors[j]
 
-    @cached_property
+    @lazy
     def _batched(self) -> BatchedFactor | None:
         batch = self.batch
         structure = batch.structure
@@ -301,7 +293,7 @@ class Oracle:
             return self._shared_factor
         return batch.P_factor[i if batch.P_factor.shape[0] > 1 else 0]
 
-    @cached_property
+    @lazy
     def _shared_factor(self) -> Floats | None:
         """The factor of the P that the batch shares, if it does."""
         return factor(self.batch.P[0]) if self.batch.P.shape[0] == 1 < self.batch.size else None
@@ -312,21 +304,26 @@ class Oracle:
 
 
 def definite(P: Floats, m: int) -> Floats | None:
-    """The Cholesky factors of (B or 1, n, n) for programs with m rows, or None unless all P are
-    positive definite beyond doubt."""
-    found: Any
-    if suits(P.shape[-1], m):
-        try:
-            found = np.linalg.cholesky(P)
-        except np.linalg.LinAlgError:
-            return None
-    else:
+    """What to know of P (B or 1, n, n) of programs with m rows before it is factorized with A:
+    Cholesky factors, for small programs their inverses. None unless all are positive definite
+    beyond doubt."""
+    if not suits(P.shape[-1], m):
         found = factors(P)
-    if found is None:
-        return None
-    pivots = found.diagonal(axis1=-2, axis2=-1)
-    sure = pivots * pivots > SURE * P.diagonal(axis1=-2, axis2=-1)
-    return found if sure.all() else None
+        return found if found is not None and _sure(found, P) else None
+    inverses = np.empty(P.shape)
+    for part in chunks(len(P), P[0].size):
+        L = cholesky(P[part])
+        if not _sure(L, P[part]):
+            return None
+        inverses[part] = invert_factors(L)
+    return inverses
+
+
+def _sure(factors: Floats, matrices: Floats) -> bool:
+    """Whether all Cholesky pivots leave no doubt of the rank; those of a missing factor are NaN."""
+    pivots = factors.diagonal(axis1=-2, axis2=-1)
+    sure = np.square(pivots) > SURE * matrices.diagonal(axis1=-2, axis2=-1)
+    return np.count_nonzero(sure) == sure.size
 
 
 def _to_columns(v: Floats) -> Floats:
@@ -358,11 +355,6 @@ def outer(
     if not shape == b.shape[:-1] == c.shape[:-1] == d.shape[:-1]:
         shape = np.broadcast_shapes(shape, b.shape[:-1], c.shape[:-1], d.shape[:-1])
     shared = lead == 1 and shape[-1] != 1
-    if pattern is None and not shared and a.shape[-1] * b.shape[-1] <= SMALL_OUTER:
-        found = a[..., :, None] * b[..., None, :]
-        found += c[..., :, None] * d[..., None, :]
-        found *= sign
-        return found
     if pattern is None:
         left = np.empty((*shape, a.shape[-1], 2))
         left[..., 0], left[..., 1] = a, c
@@ -374,10 +366,15 @@ def outer(
         left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], a.shape[-1], 2 * shape[-1])
         right = right.reshape(*shape[:-1], 2 * shape[-1], b.shape[-1])
         return (left @ right)[..., None, :, :]
-    rows, columns = pattern.indices, pattern.columns
     values = np.zeros((*shape[:-1], 1 if shared else shape[-1], pattern.nnz))
-    for i in range(shape[-1]):
-        a_i, b_i, c_i, d_i = (v[..., i, :] for v in (a, b, c, d))
-        part = a_i[..., rows] * b_i[..., columns] + c_i[..., rows] * d_i[..., columns]
-        values[..., 0 if shared else i, :] += sign * part
+    for entries, columns in pattern.blocks():
+        rows, counts = (
+            pattern.indices[entries],
+            np.diff(pattern.indptr[columns.start : columns.stop + 1]),
+        )
+        for i in range(shape[-1]):
+            a_i, b_i, c_i, d_i = (v[..., i, :] for v in (a, b, c, d))
+            part = a_i[..., rows] * np.repeat(b_i[..., columns], counts, axis=-1)
+            part += c_i[..., rows] * np.repeat(d_i[..., columns], counts, axis=-1)
+            values[..., 0 if shared else i, entries] += sign * part
     return values

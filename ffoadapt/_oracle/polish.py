@@ -60,12 +60,14 @@ def polish(
     oracle = Oracle(batch, points)
     current = oracle.points
     before = oracle.measured
+    if not rounds or np.maximum.reduce(before.kkt, initial=0.0) <= ACCURATE:
+        return points, oracle, before.kkt
     wanted = oracle.solved & (before.kkt > ACCURATE)
     if batch.structure.polyhedral and not always and wanted.any():
         between = wanted & (before.kkt <= ENOUGH)
         if between.any():
             wanted &= ~between | _small(oracle)
-    if not (rounds and wanted.any()):
+    if not wanted.any():
         return points, oracle, before.kkt
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
     residual, outside = before.kkt.copy(), before.infeasibility.copy()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,12 @@ from .active_set import KINK, Scales
 from .certificate import Certificate, infeasibility, stationarity
 
 __all__ = [
-    "UNSOLVED",
+    "Evidence",
     "GradientReport",
+    "Reports",
     "Residuals",
     "Verdict",
     "kkt_residuals",
-    "make_report",
     "row_margins",
 ]
 
@@ -173,44 +174,106 @@ UNSOLVED = GradientReport("inaccurate_solution", np.nan, 0, 0, np.nan, np.inf)
 """The report of an element that has no solution."""
 
 
-def make_report(
-    *,
-    kkt: float,
-    margin: float,
-    residual: float,
-    active: int,
-    dependent: int,
-    free: int,
-    certificate: Certificate,
-    i: int,
-    seen: bool = True,
-) -> GradientReport:
-    """The report of element ``i`` of a ``certificate``.
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What is known of the points of a batch and of their ghost problems, each (B,).
 
-    ``kkt`` is the residual of its point and ``margin`` the least of its rows and curved cones;
-    ``residual`` is that of the gradient, and the counts those of its factorization. Where what is
-    not determined is not ``seen``, it counts for nothing but `GradientReport.rank_deficiency`.
+    Attributes
+    ----------
+    solved
+        Whether there is a solution.
+    kkt, margin
+        The residual of the point, and the least margin of its rows and curved cones.
+    residual
+        The relative residual of the latest gradient.
+    active, dependent, free
+        The counts of the factorization.
+    unseen
+        Where what is not determined shows nowhere: it counts for nothing but
+        `GradientReport.rank_deficiency`.
+    certificate
+        See `certificate`.
     """
-    deficiency = dependent + free
-    if not seen:
-        dependent = free = 0
-    verdict: Verdict = "differentiable"
-    if dependent or free:
-        if margin < max(KINK, 10 * kkt):
-            verdict = "weakly_active"
-    else:
-        if not margin >= KINK or not certificate.shift[i] <= SHIFT:
-            verdict = "weakly_active"
-        elif not certificate.distance[i] <= ERROR:
-            verdict = "inaccurate_solution"
-        if not certificate.z_error[i] <= ERROR:
+
+    solved: NDArray[np.bool_]
+    kkt: Floats
+    margin: Floats
+    residual: Floats
+    active: NDArray[np.intp]
+    dependent: NDArray[np.intp]
+    free: NDArray[np.intp]
+    unseen: NDArray[np.bool_]
+    certificate: Certificate
+
+    def beyond_doubt(self) -> NDArray[np.bool_]:
+        """Where the verdict is ``differentiable``."""
+        c = self.certificate
+        regular = self.solved & ((self.dependent + self.free == 0) | self.unseen)
+        regular &= (self.kkt <= INACCURATE) & (self.residual <= GHOST)
+        regular &= (self.margin >= KINK) & (c.shift <= SHIFT) & (c.distance <= ERROR)
+        return np.asarray(regular & (c.z_error <= ERROR) & (c.x_error <= ERROR))
+
+    def verdict(self, i: int) -> Verdict:
+        """The gravest that applies to element ``i``."""
+        kkt, margin, certificate = self.kkt[i], self.margin[i], self.certificate
+        dependent, free = self.dependent[i], self.free[i]
+        if self.unseen[i]:
+            dependent = free = 0
+        verdict: Verdict = "differentiable"
+        if dependent or free:
+            if margin < max(KINK, 10 * kkt):
+                verdict = "weakly_active"
+        else:
+            if not margin >= KINK or not certificate.shift[i] <= SHIFT:
+                verdict = "weakly_active"
+            elif not certificate.distance[i] <= ERROR:
+                verdict = "inaccurate_solution"
+            if not certificate.z_error[i] <= ERROR:
+                verdict = "dependent_constraints"
+            if not certificate.x_error[i] <= ERROR:
+                verdict = "not_unique"
+        if dependent:
             verdict = "dependent_constraints"
-        if not certificate.x_error[i] <= ERROR:
+        if free or not self.residual[i] <= GHOST:
             verdict = "not_unique"
-    if dependent:
-        verdict = "dependent_constraints"
-    if free or not residual <= GHOST:
-        verdict = "not_unique"
-    if not kkt <= INACCURATE:
-        verdict = "inaccurate_solution"
-    return GradientReport(verdict, residual, active, deficiency, margin, kkt)
+        if not kkt <= INACCURATE or not self.solved[i]:
+            verdict = "inaccurate_solution"
+        return verdict
+
+
+class Reports(Sequence[GradientReport]):
+    """The reports of a batch in its order, each made when it is looked at."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts alone, which is faster than to look at each report."""
+        known = self._evidence
+        verdicts: list[Verdict] = ["differentiable"] * len(self)
+        for i in np.flatnonzero(~known.beyond_doubt()).tolist():
+            verdicts[i] = known.verdict(i)
+        return verdicts
+
+    def __len__(self) -> int:
+        return len(self._evidence.kkt)
+
+    @overload
+    def __getitem__(self, index: int) -> GradientReport: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[GradientReport]: ...
+    def __getitem__(self, index: int | slice) -> GradientReport | list[GradientReport]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        known, i = self._evidence, range(len(self))[index]
+        if not known.solved[i]:
+            return UNSOLVED
+        return GradientReport(
+            known.verdict(i),
+            float(known.residual[i]),
+            int(known.active[i]),
+            int(known.dependent[i] + known.free[i]),
+            float(known.margin[i]),
+            float(known.kkt[i]),
+        )

@@ -33,10 +33,10 @@ class ElementRows:
         """Whether there is any row besides the unit rows."""
         return bool(self.ghost.blocks or (self.ghost.weight.size and self.weighted.size))
 
-    @cached_property
-    def unit(self) -> NDArray[np.intp]:
-        """The canonical rows that are unit rows of G."""
-        return np.flatnonzero(self.ghost.active[self.i])
+    def __post_init__(self) -> None:
+        #: (m,) whether each canonical row is a unit row of G, and which these are
+        self.active: NDArray[np.bool_] = self.ghost.active[self.i]
+        self.unit: NDArray[np.intp] = self.active.nonzero()[0]
 
     @cached_property
     def weighted(self) -> NDArray[np.intp]:

@@ -12,18 +12,17 @@ that part taken off v, it converges to the least-squares solution. All in equili
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
-import qdldl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .._pattern import Pattern
+from .._pattern import Pattern, digest
 from .._program import ProgramBatch
 from .rows import ElementRows
+from .workspace import Lease, Workspace
 
 __all__ = ["SparseFactor"]
 
@@ -46,6 +45,9 @@ ROUNDS = 60
 
 BORROWED = 1e-12
 """Where a nearby factor leaves more than this relative residual, the system gets its own."""
+
+NEAR = 2.0
+"""Equilibration ends where the largest entries of all rows are within this factor of 1."""
 
 APART = 1e3
 """Parts of a right-hand side whose sizes differ by more than this are solved for one by one."""
@@ -79,36 +81,38 @@ class SparseFactor:
             self.R, sigma = rows.sparse_R(self.m)
             C = sparse.csr_matrix(sparse.vstack([G, self.R]) @ A.matrix(A_values))
             C.sort_indices()
-            by_rows, by_columns = _Columns.of(C.T.tocsc()), _Columns.of(C.tocsc())
+            self._key: Any = P.key, digest(C.indptr, C.indices)
+            self._make = partial(Workspace.of, self._key, P, C.indptr, C.indices)
         else:
             self.active = rows.unit.size
-            by_rows, by_columns = _chosen(A, A_values, rows.unit)
+            self._key = P.key, A.key, np.packbits(rows.active).tobytes()
+            self._make = partial(_chosen, self._key, P, A, rows.active)
+        self._lease: Lease
+        self._borrowed = near is not None and near._key == self._key
+        self._lease = near._lease if near and self._borrowed else Lease(self._key, self._make)
+        space = self._lease.space
+        C_values = C.data if rows.curved else A_values[space.C_from]
         # A sigma of -1 (a cone's concave direction) makes a positive pivot.
         below = -np.ones(self.active), np.where(sigma < 0, 1.0, -1.0)
         self._signs = np.concatenate((np.ones(self.n), *below))
-        P_columns = _Columns(P_values, P.indices, P.indptr)
-        diagonal = np.zeros(self._signs.size)
-        diagonal[P.indices[P.diagonal]] = P_values[P.diagonal]
-        diagonal[: self.n] += smoothing
-        diagonal[self.n + self.active :] = -sigma
-        upper = P.indices < P.columns
-        ends = np.concatenate((np.zeros(1, np.intp), np.cumsum(upper)))[P.indptr]
-        self._upper = _Columns(P_values[upper], P.indices[upper], ends), by_rows
-        self._diagonal = diagonal
-        self.scale: Floats
-        self._ldl: Any
-        self._borrowed = near is not None and near._like(self._upper)
-        if near is not None and self._borrowed:
-            self.scale, self._ldl = near.scale, near._ldl
+        self._D = np.zeros(self._signs.size)
+        self._D[: self.n] = smoothing
+        self._D[self.n + self.active :] = -sigma
+        diagonal = self._D.copy()
+        diagonal[P.indices[P.diagonal]] += P_values[P.diagonal]
+        self._data = space.filled(P_values, C_values)
+        if near and self._borrowed:
+            self.scale: Floats = near.scale
         else:
-            self.scale = _equilibrate(P_columns, by_columns, by_rows, diagonal)
-            self._ldl = self._factorized()
-        d, e = self.scale[: self.n], self.scale[self.n :]
-        off = np.where(P.diagonal, 0.0, P_values)
-        self._P = _Columns(off, P.indices, P.indptr).scaled(d, d).matrix(self.n)
-        self._C = by_columns.scaled(e, d).matrix(e.size)
-        self._Ct = by_rows.scaled(d, e).matrix(self.n)
-        self._D = diagonal * self.scale**2
+            self.scale = _equilibrate(space, self._data, diagonal, _units(P_values, C_values))
+        space.scaled(self._data, self.scale)
+        self._diagonal = diagonal * self.scale**2
+        self._D *= self.scale**2
+        self._P = batch.matrix("P", i)
+        self._below, self._below_transposed = space.below(self._data)
+        self._sure = False
+        if not self._borrowed:
+            self._factorize()
 
     def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
         """As `DenseFactor.solve`; always refined."""
@@ -122,8 +126,8 @@ class SparseFactor:
                 below.append(self.R @ v_z[:, j])
             v = self.scale * np.concatenate((v_x[:, j], *below))
             y, residual[j] = self._refined(v)
-            if self._borrowed and residual[j] > BORROWED:
-                self._ldl, self._borrowed = self._factorized(), False
+            if residual[j] > BORROWED and not self._sure:
+                self._factorize(afresh=True)
                 y, residual[j] = self._refined(v)
             y *= self.scale
             w[:, j] = y[: self.n]
@@ -132,43 +136,31 @@ class SparseFactor:
                 zeta[:, j] += self.R.T @ y[self.n + self.active :]
         return w, zeta, residual
 
-    def _like(self, upper: tuple[_Columns, _Columns]) -> bool:
-        """Whether the pattern is that of a system given by its `_upper`."""
-        pairs = zip(self._upper, upper, strict=True)
-        return all(
-            np.array_equal(a.indptr, b.indptr) and np.array_equal(a.indices, b.indices)
-            for a, b in pairs
-        )
-
-    def _factorized(self) -> Any:
-        """LDL' of the equilibrated matrix, from its upper triangle."""
-        n, size = self.n, self._signs.size
-        P, C = self._upper
-        indptr = np.concatenate((P.indptr, P.indptr[-1] + C.indptr[1:])) + np.arange(size + 1)
-        last = indptr[1:] - 1  # each column ends with its diagonal entry
-        rest = np.ones(indptr[-1], dtype=bool)
-        rest[last] = False
-        indices, data = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1])
-        indices[rest], indices[last] = np.concatenate((P.indices, C.indices)), np.arange(size)
-        d, e = self.scale[:n], self.scale[n:]
-        data[rest] = np.concatenate((P.scaled(d, d).values, C.scaled(d, e).values))
-        diagonal = self._diagonal * self.scale**2
+    def _factorize(self, afresh: bool = False) -> None:
+        """LDL' of this very matrix, in a workspace of its own."""
+        if self._borrowed:
+            self._lease, self._borrowed = Lease(self._key, self._make), False
+        self._sure = afresh
+        last, failure = self._lease.space.last, None
         for shift in REGULARIZATION:
-            data[last] = diagonal + shift * self._signs
+            self._data[last] = self._diagonal + shift * self._signs
             try:
-                upper = sparse.csc_matrix((data, indices, indptr), shape=(size, size))
-                return qdldl.Solver(upper, upper=True)
+                self._lease.factorize(self._data, afresh)
+                break
             except RuntimeError as error:
                 failure = error
-        raise failure
+        else:
+            assert failure is not None
+            raise failure
+        self._data[last] = 0.0
 
     def _times(self, y: Floats) -> Floats:
         """The equilibrated matrix times y."""
-        w, mu = y[: self.n], y[self.n :]
+        n, d = self.n, self.scale[: self.n]
         found: Floats = self._D * y
-        found[: self.n] += self._P @ w
-        found[: self.n] += self._Ct @ mu
-        found[self.n :] += self._C @ w
+        found += self._below @ y[n:]
+        found[:n] += d * (self._P @ (d * y[:n]))
+        found[n:] += self._below_transposed @ y
         return found
 
     def null(self) -> tuple[Floats, Floats]:
@@ -236,7 +228,7 @@ class SparseFactor:
                 if not more or self._even(v, y, r):
                     break
                 more -= 1
-            candidate = y + self._ldl.solve(r)
+            candidate = y + self._lease.solve(r)
             rest = v - self._times(candidate)
             found = _norm(rest) / size
             if not found < max(error, TARGET):
@@ -264,89 +256,42 @@ def _norm(v: Floats) -> float:
 _NONE: Floats = np.zeros(0)
 
 
-class _Columns(NamedTuple):
-    """A sparse matrix by columns (compressed), without the checks of scipy's constructors."""
-
-    values: Floats
-    indices: NDArray[Any]
-    indptr: NDArray[Any]
-
-    @classmethod
-    def of(cls, matrix: Any) -> _Columns:
-        """That of a scipy CSC matrix."""
-        return cls(matrix.data, matrix.indices, matrix.indptr)
-
-    @property
-    def columns(self) -> NDArray[np.intp]:
-        """The column of each entry."""
-        return np.repeat(np.arange(self.indptr.size - 1), np.diff(self.indptr))
-
-    def scaled(self, rows: Floats, columns: Floats) -> _Columns:
-        """diag(rows) times this times diag(columns)."""
-        values = self.values * rows[self.indices] * np.repeat(columns, np.diff(self.indptr))
-        return self._replace(values=values)
-
-    def matrix(self, rows: int) -> Any:
-        """A scipy CSC matrix with so many rows."""
-        return sparse.csc_matrix(self, shape=(rows, self.indptr.size - 1))
-
-    def largest(self) -> Callable[[Floats], Floats]:
-        """The function: rows -> the largest entry of each column of diag(rows) |this|, or 0."""
-        magnitude, indices = np.abs(self.values), self.indices
-        filled = np.flatnonzero(self.indptr[1:] > self.indptr[:-1])
-        starts, count = self.indptr[filled], self.indptr.size - 1
-
-        def found(rows: Floats) -> Floats:
-            if not filled.size:
-                return np.zeros(count)
-            entries = np.maximum.reduceat(magnitude * rows[indices], starts)
-            if filled.size == count:
-                return entries
-            spread = np.zeros(count)
-            spread[filled] = entries
-            return spread
-
-        return found
+def _chosen(key: Any, P: Pattern, A: Pattern, active: NDArray[np.bool_]) -> Workspace:
+    """The workspace for C = these rows of A."""
+    indptr, columns, order = A.by_rows()
+    lengths = np.diff(indptr)
+    kept = np.repeat(active, lengths)
+    ends = np.concatenate((np.zeros(1, np.intp), np.cumsum(lengths[active])))
+    return Workspace.of(key, P, ends, columns[kept], order[kept])
 
 
-def _chosen(A: Pattern, values: Floats, chosen: NDArray[np.intp]) -> tuple[_Columns, _Columns]:
-    """These rows of A: transposed, and as they are."""
-    number = np.full(A.shape[0], -1)
-    number[chosen] = np.arange(chosen.size)
-    indptr, columns, order = A.by_rows
-    kept = number[A.indices] >= 0
-    ends = np.concatenate((np.zeros(1, np.intp), np.cumsum(kept)))[A.indptr]
-    by_columns = _Columns(values[kept], number[A.indices[kept]], ends)
-    kept = kept[order]
-    lengths = np.diff(indptr)[chosen]
-    ends = np.concatenate((np.zeros(1, np.intp), np.cumsum(lengths)))
-    return _Columns(values[order[kept]], columns[kept], ends), by_columns
+def _units(P: Floats, C: Floats) -> tuple[float, float]:
+    """Units of x and of the rows in which P, and then C, have size 1."""
+    curvature, steepness = (float(np.abs(v).max(initial=0.0)) for v in (P, C))
+    x = 1.0 / np.sqrt(curvature) if curvature > 0.0 else 1.0
+    return x, 1.0 / (steepness * x) if steepness > 0.0 else 1.0
 
 
 def _equilibrate(
-    P: _Columns, C: _Columns, Ct: _Columns, diagonal: Floats, rounds: int = 10
+    space: Workspace, data: Floats, diagonal: Floats, units: tuple[float, float], rounds: int = 10
 ) -> Floats:
-    """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1, for
-    K = [P C'; C 0] + diag(diagonal), P with its diagonal or without.
+    """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1.
 
-    It starts from units in which P, and then the rows below it, have size 1. Without these the
-    rows alone could make every largest entry 1, and P, in far smaller units, would drown in the
-    regularization.
+    It starts from `_units`. Without these the rows alone could make every largest entry 1, and P,
+    in far smaller units, would drown in the regularization. Powers of 2, which scale without
+    rounding: the largest entries are within a factor of 4 of 1.
     """
-    n = P.indptr.size - 1
-    curvature = float(np.abs(P.values).max(initial=0.0))
-    steepness = float(np.abs(C.values).max(initial=0.0))
-    x = np.full(n, 1.0 / np.sqrt(curvature) if curvature > 0.0 else 1.0)
-    steepness *= float(x[:1].sum())
-    scale = np.concatenate((x, np.full(diagonal.size - n, 1.0 / steepness if steepness else 1.0)))
-    diagonal = np.abs(diagonal)
-    of_P, of_C, of_Ct = P.largest(), C.largest(), Ct.largest()
+    scale = np.repeat(units, (space.n, diagonal.size - space.n))
+    magnitudes = np.abs(data)
+    magnitudes[space.last] = np.abs(diagonal)
+    space.scaled(magnitudes, scale)
     for _ in range(rounds):
-        x, z = scale[:n], scale[n:]
-        largest = np.concatenate((np.maximum(of_P(x), of_C(z)), of_Ct(x)))
-        largest = np.maximum(largest, diagonal * scale) * scale
+        largest = space.largest(magnitudes)
         largest[largest == 0.0] = 1.0
-        if np.abs(largest - 1.0).max(initial=0.0) < 0.1:
+        if largest.min() >= 1.0 / NEAR and largest.max() <= NEAR:
             break
-        scale /= np.sqrt(largest)
-    return scale
+        factor = 1.0 / np.sqrt(largest)
+        space.scaled(magnitudes, factor)
+        scale *= factor
+    found: Floats = np.exp2(np.round(np.log2(scale)))
+    return found

@@ -24,15 +24,15 @@ class PIQPSolver(Solver):
         return [name for name in dir(piqp.DenseSolver().settings) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        A, l, u = program.A, program.l, program.u
+        P, q, l, u = program.P, program.q, program.l, program.u
         equal, finite = l == u, np.isfinite((l, u))
         rows = ~equal & finite.any(axis=0)  # it warns of rows without a bound
-        data = (program.P, program.q, A[equal], u[equal], A[rows], l[rows], u[rows])
+        data = (P, q, program.A_rows(equal), u[equal], program.A_rows(rows), l[rows], u[rows])
         solver, kinds = session.get("kept", (None, None))
         if solver is not None and np.array_equal(kinds, (equal, *finite)):
             solver.update(*data)
         else:
-            solver = piqp.DenseSolver() if isinstance(A, np.ndarray) else piqp.SparseSolver()
+            solver = piqp.DenseSolver() if isinstance(P, np.ndarray) else piqp.SparseSolver()
             for name, value in options.items():
                 setattr(solver.settings, name, value)
             solver.setup(*data)

@@ -27,10 +27,12 @@ class TorchFramework(Framework):
             raise ParameterError("a torch call needs at least one tensor among its arguments")
         dtype = common_dtype(tensors)
         device = next((t.device for t in tensors if t.ndim), tensors[0].device)
-        given = [
-            a if isinstance(a, torch.Tensor) else torch.as_tensor(a, dtype=dtype, device=device)
-            for a in arrays
-        ]
+        given = tensors
+        if len(tensors) != len(arrays):
+            given = [
+                a if isinstance(a, torch.Tensor) else torch.as_tensor(a, dtype=dtype, device=device)
+                for a in arrays
+            ]
         if torch.compiler.is_compiling() or _dispatch_modes():  # traced, now or one level up
             from . import _compiled
 
@@ -52,24 +54,20 @@ class TorchFramework(Framework):
 class _Call:
     """One call: the function, where its outputs go, and its state once there is one."""
 
-    __slots__ = ("device", "dtype", "function", "state")
+    __slots__ = ("device", "dtype", "function", "plain", "state")
 
     def __init__(self, function: Differentiable, dtype: torch.dtype, device: torch.device) -> None:
         self.function, self.dtype, self.device = function, dtype, device
+        self.plain = dtype is torch.float64 and device.type == "cpu"
         self.state: Any = None
 
-    def tensor(
-        self,
-        array: Any,
-        dtype: torch.dtype | None = None,
-        device: torch.device | None = None,
-    ) -> torch.Tensor:
-        """The array as a tensor, as the outputs of the call are or as given."""
+    def tensor(self, array: Any, like: torch.Tensor | None = None) -> torch.Tensor:
+        """The array as a tensor, as the outputs of the call are or like another."""
         found = torch.from_numpy(np.asarray(array, order="C"))
-        dtype, device = dtype or self.dtype, device or self.device
-        if dtype is torch.float64 and device.type == "cpu":
-            return found
-        return found.to(device=device, dtype=dtype)
+        if like is None:
+            return found if self.plain else found.to(device=self.device, dtype=self.dtype)
+        plain = like.is_cpu and like.dtype is torch.float64
+        return found if plain else found.to(device=like.device, dtype=like.dtype)
 
 
 class _Solve(torch.autograd.Function):
@@ -130,7 +128,7 @@ class _Gradient(torch.autograd.Function):
         arrays = [None if c is None else to_numpy(c) for c in rest[count:]]
         found = call.function.vjp(call.state, arrays, needed)
         return tuple(
-            t.new_zeros(()) if g is None else call.tensor(g, t.dtype, t.device)
+            t.new_zeros(()) if g is None else call.tensor(g, t)
             for g, t in zip(found, rest[:count], strict=True)
         )
 
@@ -254,6 +252,8 @@ def _front(tensor: Any, dim: int | None, size: int) -> Any:
 
 def common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
     dtypes = {t.dtype for t in tensors}
+    if dtypes == {torch.float64}:
+        return torch.float64
     if any(dtype.is_complex for dtype in dtypes):
         raise ParameterError("an argument is complex; expected real numbers")
     floating = [dtype for dtype in dtypes if dtype.is_floating_point]
@@ -268,7 +268,6 @@ def to_numpy(tensor: torch.Tensor) -> Any:
             "an argument is a sparse tensor; only the matrices P, G and A of qp, box_qp and "
             "cone_program may be sparse. Convert it with .to_dense()"
         )
-    tensor = tensor.detach()
-    if tensor.dtype is not torch.float64 or tensor.device.type != "cpu":
-        tensor = tensor.to(device="cpu", dtype=torch.float64)
-    return tensor.numpy()
+    if tensor.dtype is not torch.float64:
+        tensor = tensor.detach().to(device="cpu", dtype=torch.float64)
+    return tensor.numpy(force=True)

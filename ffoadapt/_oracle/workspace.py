@@ -1,0 +1,195 @@
+"""Sparse LDL' of matrices whose pattern repeats: what the pattern alone decides is done once.
+
+To find an elimination order that keeps the factor sparse, and where its entries are, takes some
+twenty times as long as the numbers do. A `Workspace` keeps that, and where numbers go. qdldl holds
+the numbers of the last factorization in it, so a workspace serves one factor at a time: whoever
+takes one owns it, and when the owner is gone it goes back on the shelf. Numbers do not depend on
+what a workspace was used for before: an update gives bit for bit what a new factorization gives.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import qdldl
+from numpy.typing import NDArray
+
+from .._pattern import Pattern
+
+__all__ = ["Lease", "Shelf", "Workspace"]
+
+Floats = NDArray[np.float64]
+
+KEPT = 1_000_000
+"""Entries of idle matrices on the shelf, some 80 bytes each; the latest one stays in any case."""
+
+
+@dataclass(eq=False)
+class Workspace:
+    """The upper triangle of K = [P C'; C -D], each column with its diagonal entry at the end.
+
+    Attributes
+    ----------
+    key
+        Equal exactly for equal patterns.
+    n, upper
+        The order of P; the pattern of the triangle.
+    inner
+        (entries,) the entries that are not on the diagonal: those of P, then those of C by rows.
+    P_from, C_from
+        Where these are among the values of P, and among those of the matrix that C is rows of
+        (None: C is given by itself).
+    """
+
+    key: Hashable
+    n: int
+    upper: Pattern
+    inner: NDArray[np.bool_]
+    P_from: NDArray[np.int32]
+    C_from: NDArray[np.int32] | None
+    ldl: Any = None
+
+    @classmethod
+    def of(
+        cls,
+        key: Hashable,
+        P: Pattern,
+        indptr: NDArray[Any],
+        columns: NDArray[Any],
+        C_from: NDArray[np.int32] | None = None,
+    ) -> Workspace:
+        """That for the pattern of P, and C by rows: (indptr, columns)."""
+        n, size = P.shape[0], P.shape[0] + indptr.size - 1
+        above = P.indices < P.columns
+        ends = np.concatenate((np.zeros(1, np.intp), np.cumsum(above)))[P.indptr]
+        ends = np.concatenate((ends, ends[-1] + indptr[1:])) + np.arange(size + 1)
+        inner = np.ones(ends[-1], dtype=bool)
+        inner[ends[1:] - 1] = False
+        indices = np.empty(inner.size, dtype=np.int32)
+        indices[ends[1:] - 1] = np.arange(size)
+        first = ends[n]
+        indices[:first][inner[:first]] = P.indices[above]
+        indices[first:][inner[first:]] = columns
+        P_from = np.flatnonzero(above).astype(np.int32)
+        upper = Pattern((size, size), ends.astype(np.int32), indices)
+        return cls(key, n, upper, inner, P_from, C_from)
+
+    @property
+    def last(self) -> NDArray[np.int32]:
+        """(size,) where the diagonal entries are."""
+        return self.upper.indptr[1:] - np.int32(1)
+
+    def filled(self, P: Floats, C: Floats) -> Floats:
+        """(entries,) the triangle with these values of P, and of C by rows, and no diagonal."""
+        data, first, inner = np.zeros(self.inner.size), self.upper.indptr[self.n], self.inner
+        data[:first][inner[:first]] = P[self.P_from]
+        data[first:][inner[first:]] = C
+        return data
+
+    def scaled(self, data: Floats, scale: Floats) -> None:
+        """diag(scale) K diag(scale), in place."""
+        data *= scale[self.upper.indices]
+        data *= np.repeat(scale, self._counts)
+
+    def largest(self, magnitudes: Floats) -> Floats:
+        """(size,) the largest entry of each row of the whole matrix."""
+        found: Floats = np.maximum.reduceat(magnitudes, self.upper.indptr[:-1])
+        np.maximum.at(found, self.upper.indices, magnitudes)
+        return found
+
+    def below(self, data: Floats) -> tuple[Any, Any]:
+        """The columns right of P, C' and the diagonal under it, and their transpose; not copied."""
+        pattern, first = self._below, self.upper.indptr[self.n]
+        return pattern.matrix(data[first:]), pattern.transposed(data[first:])
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int32]:
+        """(size,) how many entries each column has."""
+        return np.diff(self.upper.indptr)
+
+    @cached_property
+    def _below(self) -> Pattern:
+        first, indptr = self.upper.indptr[self.n], self.upper.indptr[self.n :]
+        shape = (self.upper.shape[0], indptr.size - 1)
+        return Pattern(shape, indptr - first, self.upper.indices[first:])
+
+
+class Shelf:
+    """Idle workspaces by key, for any number of threads; the latest used, within `KEPT`."""
+
+    def __init__(self) -> None:
+        self._idle: OrderedDict[Hashable, list[Workspace]] = OrderedDict()
+        self._entries = 0
+        # The collection of garbage can return a workspace in the middle of anything, so the lock
+        # lets its own thread in, and no step below relies on what the one before it saw.
+        self._lock = threading.RLock()
+
+    def take(self, key: Hashable, make: Callable[[], Workspace]) -> Workspace:
+        """A workspace with this key that nobody else has."""
+        with self._lock:
+            found = self._idle.pop(key, None)
+            if found:
+                space = found.pop()
+                self._entries -= space.inner.size
+                if found:
+                    self._idle.setdefault(key, []).extend(found)
+                return space
+        return make()
+
+    def give(self, space: Workspace) -> None:
+        """Back on the shelf; what was not used for longest goes where there is no room."""
+        with self._lock:
+            self._idle.setdefault(space.key, []).append(space)
+            self._idle.move_to_end(space.key)
+            self._entries += space.inner.size
+            while self._entries > KEPT:
+                key, oldest = self._idle.popitem(last=False)
+                if oldest[0] is not space:
+                    self._entries -= oldest.pop(0).inner.size
+                if oldest:
+                    self._idle.setdefault(key, []).extend(oldest)
+                    self._idle.move_to_end(key, last=False)
+                if oldest[:1] == [space]:
+                    break
+
+
+_shelf = Shelf()
+
+
+class Lease:
+    """A workspace and the factor in it, for as long as somebody holds this."""
+
+    def __init__(self, key: Hashable, make: Callable[[], Workspace]) -> None:
+        self._shelf = _shelf
+        self.space = _shelf.take(key, make)
+
+    def __del__(self) -> None:
+        if hasattr(self, "space"):
+            self._shelf.give(self.space)
+
+    def factorize(self, data: Floats, afresh: bool = False) -> None:
+        """LDL' of the triangle with this data; raises `RuntimeError` where there is none.
+
+        An update of the numbers says nothing where there is none, so its solutions are to be
+        checked; ``afresh`` does not rely on one.
+        """
+        matrix = self.space.upper.matrix(data)
+        if self.space.ldl is None or afresh:
+            self.space.ldl = qdldl.Solver(matrix, upper=True)
+        else:
+            self.space.ldl.update(matrix, upper=True)
+
+    def pivots(self) -> Floats:
+        """The diagonal of D; where an update found a zero pivot, that is in it."""
+        return np.asarray(self.space.ldl.factors()[1])
+
+    def solve(self, right: Floats) -> Floats:
+        """The solution of the factorized system."""
+        found: Floats = self.space.ldl.solve(right)
+        return found

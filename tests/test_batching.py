@@ -1,0 +1,101 @@
+"""The batch axes of arguments, and the stacks of small matrices that batches become."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ffoadapt
+from ffoadapt._batching import Axes
+from ffoadapt._oracle import batched, stacked
+from ffoadapt._oracle.batched import BatchedFactor
+from ffoadapt._oracle.dense import DenseFactor
+
+NAMES, CORES = ["A", "b"], [(2, 3), (2,)]
+
+
+def axes(*shapes: tuple[int, ...]) -> Axes:
+    return Axes.of(NAMES, CORES, shapes)
+
+
+def test_axes_of_shapes() -> None:
+    assert axes((2, 3), (2,)).single
+    found = axes((4, 1, 2, 3), (5, 2))
+    assert (found.leads, found.batch, found.size) == ([(4, 1), (5,)], (4, 5), 20)
+
+
+@pytest.mark.parametrize("shapes", [((3, 2), (2,)), ((2, 3), ()), ((4, 2, 3), (5, 2))])
+def test_shapes_that_do_not_fit(shapes: tuple[tuple[int, ...], ...]) -> None:
+    with pytest.raises(ffoadapt.ShapeError):
+        axes(*shapes)
+
+
+@pytest.mark.parametrize("shapes", [((4, 1, 2, 3), (5, 2)), ((2, 3), (5, 2)), ((1, 2, 3), (2,))])
+def test_unflatten_is_the_transpose_of_flatten(shapes: tuple[tuple[int, ...], ...]) -> None:
+    found, rng = axes(*shapes), np.random.default_rng(0)
+    for k, shape in enumerate(shapes):
+        value = rng.standard_normal(shape)
+        flat = found.flatten(k, value)
+        assert flat.shape[0] in (1, found.size)
+        whole = np.broadcast_to(flat, (found.size, *CORES[k]))
+        cotangents = rng.standard_normal((7, *whole.shape))
+        grads = found.unflatten(k, cotangents, extra=1)
+        assert grads.shape == (7, *shape)
+        for cotangent, grad in zip(cotangents, grads, strict=True):
+            np.testing.assert_allclose(np.vdot(cotangent, whole), np.vdot(grad, value), rtol=1e-12)
+
+
+def stack(size: int, n: int) -> np.ndarray:
+    half = np.random.default_rng(n).standard_normal((size, n, n))
+    return half @ half.swapaxes(-1, -2) + np.eye(n)
+
+
+@pytest.mark.parametrize("function", [stacked._cholesky, stacked._one_by_one])
+def test_factors_where_there_are_any(function: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacked, "_cholesky", function)
+    matrices = stack(5, 4)
+    matrices[3] = -np.eye(4)
+    L = stacked.cholesky(matrices)
+    assert np.isnan(L[3].diagonal()).any()
+    good = [0, 1, 2, 4]
+    np.testing.assert_allclose((L @ L.swapaxes(-1, -2))[good], matrices[good], rtol=1e-12)
+    inverses = stacked.invert_factors(L[good].copy())
+    np.testing.assert_allclose(
+        inverses @ L[good], np.broadcast_to(np.eye(4), (4, 4, 4)), atol=1e-12
+    )
+
+
+def test_chunks_cover_everything() -> None:
+    for count, entries in ((0, 10), (1, 10), (1000, 100), (3, 10**9), (5, 0)):
+        covered = [i for part in stacked.chunks(count, entries) for i in range(count)[part]]
+        assert covered == list(range(count))
+
+
+def test_chunks_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An element is solved the same whichever neighbours it has, also by its own factorization."""
+    rng = np.random.default_rng(1)
+    P, A = stack(9, 5), rng.standard_normal((9, 6, 5))
+    active = rng.random((9, 6)) < 0.5
+    v_x, v_z = rng.standard_normal((9, 5, 1)), rng.standard_normal((9, 6, 1))
+    whole = BatchedFactor(P, A, active).solve(v_x, v_z)
+    monkeypatch.setattr(stacked, "CHUNK", 2 * 36)
+    parts = BatchedFactor(P, A, active)
+    assert len(parts._parts) == 5
+    for one, other in zip(whole, parts.solve(v_x, v_z), strict=True):
+        assert (one == other).all()
+    for i in range(9):
+        K = np.block(
+            [[P[i], A[i][active[i]].T], [A[i][active[i]], np.zeros((active[i].sum(),) * 2)]]
+        )
+        v = np.concatenate((v_x[i], v_z[i][active[i]]))
+        np.testing.assert_allclose(whole[0][i], np.linalg.solve(K, v)[:5], rtol=1e-8, atol=1e-10)
+
+
+def test_large_ones_go_one_by_one() -> None:
+    assert batched.suits(batched.LARGEST, batched.LARGEST)
+    assert not batched.suits(batched.LARGEST + 1, 1)
+    n = batched.LARGEST + 1
+    rng = np.random.default_rng(2)
+    data = stack(1, n)[0], rng.standard_normal(n), rng.standard_normal((3, n)), np.ones(3)
+    result = ffoadapt.solve(ffoadapt.ConeProgram.from_split(*data), "daqp")
+    assert isinstance(result._state.oracle._factor(0), DenseFactor)

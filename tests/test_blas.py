@@ -1,0 +1,75 @@
+"""One BLAS thread around our own linear algebra, whichever thread asks for it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ffoadapt import _blas
+
+threadpoolctl = pytest.importorskip("threadpoolctl")
+
+
+def threads() -> list[int]:
+    return [library.num_threads for library in _blas._libraries()]
+
+
+@pytest.fixture
+def several() -> list[int]:
+    """Two threads each, so that there is something to bound."""
+    before = threads()
+    for library in _blas._libraries():
+        _blas._set(library, 2)
+    yield threads()
+    for library, count in zip(_blas._libraries(), before, strict=True):
+        _blas._set(library, count)
+
+
+def test_bounds_and_restores(several: list[int]) -> None:
+    with _blas.one_thread(_blas.SMALL + 1):
+        assert threads() == [1] * len(several)
+        with _blas.one_thread(_blas.SMALL + 1):
+            pass
+        assert threads() == [1] * len(several)
+    assert threads() == several
+
+
+def test_leaves_small_ones_alone(several: list[int]) -> None:
+    with _blas.one_thread(_blas.SMALL):
+        assert threads() == several
+
+
+def test_in_a_thread_after_another(several: list[int]) -> None:
+    """The first thread to bound them, still alive, keeps no other from doing so."""
+    with _blas.one_thread(_blas.SMALL + 1):
+        pass
+    seen: list[list[int]] = []
+
+    def work() -> None:
+        with _blas.one_thread(_blas.SMALL + 1):
+            seen.append(threads())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [[1] * len(several)]
+    assert threads() == several
+
+
+def test_the_last_of_two_threads_restores(several: list[int]) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with _blas.one_thread(_blas.SMALL + 1):
+            inside.set()
+            go.wait(10)
+
+    thread = threading.Thread(target=work)
+    with _blas.one_thread(_blas.SMALL + 1):
+        thread.start()
+        assert inside.wait(10)
+    assert threads() == [1] * len(several)
+    go.set()
+    thread.join()
+    assert threads() == several
