@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ._linear import LinearMap
 from ._program import ProgramBatch, Structure
 
 __all__ = ["AffineOutput", "AffineProgram"]
@@ -78,12 +79,16 @@ class AffineProgram:
         sizes = [int(np.prod(shape)) for _, shape in self.parameters]
         self._ends = np.cumsum([0, *sizes])
         # A map with no column for any parameter is a constant: computed once.
-        self._varying = {name: bool(matrix[:, :-1].nnz) for name, matrix in self.maps.items()}
+        last = int(self._ends[-1])
+        self._varying = {name: bool((m.indices < last).any()) for name, m in self.maps.items()}
         # The modeler vouches for a constant P; one that depends on values does so at every call.
         self.convex = not self._varying["P"]
-        self._transposed = {
-            name: self.maps[name][:, :-1].T.tocsr() for name, on in self._varying.items() if on
-        }
+        varying = [name for name, on in self._varying.items() if on]
+        self._maps = {name: LinearMap(self.maps[name]) for name in varying}
+        self._transposed = {name: LinearMap(_transposed(self.maps[name], last)) for name in varying}
+        matrices = [sparse.csr_matrix(out.matrix) for out in self.results]
+        self._to_outputs = [LinearMap(matrix) for matrix in matrices]
+        self._from_outputs = [LinearMap(matrix.T.tocsr()) for matrix in matrices]
         self._constant = {
             name: np.asarray(self.maps[name][:, [-1]].todense(), dtype=np.float64).reshape(1, -1)
             for name, on in self._varying.items()
@@ -108,10 +113,9 @@ class AffineProgram:
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
         theta = self._theta(values, 1.0)
         data = {}
-        for name, matrix in self.maps.items():
+        for name in self.maps:
             fixed = self._constant.get(name)
-            flat = fixed if fixed is not None else np.ascontiguousarray((matrix @ theta.T).T)
-            data[name] = self._shaped(name, flat)
+            data[name] = self._shaped(name, self._maps[name](theta) if fixed is None else fixed)
         return ProgramBatch(self.structure, size, data["P"], data["q"], data["A"], data["b"])
 
     def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
@@ -138,12 +142,10 @@ class AffineProgram:
         self, gradient: Mapping[str, Floats], needed: Sequence[bool]
     ) -> list[Floats | None]:
         total: Any = 0.0
-        for name, matrix in self._transposed.items():
+        for name, to_theta in self._transposed.items():
             grad = gradient[name]
             flat = grad.reshape(*grad.shape[:-2], -1) if self._matrix(name) else grad
-            lead = flat.shape[:-1]
-            out = (matrix @ flat.reshape(-1, flat.shape[-1]).T).T
-            total = total + out.reshape(*lead, -1)
+            total = total + to_theta(flat)
         results: list[Floats | None] = []
         for (_, shape), start, end, on in zip(
             self.parameters, self._ends, self._ends[1:], needed, strict=False
@@ -171,10 +173,7 @@ class AffineProgram:
             for tangent, (_, shape) in zip(tangents, self.parameters, strict=True)
         ]
         theta = self._theta(filled, 0.0)
-        return {
-            name: self._shaped(name, np.ascontiguousarray((self.maps[name] @ theta.T).T))
-            for name in self._transposed
-        }
+        return {name: self._shaped(name, of_theta(theta)) for name, of_theta in self._maps.items()}
 
     def retrieve(
         self, x: Floats, s: Floats, z: Floats, batch: ProgramBatch | None = None
@@ -188,23 +187,23 @@ class AffineProgram:
 
     def _outputs(self, points: Mapping[str, Floats], with_offset: bool) -> list[Floats]:
         results = []
-        for out in self.results:
-            flat = (out.matrix @ points[out.source].T).T
+        for out, to_output in zip(self.results, self._to_outputs, strict=True):
+            flat = to_output(points[out.source])
             if with_offset:
                 flat = flat + out.offset
-            results.append(np.ascontiguousarray(flat).reshape(flat.shape[0], *out.shape))
+            results.append(flat.reshape(flat.shape[0], *out.shape))
         return results
 
     def retrieve_vjp(
         self, cotangents: Sequence[Floats | None], batch: ProgramBatch | None = None
     ) -> tuple[Floats | None, Floats | None, Floats | None]:
         totals: dict[str, Any] = {"x": None, "s": None, "z": None}
-        for out, cotangent in zip(self.results, cotangents, strict=True):
+        given = zip(self.results, self._from_outputs, cotangents, strict=True)
+        for out, from_output, cotangent in given:
             if cotangent is None:
                 continue
             lead = cotangent.shape[: cotangent.ndim - len(out.shape)]
-            flat = cotangent.reshape(-1, out.matrix.shape[0])
-            back = (out.matrix.T @ flat.T).T.reshape(*lead, -1)
+            back = from_output(cotangent.reshape(*lead, out.matrix.shape[0]))
             previous = totals[out.source]
             totals[out.source] = back if previous is None else previous + back
         return totals["x"], totals["s"], totals["z"]
@@ -217,6 +216,14 @@ class AffineProgram:
             return self.sense * canonical
         offset = np.asarray(self.constant @ self._theta(values, 1.0).T).reshape(-1)
         return self.sense * (canonical + offset)
+
+
+def _transposed(matrix: Any, rows: int) -> Any:
+    """The first rows of the transpose of a CSR matrix, as CSR."""
+    csc = matrix.tocsc()
+    end = csc.indptr[rows]
+    parts = csc.data[:end], csc.indices[:end], csc.indptr[: rows + 1]
+    return sparse.csr_matrix(parts, shape=(rows, csc.shape[0]))
 
 
 def _product(xp: Any, matrix: Any, vector: Any) -> Any:

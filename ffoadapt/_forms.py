@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,30 +13,21 @@ from scipy import sparse
 
 from ._cones import Cone, PSDCone, SecondOrderCone
 
-__all__ = ["BoxForm", "ConeForm", "SplitForm"]
+__all__ = ["BoxForm", "ConeForm", "ConeLayout", "SplitForm"]
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(slots=True, eq=False)
-class ConeForm:
-    """One canonical program as a solver sees it: ndarrays or CSC matrices, P whole."""
+class ConeLayout:
+    """Where the rows of which kind of cone are, found once for all programs with these cones."""
 
-    P: Any
-    q: Floats
-    A: Any
-    b: Floats
-    cones: tuple[Cone, ...]
+    def __init__(self, cones: tuple[Cone, ...]) -> None:
+        self.cones = cones
+        self._rows: dict[tuple[Any, ...], NDArray[np.intp] | slice] = {}
 
-    name: ClassVar[str] = "cone"
-
+    @cached_property
     def sizes(self) -> dict[str, Any]:
-        """The cones by kind, for a solver that wants all rows of a kind together.
-
-        In this order: the number of ``"zero"`` and of ``"nonnegative"`` rows; the rows of each
-        ``"second_order"`` cone; the n of each ``"psd"`` cone; the number of ``"exponential"``
-        cones; the alpha of each ``"power"`` cone. A second-order cone of one row is nonnegative.
-        """
+        """See `ConeForm.sizes`."""
 
         def of(kind: str, what: str = "dim") -> list[Any]:
             return [getattr(cone, what) for cone in self.cones if _kind(cone) == kind]
@@ -49,22 +41,16 @@ class ConeForm:
             "power": of("power", "alpha"),
         }
 
-    def rows(
-        self, kinds: Iterable[str] = (), psd: Literal["lower", "upper"] = "lower"
-    ) -> NDArray[np.intp] | slice:
-        """The rows as a solver wants them: ``A[rows]``, ``b[rows]``; ``z[rows] = its_z``.
+    def rows(self, kinds: tuple[str, ...], psd: str) -> NDArray[np.intp] | slice:
+        """See `ConeForm.rows`; not to be written to."""
+        found = self._rows.get((kinds, psd))
+        if found is None:
+            found = self._rows[kinds, psd] = self._ordered(kinds, psd)
+        return found
 
-        Parameters
-        ----------
-        kinds
-            The kinds in the order in which the solver wants their rows, such as `sizes()`; a cone
-            of another kind is a ValueError. Empty leaves all cones in the program's order.
-        psd
-            Whether the solver stacks the lower (as here) or the upper triangle by columns.
-        """
-        order = list(kinds)
+    def _ordered(self, kinds: tuple[str, ...], psd: str) -> NDArray[np.intp] | slice:
         starts = np.cumsum([0, *(cone.dim for cone in self.cones)])
-        ranks = [order.index(_kind(cone)) if order else 0 for cone in self.cones]
+        ranks = [kinds.index(_kind(cone)) if kinds else 0 for cone in self.cones]
         parts = [np.arange(0)]
         for k in sorted(range(len(self.cones)), key=lambda k: ranks[k]):
             rows = np.arange(starts[k], starts[k + 1])
@@ -74,7 +60,73 @@ class ConeForm:
                 rows = square[np.tril_indices(cone.n)]  # the upper by columns is the lower by rows
             parts.append(rows)
         rows = np.concatenate(parts)
+        rows.setflags(write=False)
         return slice(None) if (rows == np.arange(rows.size)).all() else rows
+
+
+@dataclass(slots=True, eq=False)
+class ConeForm:
+    """One canonical program as a solver sees it: ndarrays or CSC matrices, P whole."""
+
+    P: Any
+    q: Floats
+    A: Any
+    b: Floats
+    cones: tuple[Cone, ...]
+    layout: ConeLayout | None = field(default=None, repr=False)
+
+    name: ClassVar[str] = "cone"
+
+    def sizes(self) -> dict[str, Any]:
+        """The cones by kind, for a solver that wants all rows of a kind together.
+
+        In this order: the number of ``"zero"`` and of ``"nonnegative"`` rows; the rows of each
+        ``"second_order"`` cone; the n of each ``"psd"`` cone; the number of ``"exponential"``
+        cones; the alpha of each ``"power"`` cone. A second-order cone of one row is nonnegative.
+        """
+        sizes = self._layout().sizes
+        return {kind: v.copy() if isinstance(v, list) else v for kind, v in sizes.items()}
+
+    def rows(
+        self, kinds: Iterable[str] = (), psd: Literal["lower", "upper"] = "lower"
+    ) -> NDArray[np.intp] | slice:
+        """The rows as a solver wants them: ``A_rows(rows)``, ``b[rows]``; ``z[rows] = its_z``.
+
+        Parameters
+        ----------
+        kinds
+            The kinds in the order in which the solver wants their rows, such as `sizes()`; a cone
+            of another kind is a ValueError. Empty leaves all cones in the program's order.
+        psd
+            Whether the solver stacks the lower (as here) or the upper triangle by columns.
+        """
+        return self._layout().rows(tuple(kinds), psd)
+
+    def A_rows(self, rows: NDArray[np.intp] | slice) -> sparse.csc_matrix:
+        """``A[rows]`` as CSC, for the ``rows`` that `rows` gives."""
+        if isinstance(rows, slice) or not sparse.issparse(self.A):
+            return sparse.csc_matrix(self.A if isinstance(rows, slice) else self.A[rows])
+        place = np.empty(rows.size, dtype=np.int32)
+        place[rows] = np.arange(rows.size)
+        A = self.A.tocsc()
+        found = sparse.csc_matrix((A.data.copy(), place[A.indices], A.indptr), shape=A.shape)
+        found.sort_indices()
+        return found
+
+    def P_upper(self) -> sparse.csc_matrix:
+        """The upper triangle of P as CSC."""
+        P = sparse.csc_matrix(self.P)
+        upper = P.indices <= np.repeat(np.arange(P.shape[0]), np.diff(P.indptr))
+        if upper.all():
+            return P
+        ends = np.zeros(upper.size + 1, dtype=P.indptr.dtype)
+        np.cumsum(upper, out=ends[1:])
+        return sparse.csc_matrix((P.data[upper], P.indices[upper], ends[P.indptr]), shape=P.shape)
+
+    def _layout(self) -> ConeLayout:
+        if self.layout is None:
+            self.layout = ConeLayout(self.cones)
+        return self.layout
 
 
 def _kind(cone: Cone) -> str:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from . import _blas
+from ._blocks import ConeEntries, RowEntries
 from ._cones import Cone, NonnegativeCone, ZeroCone
-from ._forms import BoxForm, ConeForm, SplitForm
+from ._forms import BoxForm, ConeForm, ConeLayout, SplitForm
 from ._lazy import lazy
 from ._pattern import Pattern
 
@@ -112,6 +113,11 @@ class Structure:
         return frozenset(cone.kind for cone in self.cones if cone.dim)
 
     @cached_property
+    def layout(self) -> ConeLayout:
+        """Where the rows of which kind of cone are."""
+        return ConeLayout(self.cones)
+
+    @cached_property
     def offsets(self) -> tuple[int, ...]:
         """The first row of each cone."""
         return tuple(np.cumsum([0, *(cone.dim for cone in self.cones)])[:-1].tolist())
@@ -126,6 +132,21 @@ class Structure:
             elif cone.dim:
                 found.append((cone, start, 1))
         return found
+
+    @cached_property
+    def entries(self) -> RowEntries:
+        """The entries of a sparse A by rows."""
+        assert self.A is not None
+        return RowEntries.of(self.A)
+
+    @cached_property
+    def cone_entries(self) -> dict[int, ConeEntries]:
+        """Those of the curved cones: of each of the `groups`, by its first row."""
+        return {
+            start: ConeEntries.of(self.entries, start, count, cone.dim)
+            for cone, start, count in self.groups
+            if not cone.polyhedral
+        }
 
     @cached_property
     def polyhedral(self) -> bool:
@@ -301,8 +322,8 @@ class ProgramBatch:
         if self.unbounding is not None:
             freed = list(map(_freed, A, b, self._elements(self.unbounding)))
             A, b = iter([a for a, _ in freed]), iter([b_i for _, b_i in freed])
-        cones = repeat(self.structure.cones)
-        return map(ConeForm, self._each("P"), self._each("q"), A, b, cones)
+        always = repeat(self.structure.cones), repeat(self.structure.layout)
+        return map(ConeForm, self._each("P"), self._each("q"), A, b, *always)
 
     def _box_forms(self) -> Iterator[BoxForm]:
         box = self.box

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 import ffoadapt
 from ffoadapt import Status
@@ -198,6 +199,25 @@ def test_rows_that_stay_are_a_slice() -> None:
     program = form([ffoadapt.ZeroCone(1), ffoadapt.NonnegativeCone(2), ffoadapt.PSDCone(1)])
     assert program.rows() == program.rows(program.sizes(), psd="upper") == slice(None)
     assert form([]).rows([]) == slice(None)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, sparse.csc_matrix])
+def test_matrices_in_the_order_of_the_rows(wrap: Any) -> None:
+    rng = np.random.default_rng(0)
+    cones = (ffoadapt.NonnegativeCone(2), ffoadapt.PSDCone(3), ffoadapt.ZeroCone(1))
+    P, A = (np.where(rng.random(shape) < 0.6, 1.0, 0.0) for shape in ((4, 4), (9, 4)))
+    P = P + P.T
+    program = ffoadapt.ConeForm(wrap(P), np.ones(4), wrap(A), np.ones(9), cones)
+    for rows in (program.rows(), program.rows(program.sizes(), psd="upper")):
+        found = program.A_rows(rows)
+        assert found.has_sorted_indices
+        np.testing.assert_array_equal(found.toarray(), A[rows])
+    np.testing.assert_array_equal(program.P_upper().toarray(), np.triu(P))
+    program.P = wrap(np.diag(P.diagonal()))
+    np.testing.assert_array_equal(program.P_upper().toarray(), np.diag(P.diagonal()))
+    sizes = program.sizes()
+    sizes["psd"].append(7)  # a dict of the caller's own
+    assert program.sizes()["psd"] == [3]
 
 
 # --- their length ---------------------------------------------------------------------------------

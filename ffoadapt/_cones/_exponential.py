@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ffoadapt._cones._base import Floats
-from ffoadapt._cones._curved import Arc, CurvedCone, Regions, closed_bracket
+from ffoadapt._cones._curved import NEAR, Arc, CurvedCone, Regions, closed_bracket
 
 __all__ = ["ExponentialCone"]
 
@@ -47,26 +48,37 @@ class ExponentialCone(CurvedCone):
         """The point (-1.5, 1.5, 3)."""
         return np.array([-1.5, 1.5, 3.0])
 
+    def _inside(self, p: Floats) -> NDArray[np.bool_]:
+        x, y, t = p
+        room = t - y * _power(x / y)
+        return ((y > 0) & (room >= 0)) | ((y == 0) & (x <= 0) & (t >= 0))
+
+    def _polar(self, p: Floats) -> NDArray[np.bool_]:
+        x, y, t = p
+        room = -t - x * _power(y / x - 1)
+        return ((x > 0) & (room >= 0)) | ((x == 0) & (y <= 0) & (t <= 0))
+
+    def _room(self, p: Floats) -> Floats:
+        return np.hypot(np.maximum(p[0], 0.0), np.maximum(p[1], 0.0))
+
     def _regions(self, p: Floats) -> Regions:
         x, y, t = p
-        power = np.exp(np.clip(x / y, -_FAR, _FAR))
-        room = t - y * power
-        inside = ((y > 0) & (room >= 0)) | ((y == 0) & (x <= 0) & (t >= 0))
-
-        power_dual = np.exp(np.clip(y / x, -_FAR, _FAR) - 1)
-        room_dual = -t - x * power_dual
-        apex = ((x > 0) & (room_dual >= 0)) | ((x == 0) & (y <= 0) & (t <= 0))
-        apex &= ~inside
-
+        inside = self._inside(p)
+        apex = self._polar(p) & ~inside
         flat = (x <= 0) & (y <= 0) & ~inside & ~apex
-        active = np.stack((apex, apex | flat, apex | (flat & (t <= 0))))
+        active = np.array((apex, apex | flat, apex | (flat & (t <= 0))))
 
         # Room over the length of its gradient bounds the distance to the boundary from above.
-        margin = np.hypot(np.maximum(x, 0.0), np.maximum(y, 0.0))
-        near = room / np.sqrt(1 + power**2 * (1 + (1 - np.clip(x / y, -_FAR, _FAR)) ** 2))
+        margin = self._room(p)
+        power = _power(x / y)
+        near = (t - y * power) / np.sqrt(
+            1 + power**2 * (1 + (1 - np.clip(x / y, -_FAR, _FAR)) ** 2)
+        )
         margin = np.where(inside, np.where(y > 0, np.minimum(near, y), 0.0), margin)
-        ratio = np.clip(y / x, -_FAR, _FAR)
-        near = room_dual / np.sqrt(1 + power_dual**2 * (1 + (1 - ratio) ** 2))
+        power = _power(y / x - 1)
+        near = (-t - x * power) / np.sqrt(
+            1 + power**2 * (1 + (1 - np.clip(y / x, -_FAR, _FAR)) ** 2)
+        )
         margin = np.where(apex, np.where(x > 0, np.minimum(near, x), 0.0), margin)
         margin = np.where(flat, np.abs(p).min(axis=0), margin)
         return Regions(inside, active, margin)
@@ -85,7 +97,7 @@ class ExponentialCone(CurvedCone):
     def _guess(self, s: Floats, z: Floats) -> Floats:
         by_slack = np.abs(s).max(axis=1) >= np.abs(z).max(axis=1)
         guess = np.where(by_slack, s[:, 0] / s[:, 1], 1 - z[:, 1] / z[:, 0])
-        return np.clip(guess, -20.0, 20.0)  # beyond, it is rather noise over noise
+        return np.clip(guess, -NEAR, NEAR)  # beyond, it is rather noise over noise
 
     def _arc(self, rho: Floats) -> Arc:
         a, b = np.exp(np.minimum(rho, 0.0)), np.exp(-np.maximum(rho, 0.0))
@@ -93,3 +105,8 @@ class ExponentialCone(CurvedCone):
 
     def _rate_ratio(self, rho: Floats) -> Floats:
         return np.exp(rho)
+
+
+def _power(exponent: Floats) -> Floats:
+    """exp, kept among the normal numbers."""
+    return np.exp(np.clip(exponent, -_FAR, _FAR))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ffoadapt._cones._base import Floats
 from ffoadapt._cones._curved import Arc, CurvedCone, Regions, closed_bracket
@@ -57,17 +58,32 @@ class PowerCone(CurvedCone):
         """The point (1.5, 1.5, 0)."""
         return np.array([1.5, 1.5, 0.0])
 
+    def _inside(self, p: Floats) -> NDArray[np.bool_]:
+        x, y, t = p
+        return (x >= 0) & (y >= 0) & (self._grade(p) >= np.abs(t)) & ~((x <= 0) & (y <= 0))
+
+    def _polar(self, p: Floats) -> NDArray[np.bool_]:
+        x, y, t = p
+        return (x <= 0) & (y <= 0) & (self._grade(p) >= np.abs(t))
+
+    def _room(self, p: Floats) -> Floats:
+        return np.full(p.shape[1], np.inf)
+
+    def _grade(self, p: Floats) -> Floats:
+        """The largest |t| of the cone at the point's (x, y), or of the dual where these are < 0."""
+        a, b = self.alpha, 1 - self.alpha
+        x, y, _ = np.abs(p)
+        negative = (p[0] <= 0) & (p[1] <= 0)
+        return np.where(negative, (x / a) ** a * (y / b) ** b, x**a * y**b)
+
     def _regions(self, p: Floats) -> Regions:
         a, b = self.alpha, 1 - self.alpha
         x, y, t = np.abs(p)
-        negative = (p[0] <= 0) & (p[1] <= 0)
-        grade = np.where(negative, (x / a) ** a * (y / b) ** b, x**a * y**b)
-        member = (negative | ((p[0] >= 0) & (p[1] >= 0))) & (grade >= t)
-        apex = member & negative
+        grade, inside, apex = self._grade(p), self._inside(p), self._polar(p)
         # Room over the length of its gradient bounds the distance to the boundary from above.
         near = (grade - t) / np.sqrt(1 + (a * grade / x) ** 2 + (b * grade / y) ** 2)
-        margin = np.where(member, np.where(grade > 0, near, 0.0), np.inf)
-        return Regions(member & ~negative, np.stack((apex, apex, apex)), margin)
+        margin = np.where(inside | apex, np.where(grade > 0, near, 0.0), np.inf)
+        return Regions(inside, np.array((apex, apex, apex)), margin)
 
     def _bracket(self, p: Floats) -> tuple[Floats, Floats]:
         # With X = exp(-b rho), Y = exp(a rho): alpha > 0 asks xX + at > 0 and yY + bt > 0,

@@ -97,7 +97,7 @@ class Oracle:
         self.degenerate: Degenerate = "auto"
         self.smoothing = 0.0
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
-        self._near: dict[int, SparseFactor] = {}
+        self._near: Mapping[int, SparseFactor] = {}
         self._residuals: Floats | None = None  # (B,) of the last solve
 
     def choosing(self, degenerate: Degenerate, smoothing: float) -> Oracle:
@@ -239,14 +239,18 @@ class Oracle:
             self._residuals = residuals
         return _from_columns(w, lead), _from_columns(zeta, lead)
 
+    def lends(self, j: int) -> SparseFactor | None:
+        """The factorization of element j, if it may serve at nearby points too."""
+        found = self._factors.get(j)
+        return found if isinstance(found, SparseFactor) else None
+
+    def borrow(self, near: Mapping[int, SparseFactor]) -> None:
+        """Let factorizations at nearby points of the elements serve here as far as they can."""
+        self._near = near
+
     def adopt(self, other: Oracle, part: NDArray[np.intp]) -> None:
-        """Take over the factorizations of ``other``, at nearby points of the elements ``part``:
-        those of polyhedral elements with the same active set hold here too, others come near."""
-        if not self.batch.structure.polyhedral:
-            for j, found in other._factors.items():
-                if isinstance(found, SparseFactor):
-                    self._near[int(part[j])] = found
-            return
+        """Take over the factorizations of ``other``, at nearby points of the polyhedral elements
+        ``part``: those of elements with the same active set hold here too."""
         same = (self.ghost.active[part] == other.ghost.active).all(axis=-1)
         if same.all() and part.size == self.batch.size and "_batched" in other.__dict__:
             self.__dict__["_batched"] = other._batched

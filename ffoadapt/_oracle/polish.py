@@ -12,12 +12,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import ProgramBatch
+from .._program import ProgramBatch, largest
 from .._solution import Points
-from .active_set import complementary, scales
+from .active_set import Scales, complementary, scales
 from .certificate import defects
 from .gradient import Oracle
 from .report import Residuals, kkt_residuals
+from .sparse import SparseFactor
 
 __all__ = ["polish"]
 
@@ -70,6 +71,8 @@ def polish(
     if not wanted.any():
         return points, oracle, before.kkt
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
+    near: dict[int, SparseFactor] = {}  # of the steps that led to the current points
+    final: Oracle | None = None  # at the current points, where one step has led all there
     residual, outside = before.kkt.copy(), before.infeasibility.copy()
     iterate, misses = current, np.zeros(batch.size, dtype=int)
     for k in range(rounds):
@@ -79,13 +82,23 @@ def polish(
         everything = part.size == batch.size
         some = batch if everything else batch.take(part)
         here = iterate if everything else _pick(iterate, part)
-        trial, found, last = _step(some, _paired(some, here) if k == 0 else here)
+        if k == 0:
+            start = oracle.scales if everything else scales(some, here.x, here.z)
+            here = _paired(some, here, start)
+        there, last = _step(some, here)
+        trial, found = there.points, there.measured
         improved = found.kkt < residual[part]
-        iterate = _placed(iterate, part, trial)
+        iterate = trial if everything else _placed(iterate, part, trial)
         if improved.any():
             at = part[improved]
-            current = _placed(current, at, _pick(trial, np.flatnonzero(improved)))
+            final = there if at.size == batch.size else None
+            if final is not None:
+                current = trial
+            else:
+                current = _placed(current, at, _pick(trial, np.flatnonzero(improved)))
             latest = last, part
+            lent = {int(part[j]): last.lends(j) for j in np.flatnonzero(improved).tolist()}
+            near |= {i: factor for i, factor in lent.items() if factor is not None}
             residual[at], outside[at] = found.kkt[improved], found.infeasibility[improved]
         misses[part] = np.where(improved, 0, misses[part] + 1)
         # A step from a wrong active set may go up before the right one is found; near rounding
@@ -98,12 +111,17 @@ def polish(
     if current is oracle.points:
         return points, oracle, residual
     worse = outside > np.maximum(before.infeasibility, FEASIBLE)
-    residual[worse] = before.kkt[worse]
-    for name in ("x", "s", "z"):
-        getattr(current, name)[worse] = getattr(oracle.points, name)[worse]
-        getattr(current, name)[~oracle.solved] = np.nan
-    oracle = Oracle(batch, current)
-    if latest is not None:
+    if final is None or worse.any():
+        back = np.flatnonzero(worse)
+        residual[back] = before.kkt[back]
+        current = _placed(current, back, _pick(oracle.points, back))
+        for values in (current.x, current.s, current.z):
+            values[~oracle.solved] = np.nan
+        final = Oracle(batch, current)
+    oracle = final
+    if not batch.structure.polyhedral:
+        oracle.borrow(near)
+    elif latest is not None:
         oracle.adopt(*latest)
     oracle.measured = Residuals(residual, outside)
     return current, oracle, residual
@@ -117,24 +135,48 @@ def _small(oracle: Oracle) -> NDArray[np.bool_]:
     return np.asarray(np.minimum(x, z) < SMALL)
 
 
-def _paired(batch: ProgramBatch, points: Points) -> Points:
+def _paired(batch: ProgramBatch, points: Points, scale: Scales) -> Points:
     """The points with s and z made complementary."""
-    scale = scales(batch, points.x, points.z)
     s, z = complementary(batch, points.s, points.z, scale)
     return Points(points.x, s, z, points.status, points.info)
 
 
-def _step(batch: ProgramBatch, points: Points) -> tuple[Points, Residuals, Oracle]:
-    """Complementary points after one Newton step from such, their residuals (B,), and the oracle
-    of the step."""
+def _step(batch: ProgramBatch, points: Points) -> tuple[Oracle, Oracle]:
+    """Oracles after one Newton step from complementary points to such, measured, and of the step.
+
+    The step takes the residual from r to r'; with the linearization of where it began, another one
+    would take it to about r'^2 / r. Where that is enough, it is made: it costs no factorization.
+    """
     oracle = Oracle(batch, points)
+    there, before = _moved(oracle)
+    found = there.measured
+    close = (found.kkt > ACCURATE) & (np.square(found.kkt) <= ACCURATE * before)
+    if not batch.structure.polyhedral and close.any():
+        again, _ = _moved(oracle, there.points)
+        better = close & (again.measured.kkt < found.kkt)
+        if better.all():
+            return again, oracle
+        at = np.flatnonzero(better)
+        there = Oracle(batch, _placed(there.points, at, _pick(again.points, at)))
+        kkt = np.where(better, again.measured.kkt, found.kkt)
+        outside = np.where(better, again.measured.infeasibility, found.infeasibility)
+        there.measured = Residuals(kkt, outside)
+    return there, oracle
+
+
+def _moved(oracle: Oracle, points: Points | None = None) -> tuple[Oracle, Floats]:
+    """The measured oracle after one step from complementary points (those of an oracle, if not
+    given) with the linearization of the oracle, and what the residual was before (B,)."""
+    batch, scale = oracle.batch, oracle.scales
+    points = points or oracle.points
     r_d, r_p = defects(batch, points.x, points.s, points.z)
+    before = np.maximum(largest(r_d) / scale.gradient, largest(scale.slack(r_p)))[:, 0]
     dx, dz = oracle.solve(-r_d, -r_p)
     ds = -r_p - batch.multiply("A", dx)
-    x = points.x + dx
-    s, z = complementary(batch, points.s + ds, points.z + dz, oracle.scales)
-    moved = Points(x, s, z, points.status, points.info)
-    return moved, kkt_residuals(batch, moved, scales(batch, x, z)), oracle
+    s, z = complementary(batch, points.s + ds, points.z + dz, scale)
+    there = Oracle(batch, Points(points.x + dx, s, z, points.status, points.info))
+    there.measured = kkt_residuals(batch, there.points, there.scales, paired=True)
+    return there, before
 
 
 def _placed(points: Points, at: NDArray[np.intp], other: Points) -> Points:

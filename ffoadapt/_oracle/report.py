@@ -121,11 +121,14 @@ class Residuals:
     infeasibility: Floats
 
 
-def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residuals:
+def kkt_residuals(
+    batch: ProgramBatch, points: Points, scale: Scales, paired: bool = False
+) -> Residuals:
     """Stationarity relative to the objective's gradient, slacks to row norm times size of x.
 
     Complementarity of a row is |min(s_i, z_i)|, which unlike s_i z_i does not hide a point half
-    way to a kink; in a block of a curved cone, whose rows do not pair up, it is s'z.
+    way to a kink; in a block of a curved cone, whose rows do not pair up, it is s'z. Such blocks
+    violate nothing where s and z are ``paired``: projections of one point onto cone and polar cone.
     """
     x, s, z = points.x, points.s, points.z
     structure, free = batch.structure, batch.unbounding
@@ -146,7 +149,7 @@ def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residua
     if not points.exact:
         gap = scale.slack(infeasibility(batch, x, s))
         outside = np.maximum(outside, largest(gap)[:, 0])
-    if not structure.polyhedral:
+    if not structure.polyhedral and not paired:
         for cone, start, count in structure.groups:
             if cone.polyhedral:
                 continue

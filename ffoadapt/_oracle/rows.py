@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from .._blocks import Rows, joined
+from .._program import Structure
 from .active_set import Block, GhostBatch
 
 __all__ = ["ElementRows"]
@@ -43,95 +43,124 @@ class ElementRows:
         """The canonical rows with diagonal curvature."""
         return np.flatnonzero(self.ghost.weight[self.i])
 
-    def _parts(self) -> list[tuple[Block, Floats, NDArray[np.bool_], Floats, Floats]]:
+    @cached_property
+    def _equal(self) -> list[_Part]:
+        return [_Part.of(b, b.G[self.i], b.has[self.i]) for b in self.ghost.blocks]
+
+    @cached_property
+    def _curved(self) -> list[tuple[_Part, Floats]]:
+        """The curvature rows of the blocks, and their signs (count, r)."""
         i = self.i
-        return [(b, b.G[i], b.has[i], b.R[i], b.sigma[i]) for b in self.ghost.blocks]
+        return [(_Part.of(b, b.R[i], b.sigma[i] != 0.0), b.sigma[i]) for b in self.ghost.blocks]
 
     def G(self, v: Floats) -> Floats:
         """G v."""
         if not self.ghost.blocks:
             return v[self.unit]
-        pieces = [v[self.unit]]
-        for block, G, has, _, _ in self._parts():
-            pieces.append(_blockwise(G, v[block.rows], block)[has])
-        return np.concatenate(pieces)
+        return np.concatenate([v[self.unit], *(part.times(v) for part in self._equal)])
 
     def G_transpose(self, mu: Floats, m: int) -> Floats:
         """G' mu."""
         out = np.zeros((m, *mu.shape[1:]))
         at = self.unit.size
         out[self.unit] = mu[:at]
-        for block, G, has, _, _ in self._parts():
-            count = int(np.count_nonzero(has))
-            if count:
-                full = np.zeros((*has.shape, *mu.shape[1:]))
-                full[has] = mu[at : at + count]
-                out[block.rows] += _blockwise_transpose(G, full, block)
-            at += count
+        for part in self._equal:
+            part.add_transpose(mu[at : at + part.size], out)
+            at += part.size
         return out
 
     def W(self, v: Floats) -> Floats:
         """W v."""
         out = self.ghost.weight[self.i].reshape(-1, *(1,) * (v.ndim - 1)) * v
-        for block, _, _, R, sigma in self._parts():
-            if sigma.any():
-                u = _blockwise(R, v[block.rows], block)
+        for part, sigma in self._curved:
+            if part.size:
+                u = part.all_times(v)
                 u *= sigma.reshape((*sigma.shape, *(1,) * (v.ndim - 1)))
-                out[block.rows] += _blockwise_transpose(R, u, block)
+                part.add_all_transpose(u, out)
         return out
 
     def curvature_rows(self, A: Floats) -> tuple[Floats, Floats]:
         """(R A, sigma) of the dense A, without the diagonal weight and without absent rows."""
         rows, signs = [np.zeros((0, A.shape[1]))], [np.zeros(0)]
-        for block, _, _, R, sigma in self._parts():
-            on = sigma != 0.0
-            if on.any():
-                rows.append(_blockwise(R, A[block.rows], block)[on])
-                signs.append(sigma[on])
+        for part, sigma in self._curved:
+            if part.size:
+                rows.append(part.times(A))
+                signs.append(sigma[part.on])
         return np.concatenate(rows), np.concatenate(signs)
 
-    def sparse_G(self, m: int) -> Any:
-        """G as CSR (k, m)."""
-        unit = sparse.csr_matrix(
-            (np.ones(self.unit.size), (np.arange(self.unit.size), self.unit)),
-            shape=(self.unit.size, m),
-        )
-        rest = [_sparse_rows(b, G, has, m) for b, G, has, _, _ in self._parts()]
-        return sparse.vstack([unit, *rest], format="csr") if rest else unit
+    def R(self, v: Floats) -> Floats:
+        """R v, the diagonal weight included as rows sqrt(w_i) e_i, which come first."""
+        roots = self._roots.reshape(-1, *(1,) * (v.ndim - 1))
+        parts = (part.times(v) for part, _ in self._curved)
+        return np.concatenate([roots * v[self.weighted], *parts])
 
-    def sparse_R(self, m: int) -> tuple[Any, Floats]:
-        """(R, sigma) as CSR (r, m), the diagonal weight included as rows sqrt(w_i) e_i."""
-        at = self.weighted
-        diagonal = sparse.csr_matrix(
-            (np.sqrt(self.ghost.weight[self.i, at]), (np.arange(at.size), at)), shape=(at.size, m)
-        )
-        rows, signs = [diagonal], [np.ones(at.size)]
-        for block, _, _, R, sigma in self._parts():
-            on = sigma != 0.0
-            rows.append(_sparse_rows(block, R, on, m))
-            signs.append(sigma[on])
-        return sparse.vstack(rows, format="csr"), np.concatenate(signs)
+    def R_transpose(self, rho: Floats, m: int) -> Floats:
+        """R' rho."""
+        out = np.zeros((m, *rho.shape[1:]))
+        at = self.weighted.size
+        out[self.weighted] = self._roots.reshape(-1, *(1,) * (rho.ndim - 1)) * rho[:at]
+        for part, _ in self._curved:
+            part.add_transpose(rho[at : at + part.size], out)
+            at += part.size
+        return out
 
+    @cached_property
+    def _roots(self) -> Floats:
+        return np.sqrt(self.ghost.weight[self.i, self.weighted])
 
-def _blockwise(rows: Floats, v: Floats, block: Block) -> Floats:
-    """(count, r, dim) times (count*dim, ...) -> (count, r, ...)."""
-    tail = v.shape[1:]
-    out = rows @ v.reshape(block.count, block.dim, -1)
-    return out.reshape(*rows.shape[:2], *tail)
-
-
-def _blockwise_transpose(rows: Floats, u: Floats, block: Block) -> Floats:
-    """The transpose of `_blockwise`: (count, r, ...) -> (count*dim, ...)."""
-    tail = u.shape[2:]
-    out = rows.swapaxes(1, 2) @ u.reshape(*rows.shape[:2], -1)
-    return out.reshape(block.count * block.dim, *tail)
+    def times_sparse(self, structure: Structure, values: Floats) -> tuple[Rows, Rows, Floats]:
+        """G A, R A and the signs sigma of the rows of R, for a sparse A with these values."""
+        entries, cones = structure.entries, structure.cone_entries
+        equal = [entries.rows(self.unit, values)]
+        curved = [entries.rows(self.weighted, values, self._roots)]
+        signs = [np.ones(self.weighted.size)]
+        for part in self._equal:
+            equal.append(cones[part.block.start].combined(part.rows, part.on, values))
+        for part, sigma in self._curved:
+            curved.append(cones[part.block.start].combined(part.rows, part.on, values))
+            signs.append(sigma[part.on])
+        return joined(equal), joined(curved), np.concatenate(signs)
 
 
-def _sparse_rows(block: Block, rows: Floats, on: NDArray[np.bool_], m: int) -> Any:
-    at, r = np.nonzero(on)
-    data = rows[at, r]
-    columns = block.start + at[:, None] * block.dim + np.arange(block.dim)
-    index = np.repeat(np.arange(at.size), block.dim)
-    matrix = sparse.csr_matrix((data.ravel(), (index, columns.ravel())), shape=(at.size, m))
-    matrix.eliminate_zeros()
-    return matrix
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Rows (count, k, dim) of the cones of a block, of which ``size`` are there: where ``on``."""
+
+    block: Block
+    rows: Floats
+    on: NDArray[np.bool_]
+    size: int
+
+    @classmethod
+    def of(cls, block: Block, rows: Floats, on: NDArray[np.bool_]) -> _Part:
+        return cls(block, rows, on, int(np.count_nonzero(on)))
+
+    def all_times(self, v: Floats) -> Floats:
+        """All rows times v (m, ...): (count, k, ...)."""
+        block = self.block
+        out = self.rows @ v[block.rows].reshape(block.count, block.dim, -1)
+        return out.reshape(*self.on.shape, *v.shape[1:])
+
+    def times(self, v: Floats) -> Floats:
+        """The rows that are there times v: (size, ...)."""
+        found = self.all_times(v)
+        if self.size == self.on.size:
+            return found.reshape(self.size, *v.shape[1:])
+        return found[self.on]
+
+    def add_all_transpose(self, u: Floats, out: Floats) -> None:
+        """Add the transpose of all rows times u (count, k, ...) to ``out`` (m, ...)."""
+        block = self.block
+        found = self.rows.swapaxes(1, 2) @ u.reshape(*self.on.shape, -1)
+        out[block.rows] += found.reshape(block.count * block.dim, *u.shape[2:])
+
+    def add_transpose(self, u: Floats, out: Floats) -> None:
+        """Add the transpose of the rows that are there times u (size, ...) to ``out`` (m, ...)."""
+        if not self.size:
+            return
+        if self.size == self.on.size:
+            full = u.reshape(*self.on.shape, *u.shape[1:])
+        else:
+            full = np.zeros((*self.on.shape, *u.shape[1:]))
+            full[self.on] = u
+        self.add_all_transpose(full, out)

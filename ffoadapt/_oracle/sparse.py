@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from .._blocks import joined
 from .._pattern import Pattern, digest
 from .._program import ProgramBatch
 from .rows import ElementRows
@@ -73,16 +73,14 @@ class SparseFactor:
         assert P is not None and A is not None
         self.rows, self.n, self.m = rows, structure.n, structure.m
         P_values, A_values = (v[i if len(v) > 1 else 0] for v in (batch.P, batch.A))
-        self.R: Any = None
         sigma = _NONE
         if rows.curved:
-            G = rows.sparse_G(self.m)
-            self.active = G.shape[0]
-            self.R, sigma = rows.sparse_R(self.m)
-            C = sparse.csr_matrix(sparse.vstack([G, self.R]) @ A.matrix(A_values))
-            C.sort_indices()
-            self._key: Any = P.key, digest(C.indptr, C.indices)
-            self._make = partial(Workspace.of, self._key, P, C.indptr, C.indices)
+            GA, RA, sigma = rows.times_sparse(structure, A_values)
+            self.active = GA.lengths.size
+            C = joined([GA, RA])
+            indptr = C.indptr
+            self._key: Any = P.key, digest(indptr, C.columns)
+            self._make = partial(Workspace.of, self._key, P, indptr, C.columns)
         else:
             self.active = rows.unit.size
             self._key = P.key, A.key, np.packbits(rows.active).tobytes()
@@ -122,8 +120,8 @@ class SparseFactor:
         residual = np.empty(columns)
         for j in range(columns):
             below = [self.rows.G(v_z[:, j])]
-            if self.R is not None:
-                below.append(self.R @ v_z[:, j])
+            if self.rows.curved:
+                below.append(self.rows.R(v_z[:, j]))
             v = self.scale * np.concatenate((v_x[:, j], *below))
             y, residual[j] = self._refined(v)
             if residual[j] > BORROWED and not self._sure:
@@ -132,8 +130,8 @@ class SparseFactor:
             y *= self.scale
             w[:, j] = y[: self.n]
             zeta[:, j] = self.rows.G_transpose(y[self.n : self.n + self.active], self.m)
-            if self.R is not None:
-                zeta[:, j] += self.R.T @ y[self.n + self.active :]
+            if self.rows.curved:
+                zeta[:, j] += self.rows.R_transpose(y[self.n + self.active :], self.m)
         return w, zeta, residual
 
     def _factorize(self, afresh: bool = False) -> None:
@@ -168,8 +166,8 @@ class SparseFactor:
         y = self.scale * self._null[2]
         mu, rho = y[self.n : self.n + self.active], y[self.n + self.active :]
         zeta = self.rows.G_transpose(mu, self.m)
-        if self.R is not None:
-            zeta += self.R.T @ rho
+        if self.rows.curved:
+            zeta += self.rows.R_transpose(rho, self.m)
         return y[: self.n], zeta
 
     @cached_property

@@ -28,7 +28,7 @@ def test_a_workspace_is_updated_for_warm_starts_alone() -> None:
         program = ConeForm(P, q, A, np.array(b), (NonnegativeCone(2),))
         found = solver.solve(program, solver.defaults, session)
         np.testing.assert_allclose(found.x, [b[0], (3.0 - b[0]) / 2.0], atol=1e-6)
-        kept.append(session.get("kept", (None,))[0])
+        kept.append(session.get("kept"))
         session.warm_start = found
     assert kept[0] is None
     assert kept[1] is not None

@@ -2,7 +2,6 @@
 
 import clarabel
 import numpy as np
-from scipy import sparse
 
 from ffoadapt import ConeForm, Options, Session, Solution, Solver, Status
 
@@ -34,10 +33,10 @@ class ClarabelSolver(Solver):
 
     def solve(self, program: ConeForm, options: Options, session: Session) -> Solution:
         rows = program.rows(psd="upper")
-        P, A, b = program.P, sparse.csc_matrix(program.A[rows]), program.b[rows]
-        solver, upper = session.get("kept", (None, None))
+        P, A, b = program.P_upper(), program.A_rows(rows), program.b[rows]
+        solver = session.get("kept")
         if solver is not None and b.max(initial=0.0) < clarabel.get_infinity():
-            solver.update(P=P.data[upper], q=program.q, A=A.data, b=b)
+            solver.update(P=P.data, q=program.q, A=A.data, b=b)
         else:
             settings = clarabel.DefaultSettings()
             for name, value in options.items():
@@ -46,8 +45,7 @@ class ClarabelSolver(Solver):
             solver = clarabel.DefaultSolver(P, program.q, A, b, cones, settings)
             # An update keeps the scaling, and with it the last digits, of earlier numbers.
             if session.warm_start is not None and solver.is_data_update_allowed():
-                columns = np.repeat(np.arange(P.shape[1]), np.diff(P.indptr))
-                session["kept"] = solver, P.indices <= columns
+                session["kept"] = solver
         found = solver.solve()
         z, s = np.empty((2, program.b.size))
         z[rows], s[rows] = found.z, found.s

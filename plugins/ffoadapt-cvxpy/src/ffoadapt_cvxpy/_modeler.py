@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cvxpy as cp
 import numpy as np
@@ -86,7 +86,7 @@ class CvxpyModeler(Modeler):
         check_parameters(problem, parameters)
         duals = check_outputs(problem, outputs)
         canonical = canonicalize(problem)
-        structure, maps, constant = _data_maps(canonical.program, _theta_map(canonical, parameters))
+        structure, maps, constant = _data_maps(canonical.program, _theta(canonical, parameters))
         dual_maps = _dual_maps(canonical, duals, structure.m)
         results = [
             AffineOutput(duals[out.id].name, out.shape, "z", dual_maps[out.id])
@@ -107,34 +107,39 @@ class CvxpyModeler(Modeler):
 # ------------------------------------------------------------------------------ the numbers
 
 
-def _theta_map(canonical: Canonical, parameters: Sequence[Any]) -> Any:
-    """Sparse (cvxpy's parameter vector, theta): theta is in C order, in the order of the layer."""
+def _theta(canonical: Canonical, parameters: Sequence[Any]) -> list[_Columns]:
+    """Where the entries of cvxpy's parameter vector are in theta, which is in C order, in the order
+    of the layer. A second view has the transposed entries of symmetric parameters."""
     program, (_, reduced) = canonical.program, canonical.attributes
-    rows: list[Any] = []
-    columns: list[Any] = []
-    weights: list[Any] = []
-    start = 0
+    size, start = program.total_param_size, 0
+    views = [_Columns.empty(size + 1) for _ in range(1 + any(map(is_symmetric, parameters)))]
     for parameter in parameters:
         entries = start + np.arange(parameter.size).reshape(parameter.shape)
         start += parameter.size
-        views = [entries, entries.swapaxes(-1, -2)] if is_symmetric(parameter) else [entries]
         stand_in = reduced.get(parameter.id, parameter)
         row = program.param_id_to_col.get(stand_in.id)
         if row is None:  # no datum depends on it
             continue
-        weight = _used(parameter) / len(views)
-        for view in views:
-            for whole, parts in ((view, columns), (weight, weights)):
+        both = [entries, entries.swapaxes(-1, -2)] if is_symmetric(parameter) else [entries]
+        weight = _used(parameter) / len(both)
+        for wholes, view in zip(both, views, strict=False):
+            for whole, numbers in ((wholes, view.at), (weight, view.weights)):
                 kept = whole if stand_in is parameter else lower(parameter, whole)
-                parts.append(np.asarray(kept).ravel(order="F"))
-            rows.append(row + np.arange(columns[-1].size))
-    rows.append(np.array([program.total_param_size]))  # the constants
-    columns.append(np.array([start]))
-    weights.append(np.ones(1))
-    return sparse.csr_matrix(
-        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))),
-        shape=(program.total_param_size + 1, start + 1),
-    )
+                kept = np.asarray(kept).ravel(order="F")
+                numbers[row : row + kept.size] = kept
+    views[0].at[size], views[0].weights[size] = start, 1.0  # the constants
+    return views
+
+
+class _Columns(NamedTuple):
+    """For each column of cvxpy's tensors, a column of theta and a weight, 0 where there is none."""
+
+    at: Ints
+    weights: Floats
+
+    @classmethod
+    def empty(cls, size: int) -> _Columns:
+        return cls(np.zeros(size, dtype=np.int64), np.zeros(size))
 
 
 def _used(parameter: Any) -> Floats:
@@ -148,36 +153,40 @@ def _used(parameter: Any) -> Floats:
     return np.ones(parameter.shape)
 
 
-def _data_maps(program: Any, theta: Any) -> tuple[Structure, dict[str, Any], Floats]:
+def _data_maps(program: Any, theta: list[_Columns]) -> tuple[Structure, dict[str, Any], Floats]:
     """Structure, maps and objective offset from cvxpy's tensors.
 
     ``A`` has the rows of [A b], ``P`` those of P, each raveled in Fortran order, with the sign of
     Ax + b in K; ``q`` has those of (q, offset).
     """
-    n, rows, columns, data = program.x.size, *_entries(program.A)
+    n, width = program.x.size, int(theta[0].at[-1]) + 1
     m = program.A.shape[0] // (n + 1)
+    rows, columns, data = _entries(program.A, theta)
     in_b = rows >= m * n
-    at_A, A = _nonzero_rows(rows[~in_b], columns[~in_b], -data[~in_b], theta)
-    at_b, b = _nonzero_rows(rows[in_b] - m * n, columns[in_b], data[in_b], theta)
-    at_P, P = np.empty(0, dtype=np.int64), sparse.csr_matrix((0, theta.shape[1]))
+    A = _Entries(rows[~in_b], columns[~in_b], -data[~in_b])
+    b = _Entries(rows[in_b] - m * n, columns[in_b], data[in_b])
+    P = _Entries(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0))
     if program.P is not None:
         # The symmetric part, for a matrix parameter that is not declared symmetric.
-        rows, columns, data = _entries(program.P)
+        rows, columns, data = _entries(program.P, theta)
         both = np.concatenate((rows, rows % n * n + rows // n))
-        at_P, P = _nonzero_rows(both, np.tile(columns, 2), np.tile(0.5 * data, 2), theta)
+        P = _Entries(both, np.tile(columns, 2), np.tile(0.5 * data, 2))
     linear = program.q if hasattr(program, "q") else program.c  # c until cvxpy 1.6
-    at_q, q = _nonzero_rows(*_entries(linear), theta)
-    q = _spread(at_q, q, n + 1)
+    q = _map(_entries(linear, theta), n + 1, width)
 
     cones = _cones(program.cone_dims)
-    maps = {"q": q[:n], "b": _spread(at_b, b, m)}
+    maps = {"q": q[:n], "b": _map(b, m, width)}
+    at_A, index_A = _distinct(A.rows, m * n)
+    at_P, index_P = _distinct(P.rows, n * n)
     if _is_dense(n, m, at_A.size + at_P.size):
         structure = Structure(n, m, cones)
-        maps["P"] = _spread(at_P % n * n + at_P // n, P, n * n)
-        maps["A"] = _spread(at_A % max(m, 1) * n + at_A // max(m, 1), A, m * n)
+        maps["P"] = _map(P._replace(rows=P.rows % n * n + P.rows // n), n * n, width)
+        in_C = A.rows % max(m, 1) * n + A.rows // max(m, 1)
+        maps["A"] = _map(A._replace(rows=in_C), m * n, width)
     else:
+        at_P, maps["P"] = _filled(at_P, _map(P._replace(rows=index_P), at_P.size, width))
+        at_A, maps["A"] = _filled(at_A, _map(A._replace(rows=index_A), at_A.size, width))
         structure = Structure(n, m, cones, _pattern(at_P, n, n), _pattern(at_A, m, n))
-        maps["P"], maps["A"] = P, A
     return structure, maps, q[n].toarray()[0]
 
 
@@ -202,27 +211,48 @@ def _cones(dims: Any) -> tuple[Any, ...]:
     )
 
 
-def _entries(tensor: Any) -> tuple[Ints, Ints, Floats]:
-    """Rows, columns and values. Rows count m * n or more: never as a dense index."""
+class _Entries(NamedTuple):
+    """Entries of a map: its rows, of which there may be m * n or more, the columns of theta, and
+    the values; those of one place add up."""
+
+    rows: Ints
+    columns: Ints
+    values: Floats
+
+
+def _entries(tensor: Any, theta: list[_Columns]) -> _Entries:
+    """Those of a tensor of cvxpy's."""
     coo = tensor.tocoo()
-    return coo.row.astype(np.int64), coo.col.astype(np.int64), coo.data.astype(np.float64)
+    parts = []
+    for view in theta:
+        values = coo.data * view.weights[coo.col]
+        on = np.flatnonzero(values)
+        parts.append(_Entries(coo.row[on].astype(np.int64), view.at[coo.col[on]], values[on]))
+    return parts[0] if len(parts) == 1 else _Entries(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _nonzero_rows(rows: Ints, columns: Ints, data: Floats, theta: Any) -> tuple[Ints, Any]:
-    """The rows of a tensor that have an entry, ascending, and these rows as functions of theta."""
-    at, index = np.unique(rows, return_inverse=True)
-    tensor = sparse.csr_matrix((data, (index, columns)), shape=(at.size, theta.shape[0]))
-    matrix = sparse.csr_matrix(tensor @ theta)
+def _distinct(rows: Ints, size: int) -> tuple[Ints, Ints]:
+    """The distinct ones of numbers below ``size``, ascending, and where in these each number is."""
+    if size > 16 * rows.size:
+        return np.unique(rows, return_inverse=True)
+    marked = np.zeros(size, dtype=bool)
+    marked[rows] = True
+    return np.flatnonzero(marked), (np.cumsum(marked) - 1)[rows]
+
+
+def _map(entries: _Entries, size: int, width: int) -> Any:
+    """The CSR matrix (size, width) with these entries."""
+    at = entries.rows, entries.columns
+    matrix = sparse.csr_matrix((entries.values, at), shape=(size, width))
     matrix.eliminate_zeros()
     matrix.sort_indices()
+    return matrix
+
+
+def _filled(at: Ints, matrix: Any) -> tuple[Ints, Any]:
+    """Without the rows that have no entry."""
     filled = np.diff(matrix.indptr) > 0
     return (at, matrix) if filled.all() else (at[filled], matrix[filled])
-
-
-def _spread(at: Ints, matrix: Any, size: int) -> Any:
-    """The CSR matrix of ``size`` rows whose rows ``at`` are those of ``matrix``."""
-    coo = matrix.tocoo()
-    return sparse.csr_matrix((coo.data, (at[coo.row], coo.col)), shape=(size, matrix.shape[1]))
 
 
 def _pattern(at: Ints, rows: int, columns: int) -> Pattern:

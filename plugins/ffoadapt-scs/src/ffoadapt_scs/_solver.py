@@ -35,17 +35,17 @@ class SCSSolver(Solver):
     def solve(self, program: ConeForm, options: Options, session: Session) -> Solution:
         counts = program.sizes()
         rows, sizes = program.rows(counts), dict(zip(_SIZES, counts.values(), strict=True))
-        A, b = sparse.csc_matrix(program.A[rows]), program.b[rows]
+        A, b = program.A_rows(rows), program.b[rows]
         if not b.size:  # SCS wants a row: 0'x <= 1
             A, b, sizes["l"] = sparse.csc_matrix((1, program.q.size)), np.ones(1), 1
-        P = sparse.triu(program.P, format="csc")
+        P = program.P_upper()
         last, (solver, *matrices) = session.warm_start, session.get("kept", (None,))
         if solver is not None and all(map(np.array_equal, matrices, (P.data, A.data))):
             solver.update(b=b, c=program.q)  # keeps the factorization
         else:
             solver = scs.SCS({"P": P, "A": A, "b": b, "c": program.q}, sizes, **options)
             if last is not None:
-                session["kept"] = solver, P.data, A.data.copy()
+                session["kept"] = solver, P.data.copy(), A.data.copy()
         start = [] if last is None else [last.x, last.dual[rows], np.asarray(last.slack)[rows]]
         found = solver.solve(True, *(start if program.b.size else []))
         z, s = np.empty((2, program.b.size))
