@@ -53,13 +53,23 @@ class Session(dict[str, Any]):
     """What a solver keeps from one call to the next: symbolic factorizations, workspaces.
 
     Empty at the first call; whatever the solver puts in comes back at the next call of the same
-    layer, in the same thread, with the same structure (sizes, patterns, cones) and the same
-    options. A solve with a filled session must give what a fresh one gives.
+    layer with the same structure (sizes, patterns, cones) and the same options, never in two
+    threads at once. Where an entry of a bound is infinite is no part of the structure.
+
+    What it may be used for depends on `warm_start`:
+
+    - None: a solve must give, to the bit, what one with a fresh session gives. Index arrays, cone
+      objects and symbolic factorizations may be kept; a workspace whose scaling or penalties come
+      from earlier numbers may not be used, although its place may be.
+    - a `Solution`: the solve may start there and update such a workspace in place, so that its
+      result depends on earlier ones, to the tolerance. The user asked for it, and the last solve
+      of this session succeeded; one that fails empties the session.
 
     Attributes
     ----------
     warm_start
-        The previous `Solution` in the same view where the user asked for warm starts, else None.
+        The previous `Solution`, in the same view, where the user asked for warm starts and it is
+        one; else None.
     """
 
     __slots__ = ("warm_start",)

@@ -102,6 +102,8 @@ class SolveJob:
                 x[i] = np.nan
                 for dual in duals:
                     dual[i] = np.nan
+            if self.warm_start:
+                self._remember(session, solution if np.isfinite(x[i]).all() else None)
             status.append(solution.status)
             info.append(solution.info)
         z = given.canonical_dual(self.solver.form, duals)
@@ -132,9 +134,14 @@ class SolveJob:
         except Exception as error:
             session.clear()
             return _failure(f"{type(error).__name__}: {error}", exception=error)
-        if self.warm_start:
-            session.warm_start = solution if solution.status.solved else None
         return solution
+
+    @staticmethod
+    def _remember(session: Session, solution: Solution | None) -> None:
+        """Where the next solve starts; nothing of a solve that failed is left to it."""
+        session.warm_start = solution
+        if solution is None:
+            session.clear()
 
     def _given(self, batch: ProgramBatch) -> ProgramBatch:
         """The batch with matrices of a type that the solver takes."""

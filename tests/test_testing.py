@@ -182,6 +182,52 @@ class StartIsTheEnd(ReferenceSolver):
         return session.warm_start or super().solve(program, options, session)
 
 
+class WarmStale(ReferenceSolver):
+    """Sets up anew without a warm start; with one, it updates a workspace in part."""
+
+    stale: tuple[str, ...]
+
+    def solve(self, program, options, session):
+        data = {k: getattr(program, k) for k in ("P", "q", "G", "h", "A", "b")}
+        if session.warm_start is not None:
+            kept = session.setdefault("kept", data)
+            data |= {k: kept[k] for k in self.stale}
+        return super().solve(ffoadapt.SplitForm(**data), options, session)
+
+
+class WarmStaleMatrix(WarmStale):
+    stale = ("P", "G", "A")
+
+
+class WarmStaleVector(WarmStale):
+    stale = ("q",)
+
+
+class WarmStaleRows(Boxes):
+    """With warm starts, it decides once which bounds are infinite."""
+
+    def solve(self, program, options, session):
+        infinite = np.isinf(program.l), np.isinf(program.u)
+        if session.warm_start is not None:
+            infinite = session.setdefault("infinite", infinite)
+        l, u = np.where(infinite[0], -np.inf, program.l), np.where(infinite[1], np.inf, program.u)
+        data = (program.P, program.q, program.A, l, u)
+        found = super().solve(ffoadapt.BoxForm(*data), options, session)
+        # Its own multipliers for rows without bounds, left over from other programs.
+        found.dual[infinite[0] & infinite[1] & np.isfinite(program.u)] = 1.0
+        return found
+
+
+class LastDigits(Broken):
+    """Leaves traces of the last program in the last digits without a warm start."""
+
+    def solve(self, program, options, session):
+        found = super().solve(program, options, session)
+        found.x[:] = found.x * (1.0 + session.get("trace", 0.0))
+        session["trace"] = 1e-14
+        return found
+
+
 class NeverSolves(Broken):
     """Returns a point that it has not solved for, as optimal."""
 
@@ -304,7 +350,11 @@ CAUGHT = {
     Stale: ("session", "earlier"),
     StaleMatrix: ("session", "P changed"),
     SpoiledByFailure: ("recovery", "error"),
+    LastDigits: ("session", "earlier"),
     StartIsTheEnd: ("warm_start", "cold"),
+    WarmStaleMatrix: ("warm_start", "was not updated"),
+    WarmStaleVector: ("warm_start", "was not updated"),
+    WarmStaleRows: ("warm_start", "infinite bounds became finite"),
     NeverSolves: ("stationarity", "not solved"),
     NoLimitStatus: ("iteration_limit", "status is not translated"),
     Mutates: ("inputs_unmodified", "q"),
@@ -332,7 +382,10 @@ def test_broken_solvers_fail_the_named_check(broken):
     assert words in found[check]
 
 
-@pytest.mark.parametrize("broken", [Random, SharesState, StartIsTheEnd, Prints, SpoiledByFailure])
+ONE_FAULT = [Random, SharesState, StartIsTheEnd, WarmStaleMatrix, LastDigits, Prints]
+
+
+@pytest.mark.parametrize("broken", [*ONE_FAULT, SpoiledByFailure])
 def test_one_fault_one_check(broken):
     """What is wrong in one way only fails no other check, so that the name says what to fix."""
     assert set(failing(broken)) == {CAUGHT[broken][0]}

@@ -113,7 +113,7 @@ CHECKS: tuple[Check, ...] = (
     Check("inputs_unmodified", solving.check_inputs_unmodified, _solvable),
     Check("determinism", solving.check_determinism, _solvable),
     Check("session", solving.check_session, _solvable),
-    Check("warm_start", solving.check_warm_start, _named(*_SMALL)),
+    Check("warm_start", solving.check_warm_start, _named(*_SMALL, "infinite_rows")),
     Check("threads", solving.check_threads, _named(*_SMALL)),
     Check("batch", solving.check_batch, _named(*_SMALL, "qp_sparse")),
     Check("status", status.check_status, lambda problem: not problem.solvable),

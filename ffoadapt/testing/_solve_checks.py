@@ -15,6 +15,7 @@ from scipy import sparse
 from .._exceptions import FFOAdaptError
 from .._interfaces import Session
 from .._layer import Layer
+from .._problem import ConeProgram
 from ._point import Point, point_of
 from ._problem import Problem
 from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, call, require, view_of
@@ -75,56 +76,73 @@ def _same_bits(before: Any, after: Any) -> bool:
 
 
 def check_session(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
-    """A filled session, given other numbers of the same structure, solves as a fresh one does."""
+    """A filled session, given other numbers of its structure, gives the bits of a fresh one."""
     found, name = require(solver, problem)
-    data = [k for k, v in problem.data.items() if v is not None]
-    bounds = [k for k in data if k in ("l", "u")]
-    changes: list[tuple[str, ...]] = [
-        ("q",),
-        tuple(bounds or ("b",)),
-        ("P",),
-        ("A",),
-        ("G",),
-        ("h",),
-    ]
-    changes = [names for names in changes if set(names) <= set(data)] + [tuple(data), ()]
     session = Session()
-    view = view_of(found, problem.program())
-    point_of(view, call(found, name, view, settings, session))
-    for k, names in enumerate(changes):
-        moved = problem.variant(settings.rng(1, k), *names) if names else {}
-        program = problem.program(**moved)
+    first, again = (
+        _solve_in(found, name, problem.program(), settings, at) for at in (session, Session())
+    )
+    # Random numbers are what `check_determinism` is there to tell.
+    limit = 0.0 if np.array_equal(first.x, again.x) else _limit(settings)
+    for what, program in _changes(problem, settings):
         reused = _solve_in(found, name, program, settings, session)
         fresh = _solve_in(found, name, program, settings, Session())
-        what = f"{', '.join(names)} changed" if names else "the first numbers came back"
         _agree(
             reused,
             fresh,
-            settings,
+            limit,
             f"after {what}, a solve with the filled session gave another answer than one with a "
             "fresh session",
             "the session keeps numbers of an earlier call (a workspace that was not updated with "
-            "all of P, q, A and the bounds), or returns the earlier solution",
+            "all of P, q, A and the bounds, or whose scaling stems from earlier ones), or returns "
+            "the earlier solution; only where session.warm_start is not None may a result depend "
+            "on earlier calls",
         )
 
 
 def check_warm_start(
     solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
 ) -> None:
-    """Where the session offers an earlier solution to start from, the answer is the same."""
+    """Where each solve may start from the last one, a sequence of programs has the same answers."""
     found, name = require(solver, problem)
     session = Session()
     view = view_of(found, problem.program())
     session.warm_start = call(found, name, view, settings, session)
-    program = problem.program(**problem.variant(settings.rng(2)))
-    warm = _solve_in(found, name, program, settings, session)
-    _agree(
-        warm,
-        _solve_in(found, name, program, settings, Session()),
-        settings,
-        "a solve that may start from an earlier solution gave another answer than a cold one",
-        "the start is returned as it is, or its dual is given to the vendor with another sign",
-    )
+    everything = _variant(problem, settings, 99)
+    # The first warm solve may fill the session and only the next ones use what it holds.
+    for what, program in [everything, *_changes(problem, settings), everything]:
+        view = view_of(found, program)
+        solution = call(found, name, view, settings, session)
+        _agree(
+            point_of(view, solution),
+            _solve_in(found, name, program, settings, Session()),
+            _limit(settings),
+            f"after {what}, a solve that may start from an earlier solution gave another answer "
+            "than a cold one",
+            "the start is returned as it is, its dual is given to the vendor with another sign, or "
+            "a workspace in the session was not updated with all of P, q, A and the bounds",
+        )
+        session.warm_start = solution
+
+
+def _changes(problem: Problem, settings: CheckSettings) -> list[tuple[str, ConeProgram]]:
+    """Programs of the structure of a problem, and in words what has changed."""
+    data = [k for k, v in problem.data.items() if v is not None]
+    bounds = [k for k in data if k in ("l", "u")]
+    names = [("q",), tuple(bounds or ("b",)), ("P",), ("A",), ("G",), ("h",)]
+    names = [some for some in names if set(some) <= set(data)] + [tuple(data)]
+    found = [_variant(problem, settings, k, *some) for k, some in enumerate(names)]
+    if "h" in data and np.isinf(h := problem.data["h"]).any():
+        far = problem.program(h=np.minimum(h, 1e3))
+        found.append(("infinite bounds became finite", far))
+    return [*found, ("the first numbers came back", problem.program())]
+
+
+def _variant(
+    problem: Problem, settings: CheckSettings, salt: int, *names: str
+) -> tuple[str, ConeProgram]:
+    moved = problem.variant(settings.rng(1, salt), *names)
+    return f"{', '.join(moved)} changed", problem.program(**moved)
 
 
 def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
@@ -170,7 +188,7 @@ def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings =
     for k, points in enumerate(together):
         for point in points:
             what = f"{threads} solves at once gave another answer than one after the other"
-            _agree(point, alone[k], settings, what, cause)
+            _agree(point, alone[k], _limit(settings), what, cause)
 
 
 def check_batch(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
@@ -214,8 +232,13 @@ def _solve_in(
     return point_of(view, call(solver, name, view, settings, session))
 
 
-def _agree(seen: Point, wanted: Point, settings: CheckSettings, what: str, cause: str) -> None:
-    limit = 100 * settings.tolerance * wanted.size
+def _limit(settings: CheckSettings) -> float:
+    return 100 * settings.tolerance
+
+
+def _agree(seen: Point, wanted: Point, limit: float, what: str, cause: str) -> None:
+    """``limit`` is relative to the size of the point; 0 asks for equal bits."""
+    limit *= wanted.size
     for name in ("x", "dual"):
         error = float(np.abs(getattr(seen, name) - getattr(wanted, name)).max(initial=0.0))
         if not error <= limit:

@@ -172,6 +172,15 @@ def test_a_start_saves_iterations() -> None:
     assert warm.info["iterations"] < cold.info["iterations"] / 2
 
 
+@pytest.mark.parametrize("n", [20, 120])
+def test_a_start_at_bounds_that_are_infinite_by_now(n: int) -> None:
+    box = program(n, 2 * n, n // 5)[0]
+    cold = solve(box)
+    box.u[(cold.dual > 0.0) & (box.l < box.u)] = np.inf
+    box.l[(cold.dual < 0.0) & (box.l < box.u)] = -np.inf
+    np.testing.assert_allclose(solve(box, cold).x, solve(box).x, atol=1e-9)
+
+
 def test_an_element_is_solved_as_alone() -> None:
     """To the bit, whatever the executor and the other elements."""
     boxes = [program(170, 200, 30, seed)[0] for seed in range(4)]

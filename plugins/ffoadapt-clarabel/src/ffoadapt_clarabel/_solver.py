@@ -32,14 +32,21 @@ class ClarabelSolver(Solver):
         return [name for name in dir(clarabel.DefaultSettings()) if not name.startswith("_")]
 
     def solve(self, program: ConeForm, options: Options, session: Session) -> Solution:
-        settings = clarabel.DefaultSettings()
-        for name, value in options.items():
-            setattr(settings, name, value)
         rows = program.rows(psd="upper")
-        cones = [_CONES[cone.kind](cone) for cone in program.cones]
-        A, b = program.A_rows(rows), program.b[rows]
-        data = (program.P_upper(), program.q, A, b, cones, settings)
-        found = clarabel.DefaultSolver(*data).solve()
+        P, A, b = program.P_upper(), program.A_rows(rows), program.b[rows]
+        solver = session.get("kept")
+        if solver is not None and b.max(initial=0.0) < clarabel.get_infinity():
+            solver.update(P=P.data, q=program.q, A=A.data, b=b)
+        else:
+            settings = clarabel.DefaultSettings()
+            for name, value in options.items():
+                setattr(settings, name, value)
+            cones = [_CONES[cone.kind](cone) for cone in program.cones]
+            solver = clarabel.DefaultSolver(P, program.q, A, b, cones, settings)
+            # An update keeps the scaling, and with it the last digits, of earlier numbers.
+            if session.warm_start is not None and solver.is_data_update_allowed():
+                session["kept"] = solver
+        found = solver.solve()
         z, s = np.empty((2, program.b.size))
         z[rows], s[rows] = found.z, found.s
         info = {"status": str(found.status), "iterations": found.iterations}

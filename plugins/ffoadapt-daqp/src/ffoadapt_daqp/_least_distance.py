@@ -52,7 +52,7 @@ class Unchanged:
         return tuple(np.array(v, order="C") for v in (p.P, p.q, p.A, p.u, p.l))
 
     def start(self, dual: Floats) -> Floats:
-        return dual.copy()
+        return _finite(dual, self.program.l, self.program.u)
 
     def point(self, x: Floats, dual: Floats) -> tuple[Floats, Floats]:
         return x, dual
@@ -107,8 +107,9 @@ class LeastDistance:
 
     def start(self, dual: Floats) -> Floats:
         """The multipliers of DAQP's rows among those (m,) of all."""
-        found: Floats = dual[self.order[-self.upper.size :]]
-        return found
+        return _finite(
+            dual[self.order[self.order.size - self.upper.size :]], self.lower, self.upper
+        )
 
     def point(self, t: Floats, dual: Floats) -> tuple[Floats, Floats]:
         """x (n,) and the multipliers (m,) of a solution t and the multipliers of its rows."""
@@ -147,6 +148,11 @@ def least_distance(program: BoxForm) -> LeastDistance | None:
     lower, upper = lower[p:] - shift, upper[p:] - shift
     rows = np.ascontiguousarray(M[p:].T)
     return LeastDistance(rows, lower, upper, order, root, v, Equalities(QR, tau, w, M[:p]))
+
+
+def _finite(dual: Floats, lower: Floats, upper: Floats) -> Floats:
+    """The multipliers, 0 where their bound is infinite by now: DAQP would start from NaN."""
+    return np.where(np.isfinite(np.where(dual > 0.0, upper, lower)), dual, 0.0)
 
 
 def _root(P: Floats) -> Floats | None:

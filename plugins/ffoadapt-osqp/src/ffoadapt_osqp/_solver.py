@@ -19,10 +19,18 @@ class OSQPSolver(Solver):
         return [name for name in dir(osqp.OSQP().ext.OSQPSettings) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        solver = osqp.OSQP()
-        P = sparse.triu(program.P, format="csc")
-        A, q = program.A, program.q
-        solver.setup(P=P, q=q, A=A, l=program.l, u=program.u, **options)
+        P, A = sparse.triu(program.P, format="csc"), program.A
+        vectors = {"q": program.q, "l": program.l, "u": program.u}
+        solver = session.get("solver")
+        if solver is None or session.warm_start is None:
+            # An OSQP object takes longer to make than a small program to solve; setup resets it.
+            solver = session["solver"] = solver or osqp.OSQP()
+            solver.setup(P=P, A=A, **vectors, **options)
+        elif all(map(np.array_equal, session["matrices"], (P.data, A.data))):
+            solver.update(**vectors)  # keeps the factorization
+        else:
+            solver.update(**vectors, Px=P.data, Ax=A.data)
+        session["matrices"] = P.data, A.data.copy()
         found = solver.solve(raise_error=False)  # the status comes back instead
         status = Status.read(found.info.status)
         info = {"status": found.info.status, "iterations": found.info.iter}

@@ -2,6 +2,8 @@
 
 With its own settings it calls many linear programs infeasible that are not, so that verdict is kept
 only if a second run, which asks for a certificate of full accuracy, does not solve the program.
+
+A warm start is a start alone: the object that could be updated in place does not release the GIL.
 """
 
 import numpy as np

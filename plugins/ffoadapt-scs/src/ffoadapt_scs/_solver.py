@@ -9,6 +9,8 @@ from ffoadapt import ConeForm, Options, Session, Solution, Solver, Status
 from . import CONES
 
 _SIZES = ("z", "l", "q", "s", "ep", "p")  # zero, nonnegative, second-order, PSD, exponential, power
+_TOLERANCES = ("eps_abs", "eps_rel")
+_LIMITS = {"max_iterations": "max_iters", "time_limit": "time_limit_secs"}
 _SETTINGS = """
     normalize scale adaptive_scale rho_x max_iters eps_abs eps_rel eps_infeas alpha linear_solver
     time_limit_secs verbose acceleration_lookback acceleration_interval
@@ -20,17 +22,10 @@ class SCSSolver(Solver):
 
     form = "cone"
     cones = CONES
-    common_options = {
-        "tolerance": ("eps_abs", "eps_rel"),
-        "max_iterations": "max_iters",
-        "time_limit": "time_limit_secs",
-    }
+    common_options = {"tolerance": _TOLERANCES, **_LIMITS}
     defaults = {
-        "verbose": False,
-        "eps_abs": 1e-6,
-        "eps_rel": 1e-6,
-        "max_iters": 100_000,
-        "linear_solver": scs.LinearSolver.QDLDL,
+        **dict.fromkeys(_TOLERANCES, 1e-6),
+        **{"verbose": False, "max_iters": 100_000, "linear_solver": scs.LinearSolver.QDLDL},
     }
     releases_gil = True
 
@@ -43,8 +38,16 @@ class SCSSolver(Solver):
         A, b = program.A_rows(rows), program.b[rows]
         if not b.size:  # SCS wants a row: 0'x <= 1
             A, b, sizes["l"] = sparse.csc_matrix((1, program.q.size)), np.ones(1), 1
-        data = {"P": program.P_upper(), "A": A, "b": b, "c": program.q}
-        found = scs.SCS(data, sizes, **options).solve()
+        P = program.P_upper()
+        last, (solver, *matrices) = session.warm_start, session.get("kept", (None,))
+        if solver is not None and all(map(np.array_equal, matrices, (P.data, A.data))):
+            solver.update(b=b, c=program.q)  # keeps the factorization
+        else:
+            solver = scs.SCS({"P": P, "A": A, "b": b, "c": program.q}, sizes, **options)
+            if last is not None:
+                session["kept"] = solver, P.data.copy(), A.data.copy()
+        start = [] if last is None else [last.x, last.dual[rows], np.asarray(last.slack)[rows]]
+        found = solver.solve(True, *(start if program.b.size else []))
         z, s = np.empty((2, program.b.size))
         z[rows], s[rows] = found["y"][: z.size], found["s"][: z.size]
         info = {"status": found["info"]["status"], "iterations": found["info"]["iter"]}
