@@ -99,3 +99,30 @@ def test_large_ones_go_one_by_one() -> None:
     data = stack(1, n)[0], rng.standard_normal(n), rng.standard_normal((3, n)), np.ones(3)
     result = ffoadapt.solve(ffoadapt.ConeProgram.from_split(*data), "daqp")
     assert isinstance(result._state.oracle._factor(0), DenseFactor)
+
+
+def test_singular_hessians_are_stacked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As cvxpy's sums of squares are: any curvature from all of it to none, in one stack."""
+    rng, n, m = np.random.default_rng(3), 8, 10
+    halves = [rng.standard_normal((n, rank)) for rank in (8, 5, 0, 3, 8)]
+    P = np.stack([half @ half.T for half in halves])
+    A, active = rng.standard_normal((5, m, n)), np.zeros((5, m), dtype=bool)
+    for i, count in enumerate((6, 4, 8, 4, 0)):  # the fourth leaves a direction free
+        active[i, rng.permutation(m)[:count]] = True
+    v_x, v_z = rng.standard_normal((5, n, 2)), rng.standard_normal((5, m, 2))
+    factor = BatchedFactor(P, A, active)
+    assert factor.fine.tolist() == [True, True, True, False, True]
+    w, zeta, residual = factor.solve(v_x, v_z)
+    assert residual[factor.fine].max() < 1e-13
+    for i in np.flatnonzero(factor.fine):
+        C = A[i][active[i]]
+        K = np.block([[P[i], C.T], [C, np.zeros((len(C), len(C)))]])
+        expected = np.linalg.solve(K, np.concatenate((v_x[i], v_z[i][active[i]])))
+        np.testing.assert_allclose(w[i], expected[:n], rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(zeta[i][active[i]], expected[n:], rtol=1e-8, atol=1e-9)
+        assert not zeta[i][~active[i]].any()
+    monkeypatch.setattr(stacked, "CHUNK", m * m)
+    for one, other in zip(
+        (w, zeta, residual), BatchedFactor(P, A, active).solve(v_x, v_z), strict=True
+    ):
+        assert (one[factor.fine] == other[factor.fine]).all()

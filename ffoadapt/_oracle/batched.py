@@ -79,14 +79,38 @@ class _Chunk:
         size, m = active.shape
         self.P, self.A, self.active = P, A, active[:, :, None]
         self.fine = ~np.zeros(size, dtype=bool)
-        self.L = invert_factors(self._sure_factor(P)) if L is None else L
+        self._penalty: Floats | None = None
         C = (A * self.active).reshape(size, m * P.shape[-1], 1)
         self._steepness = (C.swapaxes(-1, -2) @ C)[..., 0]
+        if L is None:
+            L = self._factor_of_hessian(C.reshape(size, m, P.shape[-1]))
+        self.L = L
         if m:
-            self.Y = Y = (A @ self.L.swapaxes(-1, -2)) * self.active
+            self.Y = Y = (A @ L.swapaxes(-1, -2)) * self.active
             S = Y @ Y.swapaxes(-1, -2)
             S.reshape(size, m * m)[:, :: m + 1] += ~active
-            self.S = invert_factors(self._sure_factor(S))
+            L, sure = _sure_factor(S)
+            self.fine &= sure
+            self.S = invert_factors(L)
+
+    def _factor_of_hessian(self, C: Floats) -> Floats:
+        """The inverse factors of P, and of P + C'DC where P has none, as in `DenseFactor`."""
+        L, sure = _sure_factor(self.P)
+        if np.count_nonzero(sure) == sure.size:
+            return invert_factors(L)
+        size, n = len(C), C.shape[-1]
+        weak = ~np.broadcast_to(sure, size)
+        P, C = np.broadcast_to(self.P, (size, n, n)), C[weak]
+        curvature = np.abs(P[weak].diagonal(axis1=-2, axis2=-1)).max(axis=-1, initial=0.0)
+        curvature[curvature == 0.0] = 1.0
+        squares = np.add.reduce(np.square(C), axis=-1)
+        squares[squares == 0.0] = 1.0
+        penalty = (curvature[:, None] / squares)[:, :, None] * self.active[weak]
+        self._penalty = np.zeros(self.active.shape)
+        self._penalty[weak] = penalty
+        L = np.array(np.broadcast_to(L, (size, n, n)))
+        L[weak], self.fine[weak] = _sure_factor(P[weak] + C.swapaxes(-1, -2) @ (penalty * C))
+        return invert_factors(L)
 
     def solve(self, v_x: Floats, v_z: Floats, refine: bool) -> tuple[Floats, Floats, Floats]:
         g = v_z * self.active
@@ -103,6 +127,8 @@ class _Chunk:
         return w, mu, size
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
+        if self._penalty is not None:
+            top = top + self.A.swapaxes(-1, -2) @ (self._penalty * bottom)
         t = self.L @ top
         if not bottom.shape[1]:
             return self.L.swapaxes(-1, -2) @ t, bottom.copy()
@@ -121,13 +147,14 @@ class _Chunk:
             return r, p, size[:, 0], blocks[:, 0]
         return r, p, size.max(axis=-1, initial=0.0), blocks.max(axis=-1, initial=0.0)
 
-    def _sure_factor(self, matrices: Floats) -> Floats:
-        """The Cholesky factors; the identity where a pivot is not sure, and marked."""
-        L = cholesky(matrices)
-        pivots = L.diagonal(axis1=-2, axis2=-1)
-        sure = np.square(pivots) > SURE * matrices.diagonal(axis1=-2, axis2=-1)  # not where NaN
-        if np.count_nonzero(sure) != sure.size:
-            good = sure.all(axis=-1)
-            L[~good] = np.eye(matrices.shape[-1])
-            self.fine = self.fine & good
-        return L
+
+def _sure_factor(matrices: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """The Cholesky factors (B, n, n), the identity where a pivot is not sure, and where all are."""
+    L = cholesky(matrices)
+    pivots = L.diagonal(axis1=-2, axis2=-1)
+    sure = np.square(pivots) > SURE * matrices.diagonal(axis1=-2, axis2=-1)  # not where NaN
+    if np.count_nonzero(sure) == sure.size:
+        return L, ~np.zeros(len(L), dtype=bool)
+    good: NDArray[np.bool_] = np.logical_and.reduce(sure, axis=-1)
+    L[~good] = np.eye(matrices.shape[-1])
+    return L, good
