@@ -204,7 +204,7 @@ LEAVES = {"_threads", "_blas"}
 """How the core runs its linear algebra; they know nothing else of it."""
 
 
-PROGRAM = {"_program", "_pattern", "_forms"}
+PROGRAM = {"_program", "_pattern", "_blocks", "_forms"}
 """What a program is."""
 
 
@@ -224,8 +224,9 @@ def test_lower_layers_know_nothing_above_them() -> None:
         "_exceptions.py": set(),
         "_cones": {"_exceptions", "_cones"},
         "_pattern.py": set(),
+        "_blocks.py": {"_pattern"},
         "_forms.py": {"_cones"},
-        "_program.py": {"_blas", "_cones", "_exceptions", "_pattern", "_forms"},
+        "_program.py": {"_blas", "_blocks", "_cones", "_exceptions", "_pattern", "_forms"},
         "_solution.py": {"_exceptions"},
         "_interfaces.py": {*PROGRAM, "_solution", "_exceptions", "_cones"},
         "hookspecs.py": {"_interfaces"},
