@@ -103,7 +103,7 @@ class SolveFunction:
                 check_finite(name, value, self.ndims[k], name in self.model.unbounded)
         flat, settings = self.flatten(values, axes), self.settings
         # The check factorizes P: also there, BLAS threads would only be in the way.
-        with _blas.one_thread(self._order):
+        with self.one_thread():
             batch = checked_program(self.model, flat, axes.size)
             del flat  # copies, where the model wants another order
             job = self._job(batch.structure)
@@ -130,7 +130,7 @@ class SolveFunction:
                 lead = cotangent.shape[: cotangent.ndim - len(axes.batch) - len(shape)]
                 cotangent = cotangent.reshape(*lead, axes.size, *shape)
             flat.append(cotangent)
-        with _blas.one_thread(self._order):
+        with self.one_thread():
             adjoint = state.oracle.vjp(*self.model.retrieve_vjp(flat, state.batch))
             gradients = self.model.program_vjp(adjoint, needed)
             if self.on_report is not None:
@@ -145,20 +145,25 @@ class SolveFunction:
             None if t is None else _arranged(state.axes.flatten(k, t), self._orders[k])
             for k, t in enumerate(tangents)
         ]
-        with _blas.one_thread(self._order):
+        with self.one_thread():
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
             outputs = self.model.retrieve_jvp(*state.oracle.jvp(moved), state.batch)
         return self._reshape(outputs, state.axes.batch)
+
+    def one_thread(self) -> _blas.one_thread:
+        """A block in which BLAS has one thread, where programs are so large that it matters."""
+        return _blas.one_thread(self._order)
 
     # -- how far to trust it
 
     def reports(self, state: State) -> Reports:
         """One report a batch element, of what the outputs and the parameters see of the program."""
         oracle, batch = state.oracle, state.batch
-        if not oracle.asked:
-            ones = [np.ones((batch.size, *shape)) for _, shape in self.model.outputs]
-            oracle.vjp(self.model.retrieve_vjp(ones, batch)[0], None, None)
-        return oracle.reports(partial(self._sees, state))
+        with self.one_thread():
+            if not oracle.asked:
+                ones = [np.ones((batch.size, *shape)) for _, shape in self.model.outputs]
+                oracle.vjp(self.model.retrieve_vjp(ones, batch)[0], None, None)
+            return oracle.reports(partial(self._sees, state))
 
     def _sees(self, state: State, w: Floats, zeta: Floats) -> bool:
         """Whether an output or the gradient of a parameter changes with a ghost solution (w, zeta).

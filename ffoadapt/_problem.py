@@ -145,7 +145,8 @@ class Result:
 
     def report(self) -> GradientReport:
         """Why to trust the gradient here, or not."""
-        return self._state.oracle.reports()[0]
+        with self._function.one_thread():
+            return self._state.oracle.reports()[0]
 
     def vjp(
         self,
@@ -172,14 +173,16 @@ class Result:
         """
         v_x, v_s, v_z = self._canonical(cotangents)
         state, model = self._state, self.program.model
-        if method == "resolve":
-            job = self._function._job(state.batch.structure)
-            adjoint = resolve_vjp(state.batch, state.points, job.solve, v_x, v_s, v_z, delta=delta)
-        elif method == "direct":
-            adjoint = state.oracle.vjp(v_x, v_s, v_z)
-        else:
-            raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
-        gradients = model.program_vjp(adjoint, [True] * len(model.names))
+        with self._function.one_thread():
+            if method == "resolve":
+                job = self._function._job(state.batch.structure)
+                at = state.batch, state.points
+                adjoint = resolve_vjp(*at, job.solve, v_x, v_s, v_z, delta=delta)
+            elif method == "direct":
+                adjoint = state.oracle.vjp(v_x, v_s, v_z)
+            else:
+                raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
+            gradients = model.program_vjp(adjoint, [True] * len(model.names))
         return SimpleNamespace(
             **{
                 name: model.patterns[name].matrix(g[0]) if name in model.patterns else g[0]
@@ -200,11 +203,11 @@ class Result:
             if tangent is not None:
                 tangent = self._tangent(name, tangent, shapes[name])[None]
             flat.append(tangent)
-        moved = model.program_jvp(flat, state.batch, state.points.z)
-        dx, ds, dz = state.oracle.jvp(moved)
-        named = zip(
-            (n for n, _ in model.outputs), model.retrieve_jvp(dx, ds, dz, state.batch), strict=True
-        )
+        with self._function.one_thread():
+            moved = model.program_jvp(flat, state.batch, state.points.z)
+            dx, ds, dz = state.oracle.jvp(moved)
+            outputs = model.retrieve_jvp(dx, ds, dz, state.batch)
+        named = zip((n for n, _ in model.outputs), outputs, strict=True)
         found = {"x": dx[0], "s": ds[0], "z": dz[0]}
         return SimpleNamespace(**{**{n: v[0] for n, v in named}, **found})
 

@@ -84,7 +84,9 @@ def solve_factor(U: Floats, columns: Floats, transposed: bool) -> None:
     """Overwrite a C-ordered (n, K) with U'^-1 (``transposed``) or U^-1 times it."""
     if not columns.size:
         return
-    if len(U) <= SHORT:
+    if columns.shape[1] == 1:  # dtrsm would take many times as long
+        columns[:, 0] = blas.dtrsv(U.T, columns[:, 0], lower=1, trans=int(not transposed))
+    elif len(U) <= SHORT:
         blas.dtrsm(1.0, U.T, columns.T, side=1, lower=1, trans_a=int(transposed), overwrite_b=1)
     else:
         n, k = map(_size, columns.shape)
@@ -94,8 +96,5 @@ def solve_factor(U: Floats, columns: Floats, transposed: bool) -> None:
 
 def solve_both(U: Floats, columns: Floats) -> None:
     """Overwrite a C-ordered (n, K) with (U'U)^-1 times it."""
-    if columns.shape[1] == 1 and 0 < len(U) <= SHORT:
-        lapack.dpotrs(U.T, columns, lower=1, overwrite_b=1)
-    else:
-        solve_factor(U, columns, transposed=True)
-        solve_factor(U, columns, transposed=False)
+    solve_factor(U, columns, transposed=True)
+    solve_factor(U, columns, transposed=False)
