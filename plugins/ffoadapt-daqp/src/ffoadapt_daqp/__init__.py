@@ -4,17 +4,17 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.00026,
-    ("dense", 50): 0.00044,
-    ("dense", 100): 0.001,
-    ("dense", 200): 0.004,
-    ("dense", 500): 0.054,
-    ("dense", 1000): 0.44,
-    ("sparse", 100): 0.00072,
-    ("sparse", 1000): 0.079,
-    ("filled", 300): 0.0037,
-    ("filled", 1000): 0.08,
-    ("filled", 2000): 1.1,
+    ("dense", 10): 0.0003,
+    ("dense", 50): 0.00054,
+    ("dense", 100): 0.0015,
+    ("dense", 200): 0.0041,
+    ("dense", 500): 0.047,
+    ("dense", 1000): 0.35,
+    ("sparse", 100): 0.0011,
+    ("sparse", 1000): 0.051,
+    ("filled", 300): 0.003,
+    ("filled", 1000): 0.051,
+    ("filled", 2000): 0.47,
 }
 
 

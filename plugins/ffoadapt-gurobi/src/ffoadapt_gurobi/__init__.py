@@ -5,9 +5,10 @@ from ffoadapt import SolverSpec, hookimpl
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
     ("dense", 10): 0.0015,
-    ("dense", 50): 0.005,
-    ("dense", 100): 0.029,
-    ("sparse", 100): 0.0026,
+    ("dense", 50): 0.0063,
+    ("dense", 100): 0.036,
+    ("dense", 200): 0.2,
+    ("sparse", 100): 0.0035,
     ("sparse", 1000): 10000,
 }
 

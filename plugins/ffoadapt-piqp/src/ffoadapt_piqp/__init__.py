@@ -4,19 +4,19 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.00039,
-    ("dense", 50): 0.0007,
-    ("dense", 100): 0.0013,
-    ("dense", 200): 0.0044,
-    ("dense", 500): 0.039,
-    ("dense", 1000): 0.29,
-    ("sparse", 100): 0.001,
-    ("sparse", 1000): 0.0037,
-    ("sparse", 10000): 0.035,
-    ("sparse", 100000): 0.5,
-    ("filled", 300): 0.0076,
-    ("filled", 1000): 0.15,
-    ("filled", 2000): 1.3,
+    ("dense", 10): 0.00044,
+    ("dense", 50): 0.00079,
+    ("dense", 100): 0.0022,
+    ("dense", 200): 0.0061,
+    ("dense", 500): 0.064,
+    ("dense", 1000): 0.54,
+    ("sparse", 100): 0.0016,
+    ("sparse", 1000): 0.0042,
+    ("sparse", 10000): 0.04,
+    ("sparse", 100000): 0.52,
+    ("filled", 300): 0.0079,
+    ("filled", 1000): 0.19,
+    ("filled", 2000): 1.4,
 }
 
 

@@ -4,18 +4,18 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.00068,
-    ("dense", 50): 0.00078,
-    ("dense", 100): 0.0019,
-    ("dense", 200): 0.0061,
-    ("dense", 500): 0.054,
-    ("dense", 1000): 0.39,
-    ("sparse", 100): 0.0016,
-    ("sparse", 1000): 0.011,
-    ("sparse", 10000): 0.54,
-    ("filled", 300): 0.0059,
-    ("filled", 1000): 0.054,
-    ("filled", 2000): 0.44,
+    ("dense", 10): 0.00071,
+    ("dense", 50): 0.00089,
+    ("dense", 100): 0.0033,
+    ("dense", 200): 0.0083,
+    ("dense", 500): 0.075,
+    ("dense", 1000): 0.63,
+    ("sparse", 100): 0.0026,
+    ("sparse", 1000): 0.012,
+    ("sparse", 10000): 0.65,
+    ("filled", 300): 0.005,
+    ("filled", 1000): 0.064,
+    ("filled", 2000): 0.42,
 }
 
 
