@@ -72,10 +72,11 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._oracle.report import GradientReport
     from ._pattern import Pattern
     from ._problem import ConeProgram, Result, solve
-    from ._program import ProgramBatch, Structure
+    from ._program import ProgramBatch
     from ._registry import PluginInfo
     from ._settings import SolveSettings
     from ._solution import Points, Solution, Status
+    from ._structure import Structure
     from .hookspecs import hookimpl
     from .testing import check_solver
 
@@ -185,7 +186,8 @@ _WHERE = {
     "_problem": "ConeProgram Result solve",
     "_forms": "BoxForm ConeForm SplitForm",
     "_pattern": "Pattern",
-    "_program": "ProgramBatch Structure",
+    "_program": "ProgramBatch",
+    "_structure": "Structure",
     "_registry": "PluginInfo",
     "_settings": "SolveSettings",
     "_solution": "Points Solution Status",

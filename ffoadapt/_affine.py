@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ._linear import LinearMap
-from ._program import ProgramBatch, Structure
+from ._program import ProgramBatch
+from ._structure import Structure
 
 __all__ = ["AffineOutput", "AffineProgram"]
 

@@ -19,8 +19,8 @@ from ._exceptions import UnsupportedProblemError
 from ._interfaces import SolverSpec
 from ._oracle.workspace import Workspace
 from ._pattern import Pattern
-from ._program import Structure
 from ._registry import registry
+from ._structure import Structure
 
 __all__ = ["SolverChoice", "choose", "lasting", "ranking"]
 

@@ -22,7 +22,7 @@ from ._exceptions import FFOAdaptError
 from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Adjoint, Oracle
 from ._oracle.report import Reports
-from ._program import ProgramBatch, Structure
+from ._program import ProgramBatch
 from ._registry import registry
 from ._settings import Settings
 from ._settle import Run, fall_back, refuse_inaccurate, settle
@@ -33,6 +33,7 @@ from ._solving import (
     raise_failures,
     translate_options,
 )
+from ._structure import Structure
 from ._traced import Traced
 
 __all__ = ["SolveFunction", "State"]

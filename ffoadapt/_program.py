@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import repeat
 from typing import Any
 
@@ -20,184 +19,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from . import _blas
-from ._blocks import ConeEntries, RowEntries
-from ._cones import Cone, NonnegativeCone, ZeroCone
-from ._forms import BoxForm, ConeForm, ConeLayout, SplitForm
+from ._forms import BoxForm, ConeForm, SplitForm
 from ._lazy import lazy
 from ._pattern import Pattern
+from ._structure import Structure
 
-__all__ = [
-    "BoxData",
-    "BoxRows",
-    "DataSizes",
-    "ProgramBatch",
-    "Structure",
-    "largest",
-    "polyhedral_cones",
-]
+__all__ = ["BoxData", "DataSizes", "ProgramBatch", "largest"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-
-
-@dataclass(frozen=True, eq=False)
-class BoxRows:
-    """Which row of ``l <= Ax <= u`` each canonical row came from, and with which sign.
-
-    Canonical rows are, in this order, the equalities (l = u), the finite upper bounds, and the
-    finite lower bounds with sign -1.
-    """
-
-    equal: Ints
-    upper: Ints
-    lower: Ints
-    rows: int
-
-    @cached_property
-    def pairs(self) -> tuple[Ints, Ints]:
-        """The canonical rows of the upper and of the lower bound of the rows that have both."""
-        _, at_upper, at_lower = np.intersect1d(self.upper, self.lower, return_indices=True)
-        start = self.equal.size
-        return start + at_upper, start + self.upper.size + at_lower
-
-    @property
-    def sides(self) -> tuple[NDArray[np.bool_], ...]:
-        """(rows,) each: whether a row is an equality, has an upper and has a lower bound."""
-        found = np.zeros((3, self.rows), dtype=bool)
-        for side, at in zip(found, (self.equal, self.upper, self.lower), strict=True):
-            side[at] = True
-        return tuple(found)
-
-    def dual(self, y: Floats) -> Floats:
-        """Canonical z (..., m) of a box dual y (..., rows)."""
-        parts = (y[..., self.equal], y[..., self.upper], -y[..., self.lower])
-        z = np.concatenate(parts, axis=-1)
-        k = self.equal.size
-        np.maximum(z[..., k:], 0.0, out=z[..., k:])
-        return z
-
-    def fold(self, z: Floats) -> Floats:
-        """y (..., rows) of canonical z (..., m): y = z_equal + z_upper - z_lower."""
-        y = np.zeros((*z.shape[:-1], self.rows))
-        j, k = self.equal.size, self.equal.size + self.upper.size
-        y[..., self.equal] = z[..., :j]
-        y[..., self.upper] += z[..., j:k]
-        y[..., self.lower] -= z[..., k:]
-        return y
-
-    def unfold(self, y: Floats) -> Floats:
-        """The transpose of `fold`: (..., m) from (..., rows)."""
-        return np.concatenate(
-            (y[..., self.equal], y[..., self.upper], -y[..., self.lower]), axis=-1
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """What is fixed for a layer: sizes, cones, patterns (None means dense)."""
-
-    n: int
-    m: int
-    cones: tuple[Cone, ...]
-    P: Pattern | None = None
-    A: Pattern | None = None
-    box: BoxRows | None = None
-
-    @property
-    def dense(self) -> bool:
-        return self.A is None
-
-    @cached_property
-    def kinds(self) -> frozenset[str]:
-        """The kinds of cones in the program."""
-        return frozenset(cone.kind for cone in self.cones if cone.dim)
-
-    @cached_property
-    def layout(self) -> ConeLayout:
-        """Where the rows of which kind of cone are."""
-        return ConeLayout(self.cones)
-
-    @cached_property
-    def offsets(self) -> tuple[int, ...]:
-        """The first row of each cone."""
-        return tuple(np.cumsum([0, *(cone.dim for cone in self.cones)])[:-1].tolist())
-
-    @cached_property
-    def groups(self) -> list[tuple[Cone, int, int]]:
-        """Runs of equal neighbouring cones: (cone, first row, how many)."""
-        found: list[tuple[Cone, int, int]] = []
-        for start, cone in zip(self.offsets, self.cones, strict=True):
-            if found and not cone.polyhedral and found[-1][0] == cone:
-                found[-1] = (cone, found[-1][1], found[-1][2] + 1)
-            elif cone.dim:
-                found.append((cone, start, 1))
-        return found
-
-    @cached_property
-    def entries(self) -> RowEntries:
-        """The entries of a sparse A by rows."""
-        assert self.A is not None
-        return RowEntries.of(self.A)
-
-    @cached_property
-    def cone_entries(self) -> dict[int, ConeEntries]:
-        """Those of the curved cones: of each of the `groups`, by its first row."""
-        return {
-            start: ConeEntries.of(self.entries, start, count, cone.dim)
-            for cone, start, count in self.groups
-            if not cone.polyhedral
-        }
-
-    @cached_property
-    def polyhedral(self) -> bool:
-        return all(cone.polyhedral for cone in self.cones)
-
-    @cached_property
-    def equality(self) -> NDArray[np.bool_]:
-        """(m,) the rows in zero cones."""
-        mask = np.zeros(self.m, dtype=bool)
-        for start, cone in zip(self.offsets, self.cones, strict=True):
-            mask[start : start + cone.dim] = isinstance(cone, ZeroCone)
-        return mask
-
-    @cached_property
-    def nonnegative(self) -> NDArray[np.bool_]:
-        """(m,) the rows in nonnegative cones."""
-        mask = np.zeros(self.m, dtype=bool)
-        for start, cone in zip(self.offsets, self.cones, strict=True):
-            mask[start : start + cone.dim] = isinstance(cone, NonnegativeCone)
-        return mask
-
-    @cached_property
-    def equalities(self) -> int:
-        """The number of rows in zero cones."""
-        return int(np.count_nonzero(self.equality))
-
-    @cached_property
-    def split(self) -> tuple[slice | Ints, slice | Ints]:
-        """(equality rows, inequality rows), as slices where they are contiguous."""
-        return _compact(np.flatnonzero(self.equality)), _compact(np.flatnonzero(~self.equality))
-
-    @cached_property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for structures between which a solver's session can be shared."""
-        P, A, box = self.P, self.A, self.box
-        return (
-            self.n,
-            self.m,
-            self.cones,
-            P and P.key,
-            A and A.key,
-            box and (box.rows, *(rows.tobytes() for rows in (box.equal, box.upper, box.lower))),
-        )
-
-
-def _compact(rows: Ints) -> slice | Ints:
-    if rows.size == 0:
-        return slice(0, 0)
-    if rows[-1] - rows[0] + 1 == rows.size:
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -505,8 +335,3 @@ def _sparsified(dense: Floats) -> tuple[Pattern, Floats]:
     union = sparse.csc_matrix((dense != 0.0).any(axis=0))
     pattern = Pattern(union.shape, union.indptr, union.indices)
     return pattern, dense[:, pattern.indices, pattern.columns]
-
-
-def polyhedral_cones(equalities: int, inequalities: int) -> tuple[Cone, ...]:
-    """Zero cone first, nonnegative cone after it."""
-    return (ZeroCone(equalities), NonnegativeCone(inequalities))

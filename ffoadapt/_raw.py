@@ -20,7 +20,8 @@ from ._cones import Cone
 from ._exceptions import ProblemError
 from ._oracle.gradient import Adjoint, reduce_batch
 from ._pattern import Pattern
-from ._program import BoxData, BoxRows, ProgramBatch, Structure, polyhedral_cones
+from ._program import BoxData, ProgramBatch
+from ._structure import BoxRows, Structure, polyhedral_cones
 
 __all__ = ["BoxModel", "ConeModel", "RawModel", "SplitModel"]
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from . import _blas, _watchdog
 from ._exceptions import OptionError, SolveError, UnsupportedProblemError
 from ._interfaces import Session, Solver
-from ._program import ProgramBatch, Structure
+from ._program import ProgramBatch
 from ._registry import registry
 from ._solution import Points, Solution, Status
+from ._structure import Structure
 
 __all__ = [
     "COMMON_OPTIONS",

@@ -18,9 +18,9 @@ from ._cones import NonnegativeCone
 from ._forms import BoxForm, ConeForm, SplitForm
 from ._interfaces import ParametricProgram, Solver
 from ._oracle.report import INACCURATE
-from ._program import Structure
 from ._settings import Settings
 from ._solving import find_solver, translate_options
+from ._structure import Structure
 
 __all__ = ["Traced"]
 

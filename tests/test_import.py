@@ -204,7 +204,7 @@ LEAVES = {"_threads", "_blas", "_lazy"}
 """How the core runs its linear algebra; they know nothing else of it."""
 
 
-PROGRAM = {"_program", "_pattern", "_blocks", "_forms"}
+PROGRAM = {"_program", "_structure", "_pattern", "_blocks", "_forms"}
 """What a program is."""
 
 
@@ -226,7 +226,8 @@ def test_lower_layers_know_nothing_above_them() -> None:
         "_pattern.py": set(),
         "_blocks.py": {"_pattern"},
         "_forms.py": {"_cones"},
-        "_program.py": {"_blas", "_lazy", "_cones", "_exceptions", "_pattern", "_blocks", "_forms"},
+        "_structure.py": {"_blocks", "_cones", "_forms", "_pattern"},
+        "_program.py": {"_blas", "_lazy", "_pattern", "_forms", "_structure"},
         "_solution.py": {"_exceptions"},
         "_interfaces.py": {*PROGRAM, "_solution", "_exceptions", "_cones"},
         "hookspecs.py": {"_interfaces"},

@@ -43,7 +43,7 @@ from .._exceptions import ParameterError, ProblemError
 from .._interfaces import ParametricProgram
 from .._layer import Layer
 from .._problem import ConeProgram
-from .._program import Structure
+from .._structure import Structure
 
 __all__ = ["ProblemFile", "read_problem"]
 

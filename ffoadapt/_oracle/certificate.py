@@ -26,8 +26,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import ProgramBatch, Structure
+from .._program import ProgramBatch
 from .._solution import Points
+from .._structure import Structure
 from .active_set import KINK, Scales, complementary
 
 __all__ = ["Certificate", "defects", "examine", "infeasibility", "stationarity"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._blocks import Rows, joined
-from .._program import Structure
+from .._structure import Structure
 from .active_set import Block, GhostBatch
 
 __all__ = ["ElementRows"]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from .._exceptions import FFOAdaptError
 from .._interfaces import Session, Solver
 from .._problem import ConeProgram, solve
-from .._program import Structure
 from .._solution import Solution, Status
 from .._solving import common_names, find_solver, translate_options
+from .._structure import Structure
 from ._problem import Problem
 
 __all__ = [
