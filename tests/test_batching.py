@@ -65,6 +65,20 @@ def test_factors_where_there_are_any(function: object, monkeypatch: pytest.Monke
     )
 
 
+@pytest.mark.parametrize("layout", ["transposed", "repeated"])
+def test_inverses_of_any_layout(layout: str) -> None:
+    L = np.linalg.cholesky(stack(3, 4))
+    if layout == "transposed":
+        L = np.asfortranarray(L)
+    else:
+        L = np.array(np.broadcast_to(L[:1], (3, 4, 4)))  # keeps strides that repeat the first
+    np.testing.assert_allclose(
+        stacked.invert_factors(L.copy(order="K")) @ L,
+        np.broadcast_to(np.eye(4), L.shape),
+        atol=1e-12,
+    )
+
+
 def test_chunks_cover_everything() -> None:
     for count, entries in ((0, 10), (1, 10), (1000, 100), (3, 10**9), (5, 0)):
         covered = [i for part in stacked.chunks(count, entries) for i in range(count)[part]]
@@ -89,6 +103,21 @@ def test_chunks_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         v = np.concatenate((v_x[i], v_z[i][active[i]]))
         np.testing.assert_allclose(whole[0][i], np.linalg.solve(K, v)[:5], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("rank", [3, 8])
+def test_a_shared_matrix_is_as_good_as_copies(rank: int) -> None:
+    rng, n, m = np.random.default_rng(4), 8, 6
+    half = rng.standard_normal((1, n, rank))
+    P, A = half @ half.swapaxes(-1, -2), rng.standard_normal((1, m, n))
+    active = np.ones((4, m), dtype=bool)
+    v_x, v_z = rng.standard_normal((4, n, 1)), rng.standard_normal((4, m, 1))
+    shared = BatchedFactor(P, A, active)
+    assert shared.fine.all()
+    copies = BatchedFactor(np.repeat(P, 4, axis=0), np.repeat(A, 4, axis=0), active)
+    for one, other in zip(shared.solve(v_x, v_z), copies.solve(v_x, v_z), strict=True):
+        assert (one == other).all()
+    assert shared.solve(v_x, v_z)[2].max() < 1e-13
 
 
 def test_large_ones_go_one_by_one() -> None:

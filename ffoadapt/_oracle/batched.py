@@ -108,7 +108,7 @@ class _Chunk:
         penalty = (curvature[:, None] / squares)[:, :, None] * self.active[weak]
         self._penalty = np.zeros(self.active.shape)
         self._penalty[weak] = penalty
-        L = np.array(np.broadcast_to(L, (size, n, n)))
+        L = np.array(np.broadcast_to(L, (size, n, n)), order="C")
         L[weak], self.fine[weak] = _sure_factor(P[weak] + C.swapaxes(-1, -2) @ (penalty * C))
         return invert_factors(L)
 

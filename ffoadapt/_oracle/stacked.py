@@ -31,8 +31,11 @@ def cholesky(matrices: Floats) -> Floats:
 
 
 def invert_factors(L: Floats) -> Floats:
-    """L, overwritten with the inverses (B, n, n) of what it holds: lower triangular matrices, whose
-    upper triangles are 0."""
+    """The inverses (B, n, n) of lower triangular matrices, whose upper triangles are 0.
+
+    They are written over L where that is in C order.
+    """
+    L = np.ascontiguousarray(L)  # LAPACK would work on copies of anything else
     if L.shape[-1]:
         for U in L.swapaxes(-1, -2):  # as LAPACK sees it: upper triangular, by columns
             lapack.dtrtri(U, 0, 0, 1)
