@@ -90,6 +90,7 @@ def run(rank: int, world: int, port: int, epochs: int, result: str | None = None
         print(f"rank {rank}: regret {losses[0]:.4f} -> {losses[-1]:.4f}", flush=True)
         if result:
             torch.save((losses, weight), f"{result}.{rank}")
+        dist.barrier()  # no rank leaves while another still listens to it
     finally:
         dist.destroy_process_group()
 
