@@ -60,7 +60,7 @@ def check_convex(batch: ProgramBatch) -> None:
     if pattern is None:
         if P.shape[-1] == 0:
             return
-        if all(_symmetric(P[part]) for part in chunks(len(P), P[0].size)):
+        if all(_symmetric(P[part]) for part in chunks(len(P), P.shape[-1] ** 2)):
             batch.P_factor = definite(P, batch.structure.m)
             if batch.P_factor is not None:
                 return

@@ -26,7 +26,7 @@ def cores() -> int:
 
 def split(size: int, parts: int) -> list[slice]:
     """Contiguous slices that cover range(size) evenly."""
-    parts = min(parts, size)
+    parts = max(1, min(parts, size))
     ends = [size * k // parts for k in range(parts + 1)]
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 

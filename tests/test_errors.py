@@ -554,3 +554,13 @@ def test_empty_batch() -> None:
         grads = torch.autograd.grad(solution.x.sum(), leaves)
         assert grads[1].shape == (0, 2)
         assert all((g == 0).all() for g in grads)
+
+
+@pytest.mark.parametrize("n", [2, 50])
+def test_empty_batch_of_everything(n: int) -> None:
+    shapes = ((0, n, n), (0, n), (0, 3, n), (0, 3))
+    leaves = [torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    x = ffoadapt.qp(*leaves).x
+    assert x.shape == (0, n)
+    grads = torch.autograd.grad(x.sum(), leaves)
+    assert [tuple(g.shape) for g in grads] == list(shapes)

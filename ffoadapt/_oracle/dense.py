@@ -190,7 +190,8 @@ def factors(matrices: Floats) -> Floats | None:
     def fails(part: slice) -> bool:
         return not all(cholesky(U) for U in found[part])
 
-    failed = _threads.run(fails, len(matrices), None if len(matrices[0]) > SHORT else 1)
+    workers = None if matrices.shape[-1] > SHORT else 1
+    failed = _threads.run(fails, len(matrices), workers)
     return None if any(failed) else found
 
 

@@ -352,7 +352,7 @@ def definite(P: Floats, m: int) -> Floats | None:
         found = factors(P)
         return found if found is not None and _sure(found, P) else None
     inverses = np.empty(P.shape)
-    for part in chunks(len(P), P[0].size):
+    for part in chunks(len(P), P.shape[-1] ** 2):
         L = cholesky(P[part])
         if not _sure(L, P[part]):
             return None
