@@ -122,8 +122,11 @@ class LeastDistance:
 
 def least_distance(program: BoxForm) -> LeastDistance | None:
     """The form; None where it gains nothing, or where P or the equalities are nearly singular."""
+    m, n = program.A.shape
+    if n * n * (n + m) < SMALL:
+        return None
     equal = program.l == program.u
-    (m, n), p = program.A.shape, int(np.count_nonzero(equal))
+    p = int(np.count_nonzero(equal))
     if n * n * (n + m - 2 * p) < SMALL or p >= n:
         return None
     root = _root(program.P)
