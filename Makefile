@@ -16,6 +16,9 @@ PLUGIN_MANIFESTS := $(wildcard plugins/ffoadapt-*/pyproject.toml)
 PLUGINS := $(PLUGIN_MANIFESTS:/pyproject.toml=)
 PLUGIN_PACKAGES := $(patsubst %/__init__.py,%,$(wildcard plugins/ffoadapt-*/src/*/__init__.py))
 
+# What the install compiles.
+COMPILED := hatch_build.py $(wildcard ffoadapt/_oracle/*.c)
+
 # Also for the isolated environments that pip builds packages in, whichever name it reads.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
@@ -25,7 +28,7 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## create .venv and install everything (once)
 
-$(STAMP): pyproject.toml constraints.txt requirements-dev.txt $(PLUGIN_MANIFESTS)
+$(STAMP): pyproject.toml constraints.txt requirements-dev.txt $(PLUGIN_MANIFESTS) $(COMPILED)
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; try make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || { echo "==> creating $(VENV) with $(PYTHON)"; \
 		$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }

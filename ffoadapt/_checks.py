@@ -10,8 +10,7 @@ from scipy.linalg import lapack
 
 from ._exceptions import ProblemError
 from ._interfaces import ParametricProgram
-from ._oracle.gradient import definite
-from ._oracle.stacked import chunks
+from ._oracle.batched import definite
 from ._oracle.workspace import Lease, Workspace
 from ._pattern import Pattern
 from ._program import ProgramBatch
@@ -60,10 +59,9 @@ def check_convex(batch: ProgramBatch) -> None:
     if pattern is None:
         if P.shape[-1] == 0:
             return
-        if all(_symmetric(P[part]) for part in chunks(len(P), P.shape[-1] ** 2)):
-            batch.P_factor = definite(P, batch.structure.m)
-            if batch.P_factor is not None:
-                return
+        batch.P_factor = definite(P, ASYMMETRY)
+        if batch.P_factor is not None:
+            return
     for i, values in enumerate(P):
         where = f" of batch element {i}" if P.shape[0] > 1 else ""
         largest = float(np.abs(values).max(initial=0.0))
@@ -80,14 +78,6 @@ def check_convex(batch: ProgramBatch) -> None:
                 f"P{where} is not positive semidefinite, so the problem is not convex. "
                 "Give P = L L', or add a multiple of the identity"
             )
-
-
-def _symmetric(P: Floats) -> bool:
-    """Whether all of (B, n, n) are symmetric; False may mean that one is not semidefinite."""
-    # The largest entry of a semidefinite matrix is on its diagonal.
-    size = np.maximum.reduce(P.diagonal(axis1=-2, axis2=-1), axis=-1)
-    asymmetry = np.maximum.reduce(P - P.swapaxes(-1, -2), axis=(-1, -2))
-    return np.count_nonzero(asymmetry <= ASYMMETRY * size) == len(size)
 
 
 def _asymmetry(values: Floats, pattern: Pattern | None) -> float:

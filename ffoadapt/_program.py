@@ -98,7 +98,7 @@ class ProgramBatch:
         For programs stated as l <= Ax <= u: the data as stated.
     P_factor
         Where all P are positive definite beyond doubt: their Cholesky factors, once somebody made
-        them (`ffoadapt._oracle.definite`).
+        them (`ffoadapt._oracle.batched.definite`).
     """
 
     structure: Structure

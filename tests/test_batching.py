@@ -1,4 +1,4 @@
-"""The batch axes of arguments, and the stacks of small matrices that batches become."""
+"""The batch axes of arguments, and the compiled factorizations of batches."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import pytest
 
 import ffoadapt
 from ffoadapt._batching import Axes
-from ffoadapt._oracle import batched, stacked
-from ffoadapt._oracle.batched import BatchedFactor
+from ffoadapt._function import SolveFunction
+from ffoadapt._oracle import batched, gradient
+from ffoadapt._oracle.active_set import GhostBatch
+from ffoadapt._oracle.batched import COMPILED, BatchedFactor, definite
 from ffoadapt._oracle.dense import DenseFactor
+from ffoadapt._oracle.rows import ElementRows
+from ffoadapt._raw import SplitModel
+from ffoadapt._settings import Settings
+
+compiled = pytest.mark.skipif(not COMPILED, reason="the package was built without a compiler")
 
 NAMES, CORES = ["A", "b"], [(2, 3), (2,)]
 
@@ -45,113 +52,166 @@ def test_unflatten_is_the_transpose_of_flatten(shapes: tuple[tuple[int, ...], ..
             np.testing.assert_allclose(np.vdot(cotangent, whole), np.vdot(grad, value), rtol=1e-12)
 
 
-def stack(size: int, n: int) -> np.ndarray:
-    half = np.random.default_rng(n).standard_normal((size, n, n))
-    return half @ half.swapaxes(-1, -2) + np.eye(n)
+@pytest.fixture(params=[1, 0], ids=["one thread", "threads"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not request.param:
+        monkeypatch.setattr(batched, "LASTING", 0)
 
 
-@pytest.mark.parametrize("function", [stacked._cholesky, stacked._one_by_one])
-def test_factors_where_there_are_any(function: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacked, "_cholesky", function)
-    matrices = stack(5, 4)
-    matrices[3] = -np.eye(4)
-    L = stacked.cholesky(matrices)
-    assert np.isnan(L[3].diagonal()).any()
-    good = [0, 1, 2, 4]
-    np.testing.assert_allclose((L @ L.swapaxes(-1, -2))[good], matrices[good], rtol=1e-12)
-    inverses = stacked.invert_factors(L[good].copy())
-    np.testing.assert_allclose(
-        inverses @ L[good], np.broadcast_to(np.eye(4), (4, 4, 4)), atol=1e-12
-    )
+def systems(size: int, n: int, m: int, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P, A and the active rows of programs with P of this rank."""
+    rng = np.random.default_rng(n + m)
+    half = rng.standard_normal((size, n, rank))
+    active = np.zeros((size, m), dtype=bool)
+    for row in active:
+        row[rng.permutation(m)[: rng.integers(n - rank, min(n, m) + 1)]] = True
+    P = half @ half.swapaxes(-1, -2) + (np.eye(n) if rank == n else 0.0)
+    return P, rng.standard_normal((size, m, n)), active
 
 
-@pytest.mark.parametrize("layout", ["transposed", "repeated"])
-def test_inverses_of_any_layout(layout: str) -> None:
-    L = np.linalg.cholesky(stack(3, 4))
-    if layout == "transposed":
-        L = np.asfortranarray(L)
-    else:
-        L = np.array(np.broadcast_to(L[:1], (3, 4, 4)))  # keeps strides that repeat the first
-    np.testing.assert_allclose(
-        stacked.invert_factors(L.copy(order="K")) @ L,
-        np.broadcast_to(np.eye(4), L.shape),
-        atol=1e-12,
-    )
+def expected(P: np.ndarray, A: np.ndarray, active: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """(n + m, K): the solution with the whole KKT matrix, which has mu_i = v_i elsewhere."""
+    n, C = len(P), A * active[:, None]
+    K = np.block([[P, C.T], [C, np.diag(~active).astype(float)]])
+    return np.linalg.solve(K, np.concatenate((v[:n], v[n:] * active[:, None])))
 
 
-def test_chunks_cover_everything() -> None:
-    for count, entries in ((0, 10), (1, 10), (1000, 100), (3, 10**9), (5, 0)):
-        covered = [i for part in stacked.chunks(count, entries) for i in range(count)[part]]
-        assert covered == list(range(count))
-
-
-def test_chunks_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An element is solved the same whichever neighbours it has, also by its own factorization."""
+@compiled
+@pytest.mark.parametrize(
+    ("n", "m", "rank"), [(1, 1, 1), (5, 0, 5), (5, 6, 5), (8, 10, 5), (6, 9, 0), (70, 90, 70)]
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_systems_are_solved(threads: None, n: int, m: int, rank: int, count: int) -> None:
+    """Whatever the curvature, from all (rank n) over some, as in sums of squares, to none."""
+    P, A, active = systems(7, n, m, rank)
     rng = np.random.default_rng(1)
-    P, A = stack(9, 5), rng.standard_normal((9, 6, 5))
-    active = rng.random((9, 6)) < 0.5
-    v_x, v_z = rng.standard_normal((9, 5, 1)), rng.standard_normal((9, 6, 1))
-    whole = BatchedFactor(P, A, active).solve(v_x, v_z)
-    monkeypatch.setattr(stacked, "CHUNK", 2 * 36)
-    parts = BatchedFactor(P, A, active)
-    assert len(parts._parts) == 5
-    for one, other in zip(whole, parts.solve(v_x, v_z), strict=True):
-        assert (one == other).all()
-    for i in range(9):
-        K = np.block(
-            [[P[i], A[i][active[i]].T], [A[i][active[i]], np.zeros((active[i].sum(),) * 2)]]
-        )
-        v = np.concatenate((v_x[i], v_z[i][active[i]]))
-        np.testing.assert_allclose(whole[0][i], np.linalg.solve(K, v)[:5], rtol=1e-8, atol=1e-10)
-
-
-@pytest.mark.parametrize("rank", [3, 8])
-def test_a_shared_matrix_is_as_good_as_copies(rank: int) -> None:
-    rng, n, m = np.random.default_rng(4), 8, 6
-    half = rng.standard_normal((1, n, rank))
-    P, A = half @ half.swapaxes(-1, -2), rng.standard_normal((1, m, n))
-    active = np.ones((4, m), dtype=bool)
-    v_x, v_z = rng.standard_normal((4, n, 1)), rng.standard_normal((4, m, 1))
-    shared = BatchedFactor(P, A, active)
-    assert shared.fine.all()
-    copies = BatchedFactor(np.repeat(P, 4, axis=0), np.repeat(A, 4, axis=0), active)
-    for one, other in zip(shared.solve(v_x, v_z), copies.solve(v_x, v_z), strict=True):
-        assert (one == other).all()
-    assert shared.solve(v_x, v_z)[2].max() < 1e-13
-
-
-def test_large_ones_go_one_by_one() -> None:
-    assert batched.suits(batched.LARGEST, batched.LARGEST)
-    assert not batched.suits(batched.LARGEST + 1, 1)
-    n = batched.LARGEST + 1
-    rng = np.random.default_rng(2)
-    data = stack(1, n)[0], rng.standard_normal(n), rng.standard_normal((3, n)), np.ones(3)
-    result = ffoadapt.solve(ffoadapt.ConeProgram.from_split(*data), "daqp")
-    assert isinstance(result._state.oracle._factor(0), DenseFactor)
-
-
-def test_singular_hessians_are_stacked_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As cvxpy's sums of squares are: any curvature from all of it to none, in one stack."""
-    rng, n, m = np.random.default_rng(3), 8, 10
-    halves = [rng.standard_normal((n, rank)) for rank in (8, 5, 0, 3, 8)]
-    P = np.stack([half @ half.T for half in halves])
-    A, active = rng.standard_normal((5, m, n)), np.zeros((5, m), dtype=bool)
-    for i, count in enumerate((6, 4, 8, 4, 0)):  # the fourth leaves a direction free
-        active[i, rng.permutation(m)[:count]] = True
-    v_x, v_z = rng.standard_normal((5, n, 2)), rng.standard_normal((5, m, 2))
+    v_x, v_z = rng.standard_normal((count, 7, n)), rng.standard_normal((count, 7, m))
     factor = BatchedFactor(P, A, active)
-    assert factor.fine.tolist() == [True, True, True, False, True]
+    assert factor.fine.all()
     w, zeta, residual = factor.solve(v_x, v_z)
-    assert residual[factor.fine].max() < 1e-13
-    for i in np.flatnonzero(factor.fine):
-        C = A[i][active[i]]
-        K = np.block([[P[i], C.T], [C, np.zeros((len(C), len(C)))]])
-        expected = np.linalg.solve(K, np.concatenate((v_x[i], v_z[i][active[i]])))
-        np.testing.assert_allclose(w[i], expected[:n], rtol=1e-8, atol=1e-9)
-        np.testing.assert_allclose(zeta[i][active[i]], expected[n:], rtol=1e-8, atol=1e-9)
-        assert not zeta[i][~active[i]].any()
-    monkeypatch.setattr(stacked, "CHUNK", m * m)
-    for one, other in zip(
-        (w, zeta, residual), BatchedFactor(P, A, active).solve(v_x, v_z), strict=True
-    ):
-        assert (one[factor.fine] == other[factor.fine]).all()
+    assert residual.max() < 1e-13
+    for i in range(7):
+        v = np.concatenate((v_x[:, i], v_z[:, i]), axis=-1).T
+        found = np.concatenate((w[:, i], zeta[:, i]), axis=-1).T
+        np.testing.assert_allclose(found, expected(P[i], A[i], active[i], v), rtol=1e-7, atol=1e-8)
+    # An element is solved the same whichever neighbours it has, to the last bit.
+    for part in (slice(2, 3), slice(3, 7)):
+        alone = BatchedFactor(P[part], A[part], active[part]).solve(v_x[:, part], v_z[:, part])
+        for one, other in zip(alone, (w[:, part], zeta[:, part], residual[part]), strict=True):
+            assert (one == other).all()
+
+
+@compiled
+@pytest.mark.parametrize("rank", [5, 8])
+def test_a_shared_matrix_is_as_good_as_copies(threads: None, rank: int) -> None:
+    P, A, _ = systems(1, 8, 6, rank)
+    active = np.random.default_rng(0).random((4, 6)) < 0.9
+    v = np.random.default_rng(4).standard_normal((1, 4, 14))
+    shared = BatchedFactor(P, A, active)
+    copies = BatchedFactor(np.repeat(P, 4, axis=0), np.repeat(A, 4, axis=0), active)
+    assert (shared.fine == copies.fine).all()
+    found = shared.solve(v[..., :8], v[..., 8:]), copies.solve(v[..., :8], v[..., 8:])
+    for one, other in zip(*found, strict=True):
+        assert (one == other).all()
+
+
+@compiled
+def test_lost_ranks_are_left_to_others() -> None:
+    """A free direction, dependent rows, and an indefinite P are marked; neighbours are not."""
+    P, A, active = systems(5, 6, 4, 6)
+    active[:] = True
+    P[1], A[2, 3], P[3] = np.diag([1.0, 0, 0, 0, 0, 0]), A[2, 0] + A[2, 1], -P[3]
+    active[1] = False
+    factor = BatchedFactor(P, A, active)
+    assert factor.fine.tolist() == [True, False, False, False, True]
+    w, zeta, _ = factor.solve(np.ones((1, 5, 6)), np.ones((1, 5, 4)))
+    assert not w[:, 1:4].any() and not zeta[:, 1:4].any() and w[0, 4].all()
+
+
+@compiled
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_rounding_is_refined_away(scale: float) -> None:
+    """Nearly dependent rows, as `DenseFactor` solves them: the answers of both agree."""
+    rng = np.random.default_rng(3)
+    P, A, active = systems(1, 12, 6, 12)
+    active[:] = True
+    A[0, 5] = scale * (A[0, 0] + 0.01 * rng.standard_normal(12))
+    v_x, v_z = rng.standard_normal((2, 1, 12)), rng.standard_normal((2, 1, 6))
+    factor = BatchedFactor(P, A, active)
+    w, zeta, residual = factor.solve(v_x, v_z)
+    assert factor.fine.all() and residual.max() < 1e-13
+    ghost = GhostBatch(active, np.zeros((1, 0)), (), np.ones(1))
+    other = DenseFactor(P[0], A[0], ElementRows(ghost, 0)).solve(v_x[:, 0].T, v_z[:, 0].T)
+    np.testing.assert_allclose(w[:, 0], other[0].T, rtol=1e-9)
+    np.testing.assert_allclose(zeta[:, 0], other[1].T, rtol=1e-9)
+    plain = factor.solve(v_x, v_z, refine=False)
+    assert not plain[2].any()
+    np.testing.assert_allclose(plain[0], w, rtol=1e-6)
+
+
+@compiled
+def test_factors_of_definite_matrices() -> None:
+    P = systems(3, 20, 0, 20)[0]
+    U = definite(P, asymmetry=1e-12)
+    assert U is not None
+    np.testing.assert_allclose(np.triu(U).swapaxes(-1, -2) @ np.triu(U), P, rtol=1e-12, atol=1e-12)
+    skew = P.copy()
+    skew[1, 18, 2] += 1e-3
+    assert definite(skew, asymmetry=1e-5) is None
+    assert definite(np.stack([P[0], -P[1]])) is None
+    assert definite(np.stack([P[0], np.full((20, 20), np.nan)])) is None
+    assert definite(np.ones((1, 20, 20))) is None
+    assert definite(np.asfortranarray(P)[:, ::-1, ::-1]) is not None
+
+
+@compiled
+def test_sizes_are_checked() -> None:
+    """Where they do not fit nothing is read or written beyond an array."""
+    from ffoadapt._oracle import _kernel
+
+    P, A, active = systems(2, 3, 2, 3)
+    with pytest.raises(ValueError, match="sizes of the batch"):
+        BatchedFactor(P[:, :2], A, active)
+    with pytest.raises(ValueError, match="sizes of the batch"):
+        BatchedFactor(P, A[:, :, :2], active)
+    factor = BatchedFactor(P, A, active)
+    with pytest.raises(ValueError, match="sizes of the batch"):
+        factor.solve(np.ones((1, 2, 3)), np.ones((2, 2, 2)))
+    with pytest.raises(IndexError):
+        _kernel.factorize(factor._batch, 1, 3, 0.0, factor.fine)
+
+
+def test_the_compiled_code_is_used_where_it_is_there() -> None:
+    rng = np.random.default_rng(2)
+    data = np.eye(40), rng.standard_normal(40), rng.standard_normal((3, 40)), np.ones(3)
+    result = ffoadapt.solve(ffoadapt.ConeProgram.from_split(*data), "daqp")
+    result.vjp(x=np.ones(40))
+    assert (result._state.oracle._batched is not None) == COMPILED
+    assert len(result._state.oracle._factors) == (not COMPILED)
+
+
+@compiled
+@pytest.mark.parametrize("batch", [1, 5])
+def test_gradients_are_the_same_without_it(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, n, m, p = np.random.default_rng(6), 12, 8, 2
+    data = (
+        systems(batch, n, 0, n)[0],
+        rng.standard_normal((batch, n)),
+        rng.standard_normal((batch, m, n)),
+        rng.random((batch, m)),
+        rng.standard_normal((batch, p, n)),
+        np.zeros((batch, p)),
+    )
+
+    def gradients() -> list[np.ndarray]:
+        model = SplitModel(n, {}, m, p)
+        function = SolveFunction(model, Settings.of("daqp", {}))
+        outputs, state = function.forward(data)
+        found = function.vjp(state, [np.ones_like(v) for v in outputs], [True] * 6)
+        return [*outputs, *(g for g in found if g is not None)]
+
+    with_it = gradients()
+    for module in (batched, gradient):
+        monkeypatch.setattr(module, "COMPILED", False)
+    for one, other in zip(with_it, gradients(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)

@@ -1,34 +1,55 @@
-"""The ghost KKT systems of many small dense polyhedral programs at once.
+"""The ghost KKT systems of all elements of a dense polyhedral batch, by compiled code.
 
-The algorithm of `dense`, with stacked products and the inverses of the Cholesky factors: all
-elements keep all m rows of A, and an inactive row is replaced by mu_i = 0, so that every element
-has the same sizes. An element whose Cholesky pivots show a lost rank is marked and left to
-`DenseFactor`.
+`_kernel.c` has the algorithm of `dense` for one element after the other, in as many threads as
+there are cores: for small programs Python would take many times as long as LAPACK. An element whose
+Cholesky pivots show a lost rank is marked and left to `DenseFactor`, as all are where the package
+was built without a compiler.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from .dense import REFINE, SURE, relative_sizes
-from .stacked import cholesky, chunks, invert_factors
+from .. import _threads
+from .dense import REFINE, SURE
 
-__all__ = ["BatchedFactor", "suits"]
+try:
+    from . import _kernel
+except ImportError:
+    COMPILED = False
+else:
+    COMPILED = True
+
+__all__ = ["COMPILED", "BatchedFactor", "definite"]
 
 Floats = NDArray[np.float64]
 
-LARGEST = 36
-"""Above this n, or twice this m (all rows are kept), one LAPACK call an element costs no more than
-stacked products (measured)."""
+T = TypeVar("T")
+
+LASTING = 3e6
+"""n^2 (n + m), of all elements together, above which threads pay, by measurement."""
 
 
-def suits(n: int, m: int) -> bool:
-    """Whether elements are better factorized at once than one by one.
+def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
+    """The Cholesky factors U (upper; what is below is not theirs) of P (B, n, n), U'U = P.
 
-    The size of the batch does not decide, so that an element gives the same alone and among others.
+    None unless all are positive definite beyond doubt, and symmetric up to this share of their
+    largest entry.
     """
-    return n <= LARGEST and m <= 2 * LARGEST
+    if not COMPILED:
+        return None
+    P, n = np.ascontiguousarray(P), P.shape[-1]
+    U = np.empty(P.shape)
+
+    def succeeds(part: slice) -> bool:
+        return _kernel.cholesky(n, P[part], U[part], asymmetry, SURE)
+
+    return U if all(_spread(succeeds, len(P), n**3)) else None
 
 
 class BatchedFactor:
@@ -37,124 +58,45 @@ class BatchedFactor:
     Attributes
     ----------
     fine
-        (B,) bool: elements of full rank; the solutions of others mean nothing.
+        (B,) bool: elements of full rank; the solutions of others are 0.
     """
 
     def __init__(
-        self, P: Floats, A: Floats, active: NDArray[np.bool_], L: Floats | None = None
+        self, P: Floats, A: Floats, active: NDArray[np.bool_], U: Floats | None = None
     ) -> None:
-        """``L`` are the inverses of the Cholesky factors of P, of which somebody is sure."""
+        """``U`` are the factors of P, where `definite` has given them."""
         size, m = active.shape
-        self._parts = chunks(size, max(m, P.shape[-1]) ** 2) or [slice(0, 0)]
+        n = P.shape[-1]
+        if U is None and len(P) < size:
+            U = definite(P)  # once for all
+        P, A = np.ascontiguousarray(P), np.ascontiguousarray(A)
+        active = np.ascontiguousarray(active)
+        self._batch = _kernel.prepare(n, m, size, P, A, active, U)
+        self._work = n * n * (n + m)
+        self.fine = np.empty(size, dtype=bool)
 
-        def of(values: Floats, part: slice) -> Floats:
-            return values if len(values) == 1 else values[part]
+        def factorize(part: slice) -> None:
+            _kernel.factorize(self._batch, part.start, part.stop, SURE, self.fine)
 
-        self._chunks = [
-            _Chunk(of(P, part), of(A, part), active[part], None if L is None else of(L, part))
-            for part in self._parts
-        ]
-        fine = [chunk.fine for chunk in self._chunks]
-        self.fine = fine[0] if len(fine) == 1 else np.concatenate(fine)
+        _spread(factorize, size, self._work)
 
     def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
-        """w (B, n, K), zeta (B, m, K), relative residual (B,) for v_x (B, n, K), v_z (B, m, K).
+        """w (K, B, n), zeta (K, B, m), relative residual (B,) for v_x (K, B, n), v_z (K, B, m).
 
         Without ``refine`` it is the plain solution, as in `DenseFactor.solve`.
         """
-        if len(self._chunks) == 1:
-            return self._chunks[0].solve(v_x, v_z, refine)
-        w, zeta, residual = np.empty(v_x.shape), np.empty(v_z.shape), np.empty(len(v_x))
-        for part, chunk in zip(self._parts, self._chunks, strict=True):
-            w[part], zeta[part], residual[part] = chunk.solve(v_x[part], v_z[part], refine)
+        v_x, v_z = np.ascontiguousarray(v_x), np.ascontiguousarray(v_z)
+        w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
+        limit = REFINE if refine else math.inf
+
+        def solve(part: slice) -> None:
+            at = part.start, part.stop, limit, v_x, v_z, w, zeta, residual
+            _kernel.solve(self._batch, *at)
+
+        _spread(solve, residual.size, self._work)
         return w, zeta, residual
 
 
-class _Chunk:
-    """`BatchedFactor` for so few systems that all are treated at once."""
-
-    def __init__(
-        self, P: Floats, A: Floats, active: NDArray[np.bool_], L: Floats | None = None
-    ) -> None:
-        size, m = active.shape
-        self.P, self.A, self.active = P, A, active[:, :, None]
-        self.fine = ~np.zeros(size, dtype=bool)
-        self._penalty: Floats | None = None
-        C = (A * self.active).reshape(size, m * P.shape[-1], 1)
-        self._steepness = (C.swapaxes(-1, -2) @ C)[..., 0]
-        if L is None:
-            L = self._factor_of_hessian(C.reshape(size, m, P.shape[-1]))
-        self.L = L
-        if m:
-            self.Y = Y = (A @ L.swapaxes(-1, -2)) * self.active
-            S = Y @ Y.swapaxes(-1, -2)
-            S.reshape(size, m * m)[:, :: m + 1] += ~active
-            L, sure = _sure_factor(S)
-            self.fine &= sure
-            self.S = invert_factors(L)
-
-    def _factor_of_hessian(self, C: Floats) -> Floats:
-        """The inverse factors of P, and of P + C'DC where P has none, as in `DenseFactor`."""
-        L, sure = _sure_factor(self.P)
-        if np.count_nonzero(sure) == sure.size:
-            return invert_factors(L)
-        size, n = len(C), C.shape[-1]
-        weak = ~np.broadcast_to(sure, size)
-        P, C = np.broadcast_to(self.P, (size, n, n)), C[weak]
-        curvature = np.abs(P[weak].diagonal(axis1=-2, axis2=-1)).max(axis=-1, initial=0.0)
-        curvature[curvature == 0.0] = 1.0
-        squares = np.add.reduce(np.square(C), axis=-1)
-        squares[squares == 0.0] = 1.0
-        penalty = (curvature[:, None] / squares)[:, :, None] * self.active[weak]
-        self._penalty = np.zeros(self.active.shape)
-        self._penalty[weak] = penalty
-        L = np.array(np.broadcast_to(L, (size, n, n)), order="C")
-        L[weak], self.fine[weak] = _sure_factor(P[weak] + C.swapaxes(-1, -2) @ (penalty * C))
-        return invert_factors(L)
-
-    def solve(self, v_x: Floats, v_z: Floats, refine: bool) -> tuple[Floats, Floats, Floats]:
-        g = v_z * self.active
-        w, mu = self._apply(v_x, g)
-        if not refine:
-            return w, mu, np.zeros(len(w))
-        r, p, size, blocks = self._residual(v_x, g, w, mu)
-        rough = blocks > REFINE  # each element by itself, whatever its neighbours need
-        if np.count_nonzero(rough):
-            dw, dmu = self._apply(r, p)
-            w[rough] += dw[rough]
-            mu[rough] += dmu[rough]
-            size = self._residual(v_x, g, w, mu)[2]
-        return w, mu, size
-
-    def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
-        if self._penalty is not None:
-            top = top + self.A.swapaxes(-1, -2) @ (self._penalty * bottom)
-        t = self.L @ top
-        if not bottom.shape[1]:
-            return self.L.swapaxes(-1, -2) @ t, bottom.copy()
-        mu = self.S.swapaxes(-1, -2) @ (self.S @ (self.Y @ t - bottom))
-        t -= self.Y.swapaxes(-1, -2) @ mu
-        return self.L.swapaxes(-1, -2) @ t, mu
-
-    def _residual(
-        self, top: Floats, bottom: Floats, w: Floats, mu: Floats
-    ) -> tuple[Floats, Floats, Floats, Floats]:
-        """Both blocks of the residual, and its sizes (B,), as in `DenseFactor`."""
-        up = self.A.swapaxes(-1, -2) @ mu
-        r, p = top - self.P @ w - up, bottom - (self.A @ w) * self.active
-        size, blocks = relative_sizes(r, p, top, bottom, up, w, self._steepness)
-        if size.shape[-1] == 1:
-            return r, p, size[:, 0], blocks[:, 0]
-        return r, p, size.max(axis=-1, initial=0.0), blocks.max(axis=-1, initial=0.0)
-
-
-def _sure_factor(matrices: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """The Cholesky factors (B, n, n), the identity where a pivot is not sure, and where all are."""
-    L = cholesky(matrices)
-    pivots = L.diagonal(axis1=-2, axis2=-1)
-    sure = np.square(pivots) > SURE * matrices.diagonal(axis1=-2, axis2=-1)  # not where NaN
-    if np.count_nonzero(sure) == sure.size:
-        return L, ~np.zeros(len(L), dtype=bool)
-    good: NDArray[np.bool_] = np.logical_and.reduce(sure, axis=-1)
-    L[~good] = np.eye(matrices.shape[-1])
-    return L, good
+def _spread(function: Callable[[slice], T], size: int, work: int) -> list[T]:
+    """The function's results for slices of the elements, in threads where the work is so much."""
+    return _threads.run(function, size, None if size * work > LASTING else 1)

@@ -14,18 +14,16 @@ multiplier of dependent rows, the least-squares w where it is not unique.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, eigvalsh
 
-from .. import _threads
-from .lapack import SHORT, cholesky, solve_both, solve_factor, solve_rows
+from .lapack import cholesky, solve_both, solve_factor, solve_rows
 from .rows import ElementRows
 
-__all__ = ["DenseFactor", "factors"]
+__all__ = ["DenseFactor"]
 
 Floats = NDArray[np.float64]
 
@@ -60,8 +58,7 @@ class DenseFactor:
         Rank deficiency: dependent active rows, and directions in which x is not determined.
     """
 
-    def __init__(self, P: Floats, A: Floats, rows: ElementRows, U: Floats | None) -> None:
-        """``U`` is the factor of P where somebody has made it and P is all of H."""
+    def __init__(self, P: Floats, A: Floats, rows: ElementRows) -> None:
         self.rows, self.A = rows, A
         C = np.ascontiguousarray(rows.G(A))
         self.H = H = _hessian(P, A, rows)
@@ -72,8 +69,7 @@ class DenseFactor:
         self.dependent = self.free = 0
         self._penalty: Floats | None = None
         self._spectral: _Spectral | None = None
-        if U is None:
-            U = factor(H)
+        U = factor(H)
         if U is None and self.active:
             self._penalty = _penalties(H, C)
             U = factor(H + (C.T * self._penalty) @ C)
@@ -183,18 +179,6 @@ def factor(matrix: Floats) -> Floats | None:
     return U
 
 
-def factors(matrices: Floats) -> Floats | None:
-    """The Cholesky factors (B, n, n) of (B, n, n), or None unless all have one."""
-    found = np.array(matrices, order="C")
-
-    def fails(part: slice) -> bool:
-        return not all(cholesky(U) for U in found[part])
-
-    workers = None if matrices.shape[-1] > SHORT else 1
-    failed = _threads.run(fails, len(matrices), workers)
-    return None if any(failed) else found
-
-
 def _pivots_above(fraction: float, U: Floats, matrix: Floats) -> bool:
     """Whether all Cholesky pivots are above this fraction of their diagonal entries."""
     pivots = U.diagonal()
@@ -223,9 +207,9 @@ def _penalties(H: Floats, C: Floats) -> Floats:
 
 
 def relative_sizes(
-    r: Floats, g: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats, steepness: Any
+    r: Floats, g: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats, steepness: float
 ) -> tuple[Floats, Floats]:
-    """(..., K) each: two sizes of a residual (r, g) of the right-hand side (top, bottom).
+    """(K,) each: two sizes of a residual (r, g) of the right-hand side (top, bottom).
 
     The second is the larger of the sizes of the blocks relative to their terms. It says whether to
     refine: a block can be all rounding and still be small beside the other, as w is at the vertex
@@ -235,12 +219,6 @@ def relative_sizes(
     is smaller, the second: the blocks have units of their own, which can make rounding in one look
     large in the other. ``up`` is C'mu and ``steepness`` the squared size of C.
     """
-    if top.size == top.shape[-2]:  # one right-hand side: numbers are faster than arrays
-        squares = [float(np.vdot(v, v)) for v in (r, g, top, bottom, up, w)]
-        steepness = steepness if isinstance(steepness, float) else steepness.item()
-        size, block = _one_size(squares, steepness)
-        shape = (*top.shape[:-2], 1)
-        return np.array(size).reshape(shape), np.array(block).reshape(shape)
     r2, g2, top2, bottom2 = _square(r), _square(g), _square(top), _square(bottom)
     both = _ratio(r2 + g2, top2 + bottom2)
     upper, lower = _ratio(r2, top2 + _square(up)), _ratio(g2, bottom2 + steepness * _square(w))
@@ -248,22 +226,13 @@ def relative_sizes(
     return np.sqrt(np.minimum(both, blocks)), np.sqrt(blocks)
 
 
-def _one_size(squares: list[float], steepness: float) -> tuple[float, float]:
-    r2, g2, top2, bottom2, up2, w2 = squares
-    both, above, below = top2 + bottom2, top2 + up2, bottom2 + steepness * w2
-    blocks = max(r2 / above if above else 0.0, g2 / below if below else 0.0)
-    return math.sqrt(min((r2 + g2) / both if both else 0.0, blocks)), math.sqrt(blocks)
-
-
 def _ratio(error: Floats, size: Floats) -> Floats:
     return np.divide(error, size, out=np.zeros_like(error), where=size > 0.0)
 
 
 def _square(v: Floats) -> Floats:
-    """(..., K) squared norms of the columns of (..., r, K)."""
-    if v.shape[-1] == 1:  # the dot product of one alone, to the last bit
-        return np.asarray(v.swapaxes(-1, -2) @ v)[..., 0]
-    return np.einsum("...rk,...rk->...k", v, v)
+    """(K,) squared norms of the columns of (r, K)."""
+    return np.einsum("rk,rk->k", v, v)
 
 
 class _Spectral:

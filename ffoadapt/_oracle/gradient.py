@@ -24,16 +24,15 @@ from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
-from .batched import BatchedFactor, suits
+from .batched import COMPILED, BatchedFactor
 from .certificate import Certificate, examine
-from .dense import SURE, DenseFactor, factor, factors
+from .dense import DenseFactor
 from .lapack import SHORT
 from .report import Evidence, Reports, Residuals, kkt_residuals, row_margins
 from .rows import ElementRows
 from .sparse import SparseFactor
-from .stacked import cholesky, chunks, invert_factors
 
-__all__ = ["Adjoint", "Oracle", "definite"]
+__all__ = ["Adjoint", "Oracle"]
 
 Floats = NDArray[np.float64]
 
@@ -250,23 +249,22 @@ class Oracle:
 
         An ``estimate`` need not be refined, and does not count for the report.
         """
-        lead = v_x.shape[:-2]
-        # One column a cotangent: (B, n, K).
-        columns_x, columns_z = _to_columns(v_x), _to_columns(v_z)
+        shapes, count = (v_x.shape, v_z.shape), math.prod(v_x.shape[:-2])
+        v_x, v_z = (v.reshape(count, *v.shape[-2:]) for v in (v_x, v_z))
         batched = self._batched
         if batched is not None:
-            w, zeta, residuals = batched.solve(columns_x, columns_z, refine=not estimate)
+            w, zeta, residuals = batched.solve(v_x, v_z, refine=not estimate)
             if not self._all_solved:
-                w[~self.solved] = zeta[~self.solved] = 0.0
+                w[:, ~self.solved] = zeta[:, ~self.solved] = 0.0
         else:
-            w, zeta = np.zeros(columns_x.shape), np.zeros(columns_z.shape)
+            w, zeta = np.zeros(v_x.shape), np.zeros(v_z.shape)
             residuals = np.zeros(self.batch.size)
         left = self._one_by_one
 
         def solve(part: slice) -> None:
             for i in left[part]:
-                found = self._factor(i).solve(columns_x[i], columns_z[i], refine=not estimate)
-                w[i], zeta[i] = found[:2]
+                found = self._factor(i).solve(v_x[:, i].T, v_z[:, i].T, refine=not estimate)
+                w[:, i], zeta[:, i] = found[0].T, found[1].T
                 residuals[i] = found[2].max(initial=0.0)
 
         if left:
@@ -274,7 +272,7 @@ class Oracle:
             _threads.run(solve, len(left), None if self.batch.structure.n > SHORT else 1)
         if not estimate:
             self._residuals = residuals
-        return _from_columns(w, lead), _from_columns(zeta, lead)
+        return w.reshape(shapes[0]), zeta.reshape(shapes[1])
 
     def lends(self, j: int) -> SparseFactor | None:
         """The factorization of element j, if it may serve at nearby points too."""
@@ -299,12 +297,13 @@ class Oracle:
     def _batched(self) -> BatchedFactor | None:
         batch = self.batch
         structure = batch.structure
-        if not (structure.dense and structure.polyhedral and suits(structure.n, structure.m)):
+        if not (COMPILED and structure.polyhedral and (structure.dense or self._small)):
             return None
         if self.ghost.weight.size:
             return None
-        factor = None if self.smoothing else batch.P_factor
-        return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost.active, factor)
+        batch = batch.as_dense()
+        U = None if self.smoothing else batch.P_factor
+        return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost.active, U)
 
     def _factor(self, i: int) -> DenseFactor | SparseFactor:
         found = self._factors.get(i)
@@ -314,7 +313,7 @@ class Oracle:
                 P, A = (batch.matrix(name, i) for name in "PA")
                 if not batch.structure.dense:
                     P, A = P.toarray(), A.toarray()
-                found = DenseFactor(self._smoothed(P), A, rows, self._factor_of_P(i))
+                found = DenseFactor(self._smoothed(P), A, rows)
             else:
                 found = SparseFactor(batch, i, rows, self.smoothing, self._near.get(i))
             self._factors[i] = found
@@ -325,60 +324,9 @@ class Oracle:
         structure = self.batch.structure
         return structure.n * (structure.n + structure.m) <= SMALL
 
-    def _factor_of_P(self, i: int) -> Floats | None:
-        """The factor of P that there is already, where the ghost problem adds no curvature."""
-        batch, structure = self.batch, self.batch.structure
-        if self.smoothing or self.ghost.blocks or self.ghost.weight.size or not structure.dense:
-            return None
-        if batch.P_factor is None or suits(structure.n, structure.m):  # those of `batched` differ
-            return self._shared_factor
-        return batch.P_factor[i if batch.P_factor.shape[0] > 1 else 0]
-
-    @lazy
-    def _shared_factor(self) -> Floats | None:
-        """The factor of the P that the batch shares, if it does."""
-        return factor(self.batch.P[0]) if self.batch.P.shape[0] == 1 < self.batch.size else None
-
     def _smoothed(self, P: Floats) -> Floats:
         """P with the proximal term."""
         return P + self.smoothing * np.eye(self.batch.structure.n) if self.smoothing else P
-
-
-def definite(P: Floats, m: int) -> Floats | None:
-    """What to know of P (B or 1, n, n) of programs with m rows before it is factorized with A:
-    Cholesky factors, for small programs their inverses. None unless all are positive definite
-    beyond doubt."""
-    if not suits(P.shape[-1], m):
-        found = factors(P)
-        return found if found is not None and _sure(found, P) else None
-    inverses = np.empty(P.shape)
-    for part in chunks(len(P), P.shape[-1] ** 2):
-        L = cholesky(P[part])
-        if not _sure(L, P[part]):
-            return None
-        inverses[part] = invert_factors(L)
-    return inverses
-
-
-def _sure(factors: Floats, matrices: Floats) -> bool:
-    """Whether all Cholesky pivots leave no doubt of the rank; those of a missing factor are NaN."""
-    pivots = factors.diagonal(axis1=-2, axis2=-1)
-    sure = np.square(pivots) > SURE * matrices.diagonal(axis1=-2, axis2=-1)
-    return np.count_nonzero(sure) == sure.size
-
-
-def _to_columns(v: Floats) -> Floats:
-    """(..., B, r) as (B, r, K)."""
-    if v.ndim == 2:
-        return v[:, :, None]
-    return v.reshape(math.prod(v.shape[:-2]), *v.shape[-2:]).transpose(1, 2, 0)
-
-
-def _from_columns(v: Floats, lead: tuple[int, ...]) -> Floats:
-    """(B, r, K) as (*lead, B, r)."""
-    if not lead:
-        return v[:, :, 0]
-    return v.transpose(2, 0, 1).reshape(*lead, *v.shape[:2])
 
 
 def reduce_batch(values: Floats, lead: int) -> Floats:

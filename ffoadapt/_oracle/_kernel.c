@@ -1,0 +1,600 @@
+/* The ghost KKT systems of many dense polyhedral programs, one after the other, without the GIL.
+
+   It is the algorithm of dense.py, by the same LAPACK: of each element the Cholesky factor of P,
+   U'U = P (of P + C'DC where P has none), Y = C U^-1, and the factor of the Schur complement
+   S'S = YY', with C the active rows of A. An element whose pivots show a lost rank is marked and
+   left to dense.py. batched.py calls this, and says what the arguments are.
+
+   Arrays are in C order. BLAS sees them transposed: a (k, n) matrix as n x k by columns, and the
+   upper triangle as the lower one. Vectors are columns, K of them where there are K cotangents. */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- BLAS and LAPACK, from scipy */
+
+static void (*dpotrf)(char *, int *, double *, int *, int *);
+static void (*dtrsv)(char *, char *, char *, int *, double *, int *, double *, int *);
+static void (*dtrsm)(char *, char *, char *, char *, int *, int *, double *, double *, int *,
+                     double *, int *);
+static void (*dsyrk)(char *, char *, int *, int *, double *, double *, int *, double *, double *,
+                     int *);
+static void (*dgemv)(char *, int *, int *, double *, double *, int *, double *, int *, double *,
+                     double *, int *);
+static void (*dgemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *,
+                     int *, double *, double *, int *);
+
+static int one = 1;
+static double unit = 1.0;
+
+/* Overwrites the upper triangle of a matrix M with its factor U; false if it has none. */
+static int factor(int n, double *M)
+{
+    int info = 0;
+    if (n)
+        dpotrf("L", &n, M, &n, &info);
+    return info == 0;
+}
+
+/* Overwrites K columns with U'^-1 ("N") or U^-1 ("T") times them. */
+static void divide(char *on, int n, const double *U, int K, double *columns)
+{
+    if (!n || !K)
+        return;
+    if (K == 1)
+        dtrsv("L", on, "N", &n, (double *)U, &n, columns, &one);
+    else
+        dtrsm("L", "L", on, "N", &n, &K, &unit, (double *)U, &n, columns, &n);
+}
+
+/* out = scale * out + sign * M v ("T") or M' v ("N") for K columns and M (k, n). */
+static void multiply(char *on, int k, int n, const double *M, int K, double sign,
+                     const double *v, double scale, double *out)
+{
+    int rows = *on == 'N' ? n : k, inner = *on == 'N' ? k : n;
+    if (!rows || !K)
+        return;
+    if (!inner) {
+        for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * K; i++)
+            out[i] = scale == 0.0 ? 0.0 : scale * out[i];
+        return;
+    }
+    if (K == 1)
+        dgemv(on, &n, &k, &sign, (double *)M, &n, (double *)v, &one, &scale, out, &one);
+    else
+        dgemm(on, "N", &rows, &K, &inner, &sign, (double *)M, &n, (double *)v, &inner, &scale, out,
+              &rows);
+}
+
+/* The upper triangle of scale * M + R'R ("N", M (n, n)) or RR' ("T", M (k, k)) for R (k, n). */
+static void square(char *on, int k, int n, const double *R, double scale, double *M)
+{
+    int order = *on == 'N' ? n : k, inner = *on == 'N' ? k : n;
+    if (!order)
+        return;
+    int lead = n ? n : 1;
+    dsyrk("L", on, &order, &inner, &unit, (double *)R, &lead, &scale, M, &order);
+}
+
+static double dot(ptrdiff_t n, const double *v)
+{
+    double sum[4] = {0.0, 0.0, 0.0, 0.0};
+    ptrdiff_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int j = 0; j < 4; j++)
+            sum[j] += v[i + j] * v[i + j];
+    for (; i < n; i++)
+        sum[0] += v[i] * v[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* Whether the pivots of a factor keep more than this share of the diagonal of the matrix. */
+static int sure(double share, int n, const double *U, const double *diagonal)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (!(U[i * n + i] * U[i * n + i] > share * diagonal[i]))
+            return 0;
+    return 1;
+}
+
+/* ------------------------------------------------------------------------------- one element */
+
+/* The data and factors of an element with k active rows; D are the k weights of the penalty. */
+typedef struct {
+    int n, m, k;
+    const double *P, *A;
+    const char *active;
+    double *U, *Y, *S, *D;
+    double steepness; /* the squared size of C */
+    int fine;         /* whether the factors are good for anything */
+} System;
+
+/* Copies C, the active rows of A, to rows (k, n). */
+static void gather(const System *s, double *rows)
+{
+    for (ptrdiff_t i = 0; i < s->m; i++)
+        if (s->active[i]) {
+            memcpy(rows, s->A + i * s->n, s->n * sizeof(double));
+            rows += s->n;
+        }
+}
+
+/* full (m, K) with values (k, K), times the weights where there are any, in the active rows. */
+static void scatter(const System *s, int K, const double *values, const double *weights,
+                    double *full)
+{
+    for (int c = 0; c < K; c++, values += s->k, full += s->m)
+        for (int i = 0, j = 0; i < s->m; i++)
+            if (s->active[i]) {
+                full[i] = weights ? weights[j] * values[j] : values[j];
+                j++;
+            } else
+                full[i] = 0.0;
+}
+
+/* P + C'DC in place of U, D the weights that bring C'DC to the size of P; C is in Y. False if there
+   is no memory. */
+static int penalize(System *s)
+{
+    ptrdiff_t n = s->n, k = s->k;
+    double size = 0.0, *C = malloc((k * n + 1) * sizeof(double));
+    if (!C)
+        return 0;
+    for (ptrdiff_t i = 0; i < n; i++)
+        size = fmax(size, fabs(s->P[i * n + i]));
+    if (size == 0.0)
+        size = 1.0;
+    for (ptrdiff_t j = 0; j < k; j++) {
+        double norm = dot(n, s->Y + j * n);
+        s->D[j] = size / (norm > 0.0 ? norm : 1.0);
+        for (ptrdiff_t i = 0; i < n; i++)
+            C[j * n + i] = sqrt(s->D[j]) * s->Y[j * n + i];
+    }
+    memcpy(s->U, s->P, n * n * sizeof(double));
+    square("N", s->k, s->n, C, 1.0, s->U);
+    free(C);
+    return 1;
+}
+
+/* The factors of an element; P is factorized unless U is known. False if there is no memory. */
+static int factorize(System *s, int known, double share)
+{
+    ptrdiff_t n = s->n, k = s->k;
+    double *diagonal = malloc((n + k + 1) * sizeof(double));
+    if (!diagonal)
+        return 0;
+    gather(s, s->Y);
+    s->steepness = dot(k * n, s->Y);
+    s->fine = 1;
+    s->D[0] = 0.0;
+    if (!known) {
+        for (ptrdiff_t i = 0; i < n; i++)
+            diagonal[i] = s->P[i * n + i];
+        memcpy(s->U, s->P, n * n * sizeof(double));
+        if (!factor(s->n, s->U) || !sure(share, s->n, s->U, diagonal)) {
+            if (!penalize(s)) {
+                free(diagonal);
+                return 0;
+            }
+            for (ptrdiff_t i = 0; i < n; i++)
+                diagonal[i] = s->U[i * n + i];
+            s->fine = factor(s->n, s->U) && sure(share, s->n, s->U, diagonal);
+        }
+    }
+    if (s->fine && k) {
+        divide("N", s->n, s->U, s->k, s->Y);
+        square("T", s->k, s->n, s->Y, 0.0, s->S);
+        for (ptrdiff_t j = 0; j < k; j++)
+            diagonal[j] = s->S[j * k + j];
+        s->fine = factor(s->k, s->S) && sure(share, s->k, s->S, diagonal);
+    }
+    free(diagonal);
+    return 1;
+}
+
+/* Overwrites the right-hand side x (n, K), y (k, K) with the solution; full is (m, K). */
+static void solve(const System *s, int K, double *x, double *y, double *full)
+{
+    if (s->D[0] > 0.0) {
+        scatter(s, K, y, s->D, full);
+        multiply("N", s->m, s->n, s->A, K, 1.0, full, 1.0, x);
+    }
+    divide("N", s->n, s->U, K, x);
+    multiply("T", s->k, s->n, s->Y, K, 1.0, x, -1.0, y);
+    divide("N", s->k, s->S, K, y);
+    divide("T", s->k, s->S, K, y);
+    multiply("N", s->k, s->n, s->Y, K, -1.0, y, 1.0, x);
+    divide("T", s->n, s->U, K, x);
+}
+
+/* Right-hand sides or solutions: x (n, K), y (k, K). */
+typedef struct {
+    double *x, *y;
+} Pair;
+
+static double ratio(double error, double size) { return size > 0.0 ? error / size : 0.0; }
+
+/* What is left of `right` at `at`, and its sizes (K,) as in dense.relative_sizes. */
+static void residual(const System *s, int K, Pair right, Pair at, Pair left, double *full,
+                     double *sizes, double *blocks)
+{
+    ptrdiff_t n = s->n, k = s->k;
+    scatter(s, K, at.y, NULL, full);
+    multiply("N", s->m, s->n, s->A, K, 1.0, full, 0.0, left.x);
+    for (int c = 0; c < K; c++)
+        blocks[c] = dot(n, left.x + c * n); /* of C'y, for now */
+    for (ptrdiff_t i = 0; i < n * K; i++)
+        left.x[i] = right.x[i] - left.x[i];
+    multiply("T", s->n, s->n, s->P, K, -1.0, at.x, 1.0, left.x);
+    multiply("T", s->m, s->n, s->A, K, 1.0, at.x, 0.0, full);
+    double *y = left.y;
+    for (int c = 0; c < K; c++)
+        for (int i = 0; i < s->m; i++)
+            if (s->active[i])
+                *y++ = full[c * (ptrdiff_t)s->m + i];
+    for (ptrdiff_t i = 0; i < k * K; i++)
+        left.y[i] = right.y[i] - left.y[i];
+    for (int c = 0; c < K; c++) {
+        double r = dot(n, left.x + c * n), g = dot(k, left.y + c * k);
+        double top = dot(n, right.x + c * n), bottom = dot(k, right.y + c * k);
+        double upper = ratio(r, top + blocks[c]);
+        double lower = ratio(g, bottom + s->steepness * dot(n, at.x + c * n));
+        double block = fmax(upper, lower);
+        sizes[c] = sqrt(fmin(ratio(r + g, top + bottom), block));
+        blocks[c] = sqrt(block);
+    }
+}
+
+static double largest(int K, const double *values)
+{
+    double found = 0.0;
+    for (int c = 0; c < K; c++)
+        found = values[c] > found || isnan(values[c]) ? values[c] : found;
+    return found;
+}
+
+enum { ROUNDS = 8 }; /* refinement steps at most, as in dense.py */
+
+/* Refines the solution `at`, as DenseFactor does; `left` and `again` are pairs to work in. */
+static double refined(const System *s, int K, double limit, Pair right, Pair at, Pair left,
+                      Pair again, double *full, double *sizes)
+{
+    ptrdiff_t n = s->n, k = s->k;
+    double *blocks = sizes + K, *others = sizes + 2 * K, *spare = sizes + 3 * K;
+    residual(s, K, right, at, left, full, sizes, blocks);
+    for (int round = 0; round < ROUNDS && largest(K, blocks) > limit; round++) {
+        int last = largest(K, sizes) <= limit, better = 0; /* one beyond, for the smaller block */
+        solve(s, K, left.x, left.y, full);
+        for (ptrdiff_t i = 0; i < n * K; i++)
+            left.x[i] += at.x[i];
+        for (ptrdiff_t i = 0; i < k * K; i++)
+            left.y[i] += at.y[i];
+        residual(s, K, right, left, again, full, others, spare);
+        for (int c = 0; c < K; c++)
+            if (others[c] < fmax(sizes[c], limit)) {
+                better = 1;
+                sizes[c] = others[c];
+                memcpy(at.x + c * n, left.x + c * n, n * sizeof(double));
+                memcpy(at.y + c * k, left.y + c * k, k * sizeof(double));
+            }
+        if (last || !better)
+            break;
+        residual(s, K, right, at, left, full, sizes, blocks);
+    }
+    return largest(K, sizes);
+}
+
+/* Solves for the columns v_x and v_z, which lie `step_x` and `step_z` apart, as do the solutions w
+   and zeta; without a limit they are not refined. False if there is no memory. */
+static int solution(const System *s, int K, double limit, const double *v_x, const double *v_z,
+                    double *w, double *zeta, ptrdiff_t step_x, ptrdiff_t step_z, double *size)
+{
+    ptrdiff_t n = s->n, m = s->m, k = s->k;
+    int refine = limit < DBL_MAX;
+    double *memory = malloc((K * ((refine ? 4 : 1) * (n + k) + m + 4) + 1) * sizeof(double));
+    if (!memory)
+        return 0;
+    double *next = memory + K * (m + 4), *full = memory, *sizes = memory + K * m;
+    Pair pairs[4];
+    for (int p = 0; p < (refine ? 4 : 1); p++, next += K * (n + k)) {
+        pairs[p].x = next;
+        pairs[p].y = next + K * n;
+    }
+    Pair at = pairs[0];
+    double *y = at.y;
+    for (int c = 0; c < K; c++) {
+        memcpy(at.x + c * n, v_x + c * step_x, n * sizeof(double));
+        for (ptrdiff_t i = 0; i < m; i++)
+            if (s->active[i])
+                *y++ = v_z[c * step_z + i];
+    }
+    if (refine)
+        memcpy(pairs[1].x, at.x, K * (n + k) * sizeof(double));
+    solve(s, K, at.x, at.y, full);
+    *size = refine ? refined(s, K, limit, pairs[1], at, pairs[2], pairs[3], full, sizes) : 0.0;
+    for (int c = 0; c < K; c++) {
+        memcpy(w + c * step_x, at.x + c * n, n * sizeof(double));
+        scatter(s, 1, at.y + c * k, NULL, zeta + c * step_z);
+    }
+    free(memory);
+    return 1;
+}
+
+/* ---------------------------------------------------------------------------------- the batch */
+
+/* What `prepare` makes; the arrays that it looks into stay alive with it. */
+typedef struct {
+    Py_ssize_t size;
+    Py_buffer P, A, active, U;
+    double *memory;
+    System *systems;
+} Batch;
+
+static const char *BATCH = "ffoadapt.batch";
+
+static void release(Batch *b)
+{
+    PyBuffer_Release(&b->P);
+    PyBuffer_Release(&b->A);
+    PyBuffer_Release(&b->active);
+    if (b->U.buf)
+        PyBuffer_Release(&b->U);
+    free(b->memory);
+    free(b->systems);
+    free(b);
+}
+
+static void destroy(PyObject *capsule) { release(PyCapsule_GetPointer(capsule, BATCH)); }
+
+/* The numbers of element i, of which there are `count`, in an array of one or of all elements. */
+static double *numbers(const Py_buffer *array, Py_ssize_t count, Py_ssize_t i)
+{
+    return (double *)array->buf + (array->len == count * 8 ? 0 : i * count);
+}
+
+static int holds(const Py_buffer *array, Py_ssize_t count, Py_ssize_t size)
+{
+    return array->len == count * 8 || array->len == count * 8 * size;
+}
+
+PyDoc_STRVAR(prepare_doc, "prepare(n, m, size, P, A, active, U or None) -> batch");
+
+static PyObject *prepare(PyObject *module, PyObject *args)
+{
+    Batch *b = calloc(1, sizeof(Batch));
+    int n, m;
+    if (!b)
+        return PyErr_NoMemory();
+    if (!PyArg_ParseTuple(args, "iiny*y*y*z*", &n, &m, &b->size, &b->P, &b->A, &b->active, &b->U)) {
+        free(b);
+        return NULL;
+    }
+    Py_ssize_t square = (Py_ssize_t)n * n, size = b->size, count = 0;
+    if (n < 0 || m < 0 || size < 0 || !holds(&b->P, square, size) ||
+        !holds(&b->A, (Py_ssize_t)m * n, size) || b->active.len != size * m ||
+        (b->U.buf && !holds(&b->U, square, size))) {
+        release(b);
+        PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
+        return NULL;
+    }
+    b->systems = malloc((size + 1) * sizeof(System));
+    for (Py_ssize_t i = 0; b->systems && i < size; i++) {
+        System *s = b->systems + i;
+        *s = (System){n, m, 0, numbers(&b->P, square, i), numbers(&b->A, (Py_ssize_t)m * n, i)};
+        s->active = (const char *)b->active.buf + i * m;
+        for (int j = 0; j < m; j++)
+            s->k += s->active[j] != 0;
+        count += (Py_ssize_t)s->k * (n + s->k + 1) + 1 + (b->U.buf ? 0 : square);
+    }
+    double *next = b->memory = b->systems ? malloc((count + 1) * sizeof(double)) : NULL;
+    if (!next) {
+        release(b);
+        return PyErr_NoMemory();
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        System *s = b->systems + i;
+        s->U = next;
+        if (b->U.buf)
+            s->U = numbers(&b->U, square, i);
+        else
+            next += square;
+        s->Y = next;
+        s->S = s->Y + (Py_ssize_t)s->k * n;
+        s->D = s->S + (Py_ssize_t)s->k * s->k;
+        next = s->D + s->k + 1;
+    }
+    return PyCapsule_New(b, BATCH, destroy);
+}
+
+enum { LASTING = 300000 }; /* n^2 (n + m) from which on the GIL is handed over, by measurement */
+
+static Batch *part(PyObject *capsule, Py_ssize_t begin, Py_ssize_t end)
+{
+    Batch *b = PyCapsule_GetPointer(capsule, BATCH);
+    if (b && (begin < 0 || begin > end || end > b->size)) {
+        PyErr_SetString(PyExc_IndexError, "no such elements");
+        return NULL;
+    }
+    return b;
+}
+
+static int lasts(const Batch *b, Py_ssize_t count)
+{
+    double n = b->systems->n, m = b->systems->m;
+    return count && (double)count * n * n * (n + m) > LASTING;
+}
+
+PyDoc_STRVAR(factorize_doc, "factorize(batch, begin, end, share, fine): fine (size,) bool is written");
+
+static PyObject *factorize_batch(PyObject *module, PyObject *args)
+{
+    PyObject *capsule;
+    Py_ssize_t begin, end;
+    double share;
+    Py_buffer fine;
+    if (!PyArg_ParseTuple(args, "Onndw*", &capsule, &begin, &end, &share, &fine))
+        return NULL;
+    Batch *b = part(capsule, begin, end);
+    int good = b && fine.len == b->size;
+    if (b && !good)
+        PyErr_SetString(PyExc_ValueError, "fine is not of the size of the batch");
+    if (good) {
+        PyThreadState *thread = lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
+        for (Py_ssize_t i = begin; good && i < end; i++) {
+            good = factorize(b->systems + i, b->U.buf != NULL, share);
+            ((char *)fine.buf)[i] = (char)b->systems[i].fine;
+        }
+        if (thread)
+            PyEval_RestoreThread(thread);
+        if (!good)
+            PyErr_NoMemory();
+    }
+    PyBuffer_Release(&fine);
+    return good ? Py_NewRef(Py_None) : NULL;
+}
+
+PyDoc_STRVAR(solve_doc, "solve(batch, begin, end, limit, v_x, v_z, w, zeta, residual): the last "
+                        "three (K, size, n), (K, size, m), (size,) are written");
+
+static PyObject *solve_batch(PyObject *module, PyObject *args)
+{
+    PyObject *capsule;
+    Py_ssize_t begin, end;
+    double limit;
+    Py_buffer v_x, v_z, w, zeta, residual;
+    if (!PyArg_ParseTuple(args, "Onndy*y*w*w*w*", &capsule, &begin, &end, &limit, &v_x, &v_z, &w,
+                          &zeta, &residual))
+        return NULL;
+    Batch *b = part(capsule, begin, end);
+    int good = b && end > begin;
+    if (good) {
+        Py_ssize_t step_x = b->size * b->systems->n, step_z = b->size * b->systems->m;
+        Py_ssize_t K = step_x ? v_x.len / 8 / step_x : step_z ? v_z.len / 8 / step_z : 0;
+        if (v_x.len != K * step_x * 8 || v_z.len != K * step_z * 8 || w.len != v_x.len ||
+            zeta.len != v_z.len || residual.len != b->size * 8) {
+            PyErr_SetString(PyExc_ValueError, "the vectors do not have the sizes of the batch");
+            good = 0;
+        }
+        PyThreadState *thread = good && lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
+        for (Py_ssize_t i = begin; good && i < end; i++) {
+            const System *s = b->systems + i;
+            ptrdiff_t x = i * s->n, z = i * s->m;
+            if (s->fine)
+                good = solution(s, (int)K, limit, (double *)v_x.buf + x, (double *)v_z.buf + z,
+                                (double *)w.buf + x, (double *)zeta.buf + z, step_x, step_z,
+                                (double *)residual.buf + i);
+        }
+        if (thread)
+            PyEval_RestoreThread(thread);
+        if (!good && !PyErr_Occurred())
+            PyErr_NoMemory();
+    }
+    Py_buffer *all[] = {&v_x, &v_z, &w, &zeta, &residual};
+    for (int j = 0; j < 5; j++)
+        PyBuffer_Release(all[j]);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+/* Copies P to U; whether the largest |P - P'| is at most this share of the largest diagonal entry. */
+static int symmetric(ptrdiff_t n, const double *P, double *U, double share)
+{
+    enum { TILE = 16 };
+    double size = 0.0, far = 0.0;
+    for (ptrdiff_t i = 0; i < n; i++)
+        size = fmax(size, P[i * n + i]);
+    for (ptrdiff_t row = 0; row < n; row += TILE)
+        for (ptrdiff_t column = row; column < n; column += TILE)
+            for (ptrdiff_t i = row; i < n && i < row + TILE; i++)
+                for (ptrdiff_t j = column; j < n && j < column + TILE; j++) {
+                    double difference = fabs(P[i * n + j] - P[j * n + i]);
+                    far = difference > far ? difference : far;
+                }
+    memcpy(U, P, n * n * sizeof(double));
+    return far <= share * size;
+}
+
+PyDoc_STRVAR(cholesky_doc, "cholesky(n, P, U, asymmetry, share) -> bool: U (B, n, n) is written");
+
+static PyObject *cholesky(PyObject *module, PyObject *args)
+{
+    int n;
+    double asymmetry, share;
+    Py_buffer P, U;
+    if (!PyArg_ParseTuple(args, "iy*w*dd", &n, &P, &U, &asymmetry, &share))
+        return NULL;
+    Py_ssize_t square = (Py_ssize_t)n * n, count = square > 0 ? P.len / 8 / square : 0;
+    int good = n >= 0 && U.len == P.len && P.len == count * square * 8, memory = 1;
+    if (good) {
+        PyThreadState *thread =
+            (double)count * square * n > LASTING ? PyEval_SaveThread() : NULL;
+        double *diagonal = malloc((n + 1) * sizeof(double));
+        memory = diagonal != NULL;
+        good = memory;
+        for (Py_ssize_t k = 0; good && k < count; k++) {
+            const double *p = (double *)P.buf + k * square;
+            double *u = (double *)U.buf + k * square;
+            for (ptrdiff_t i = 0; i < n; i++)
+                diagonal[i] = p[i * n + i];
+            good = symmetric(n, p, u, asymmetry) && factor(n, u) && sure(share, n, u, diagonal);
+        }
+        free(diagonal);
+        if (thread)
+            PyEval_RestoreThread(thread);
+    } else
+        PyErr_SetString(PyExc_ValueError, "P and U do not have the same size");
+    PyBuffer_Release(&P);
+    PyBuffer_Release(&U);
+    if (!memory)
+        PyErr_NoMemory();
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(good);
+}
+
+/* --------------------------------------------------------------------------------- the module */
+
+static PyMethodDef methods[] = {
+    {"prepare", prepare, METH_VARARGS, prepare_doc},
+    {"factorize", factorize_batch, METH_VARARGS, factorize_doc},
+    {"solve", solve_batch, METH_VARARGS, solve_doc},
+    {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
+    {NULL},
+};
+
+/* Finds a function that scipy exports, if its integers are what we pass. */
+static int find(const char *module, const char *name, void *target)
+{
+    PyObject *found = PyImport_ImportModule(module), *capsule = NULL;
+    PyObject *functions = found ? PyObject_GetAttrString(found, "__pyx_capi__") : NULL;
+    if (functions)
+        capsule = PyMapping_GetItemString(functions, name);
+    const char *signature = capsule ? PyCapsule_GetName(capsule) : NULL;
+    void *pointer = signature ? PyCapsule_GetPointer(capsule, signature) : NULL;
+    if (pointer && !strstr(signature, " int *")) {
+        PyErr_Format(PyExc_ImportError, "%s of scipy takes other integers: %s", name, signature);
+        pointer = NULL;
+    }
+    memcpy(target, &pointer, sizeof(pointer));
+    Py_XDECREF(capsule);
+    Py_XDECREF(functions);
+    Py_XDECREF(found);
+    return pointer != NULL;
+}
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_kernel", "See batched.py.", -1, methods,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void)
+{
+    const char *blas = "scipy.linalg.cython_blas";
+    if (find("scipy.linalg.cython_lapack", "dpotrf", &dpotrf) && find(blas, "dtrsv", &dtrsv) &&
+        find(blas, "dtrsm", &dtrsm) && find(blas, "dsyrk", &dsyrk) &&
+        find(blas, "dgemv", &dgemv) && find(blas, "dgemm", &dgemm))
+        return PyModule_Create(&definition);
+    return NULL;
+}

@@ -1,0 +1,28 @@
+"""See `_kernel.c`; arrays are C-contiguous, of float64 and bool."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+def prepare(
+    n: int, m: int, size: int, P: Floats, A: Floats, active: NDArray[np.bool_], U: Floats | None, /
+) -> Any: ...
+def factorize(
+    batch: Any, begin: int, end: int, share: float, fine: NDArray[np.bool_], /
+) -> None: ...
+def solve(
+    batch: Any,
+    begin: int,
+    end: int,
+    limit: float,
+    v_x: Floats,
+    v_z: Floats,
+    w: Floats,
+    zeta: Floats,
+    residual: Floats,
+    /,
+) -> None: ...
+def cholesky(n: int, P: Floats, U: Floats, asymmetry: float, share: float, /) -> bool: ...

@@ -1,0 +1,45 @@
+"""Compiles ffoadapt/_oracle/_kernel.c when a wheel or an editable install is built.
+
+Without a compiler the package is built all the same: it then differentiates dense programs in
+Python, with the same results, at a lower speed.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = Path("ffoadapt/_oracle/_kernel.c")
+MODULE = ".".join(SOURCE.with_suffix("").parts)
+
+
+class CompiledKernel(BuildHookInterface):
+    """See https://hatch.pypa.io/latest/plugins/build-hook/reference."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        from setuptools import Distribution, Extension
+        from setuptools.command.build_ext import build_ext
+        from setuptools.errors import BaseError
+
+        root = Path(self.root)
+        # The stable interface of Python 3.11: one build serves all later versions.
+        extension = Extension(MODULE, [str(SOURCE)], py_limited_api=True)
+        command = build_ext(Distribution({"ext_modules": [extension]}))
+        with tempfile.TemporaryDirectory() as temporary:
+            command.build_lib, command.build_temp = str(root), temporary
+            command.ensure_finalized()
+            try:
+                command.run()
+            except (BaseError, OSError) as error:
+                self.app.display_warning(f"{SOURCE} was not compiled, going on without: {error}")
+                return
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"cp311-abi3-{platform}"
+        build_data["artifacts"].append(
+            str(Path(command.get_ext_fullpath(MODULE)).relative_to(root))
+        )
