@@ -23,23 +23,21 @@ class CompiledKernel(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         from setuptools import Distribution, Extension
         from setuptools.command.build_ext import build_ext
-        from setuptools.errors import BaseError
 
         root = Path(self.root)
         # The stable interface of Python 3.11: one build serves all later versions.
-        extension = Extension(MODULE, [str(SOURCE)], py_limited_api=True)
+        extension = Extension(MODULE, [str(SOURCE)], py_limited_api=True, optional=True)
         command = build_ext(Distribution({"ext_modules": [extension]}))
         with tempfile.TemporaryDirectory() as temporary:
             command.build_lib, command.build_temp = str(root), temporary
             command.ensure_finalized()
-            try:
-                command.run()
-            except (BaseError, OSError) as error:
-                self.app.display_warning(f"{SOURCE} was not compiled, going on without: {error}")
-                return
+            built = Path(command.get_ext_fullpath(MODULE))
+            built.unlink(missing_ok=True)  # of another state of the source
+            command.run()
+        if not built.exists():
+            self.app.display_warning(f"{SOURCE} was not compiled; going on without it")
+            return
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
         build_data["tag"] = f"cp311-abi3-{platform}"
-        build_data["artifacts"].append(
-            str(Path(command.get_ext_fullpath(MODULE)).relative_to(root))
-        )
+        build_data["artifacts"].append(str(built.relative_to(root)))
