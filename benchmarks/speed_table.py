@@ -38,10 +38,17 @@ UNSOLVED = 1e4
 SLOWEST = 5.0  # seconds that the next size may take by extrapolation
 HOPELESS = 25.0  # times slower than the fastest: larger sizes are not measured
 
-DENSE = (10, 50, 100, 200, 500, 1000)
-SPARSE = (100, 1_000, 10_000, 100_000)
-FILLED = (300, 1_000, 2_000)  # random patterns
-CONE = (20, 50, 200)  # of each of three families; the n of the record is their mean
+SIZES = {
+    "dense": (10, 50, 100, 200, 500, 1000),
+    "sparse": (100, 1_000, 10_000, 100_000),
+    "filled": (300, 1_000, 2_000),  # random patterns
+}
+LP = {"lp": (10, 50, 200), "sparse lp": (100, 1_000, 10_000)}
+CONES = {  # families of programs with curved cones, solved in turn, and what divides their sizes
+    "second_order": {"soc": 1, "robust": 4},
+    "exponential": {"entropy": 1},
+    "psd": {"sdp": 7},
+}
 
 Row = tuple[str, int, str, float, float]  # kind, n, solver, seconds, error
 
@@ -54,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--apply", action="store_true", help="edit the plugins' records")
     parser.add_argument("--from-csv", action="store_true", help="do not measure again")
-    parser.add_argument("--kinds", default="dense,sparse,filled,cone,lp,sparse lp")
+    parser.add_argument("--kinds", default=",".join((*SIZES, *CONES, *LP)))
     # mpax compiles for seconds at the first call of every shape: nothing for a default choice.
     parser.add_argument("--skip", default="mpax", help="solvers to leave out, comma-separated")
     args = parser.parse_args()
@@ -70,10 +77,9 @@ def main() -> None:
 def measure_all(kinds: list[str], skip: Collection[str] = ()) -> list[Row]:
     """All solvers on all classes; the solvers of a class take turns."""
     rows: list[Row] = []
-    sizes = {"dense": DENSE, "sparse": SPARSE, "filled": FILLED, "cone": CONE}
-    sizes |= {"lp": (10, 50, 200), "sparse lp": (100, 1_000, 10_000)}
+    sizes = {**SIZES, **LP, **dict.fromkeys(CONES, (20, 50, 200))}
     for kind in kinds:
-        needed = {"second_order", "psd", "exponential"} if kind == "cone" else {"nonnegative"}
+        needed = {kind if kind in CONES else "nonnegative"}
         specs = registry.specs("solver")
         able = [s for s in ffoadapt.solvers() if s not in skip and needed <= specs[s].cones]
         alive = dict.fromkeys(able, (0.0, 0))
@@ -100,8 +106,8 @@ def affordable(name: str, kind: str, size: int, seconds: float, last: int) -> bo
 
 def program(kind: str, size: int) -> tuple[int, Callable[[str], Any], Any]:
     """(n of the canonical program, x of a solver's name, the known x)."""
-    if kind == "cone":
-        return cone_programs(size)
+    if kind in CONES:
+        return cone_programs([(family, max(4, size // k)) for family, k in CONES[kind].items()])
     make: dict[str, Callable[[int], Any]] = {
         "dense": dense_qp,
         "sparse": sparse_qp,
@@ -117,9 +123,8 @@ def program(kind: str, size: int) -> tuple[int, Callable[[str], Any], Any]:
     return problem.n, quadratic, problem.x
 
 
-def cone_programs(size: int) -> tuple[int, Callable[[str], Any], Any]:
-    """A norm ball, an entropy, a correlation matrix and a robust LP in turn; all must be right."""
-    families = (("soc", size), ("entropy", size), ("sdp", max(4, size // 7)), ("robust", size // 4))
+def cone_programs(families: list[tuple[str, int]]) -> tuple[int, Callable[[str], Any], Any]:
+    """`program` of these families in turn; all must be right."""
     stated = [cvxpy_problem(family, n) for family, n in families]
 
     @functools.cache
@@ -138,7 +143,8 @@ def cone_programs(size: int) -> tuple[int, Callable[[str], Any], Any]:
         ]
         return np.concatenate(found)
 
-    sizes = [layer.program.structure.n for layer in layers("clarabel", None)]
+    layers_of = layers("clarabel", None)
+    sizes = [layer.program.structure.n for layer in layers_of]
     return int(np.exp(np.mean(np.log(sizes)))), run, run("clarabel", 1e-10)
 
 
@@ -225,7 +231,7 @@ def _words(row: Row | None) -> str:
 def entries(rows: list[Row], solver: str) -> dict[tuple[str, int], float]:
     """The record's table for one solver; kinds in which it solved nothing have no entry."""
     found = {}
-    for kind in ("dense", "sparse", "filled", "cone"):
+    for kind in (*SIZES, *CONES):
         mine = [row for row in rows if row[0] == kind and row[2] == solver]
         if any(solved(row) for row in mine):
             found |= {

@@ -24,6 +24,14 @@ from ._structure import Structure
 
 __all__ = ["SolverChoice", "choose", "lasting", "ranking"]
 
+CURVED = {
+    "psd": "psd",
+    "exponential": "exponential",
+    "power": "exponential",  # is not measured by itself
+    "second_order": "second_order",
+}
+"""The columns of the table of measured times for curved cones; the slowest kind first."""
+
 GROWTH = {"sparse": 1.5}
 """The least power of n with which solve times grow beyond what was measured; else 3."""
 
@@ -49,9 +57,10 @@ class SolverChoice:
 
 
 def kind_of(structure: Structure) -> str:
-    """``"dense"``, ``"sparse"`` or ``"cone"``."""
-    if not structure.polyhedral:
-        return "cone"
+    """``"dense"`` or ``"sparse"``; with curved cones, the kind of that which takes the longest."""
+    curved = next((kind for kind in CURVED if kind in structure.kinds), None)
+    if curved is not None:
+        return CURVED[curved]
     return "dense" if structure.dense else "sparse"
 
 

@@ -386,7 +386,9 @@ class SolverSpec(Spec):
 
     ``cones`` and ``matrices`` repeat what its class declares, so that choosing a solver imports
     none; a difference is reported when the class is loaded. ``speed`` is its measured solve time:
-    ``{("dense" or "sparse", n): seconds}`` (benchmarks/), from which ``solver="auto"`` chooses.
+    ``{(column, n): seconds}`` (benchmarks/), from which ``solver="auto"`` chooses; the columns are
+    ``"dense"``, ``"sparse"``, ``"filled"`` (sparse, with factors that are not), and for programs
+    with curved cones ``"second_order"``, ``"exponential"`` and ``"psd"``.
     """
 
     cones: frozenset[str] = POLYHEDRAL

@@ -10,8 +10,9 @@ import pytest
 
 import ffoadapt
 from ffoadapt import POLYHEDRAL, ConeProgram, Solution, SolverSpec, Status
-from ffoadapt._choose import predicted
+from ffoadapt._choose import column_of, predicted
 from ffoadapt._registry import registry
+from ffoadapt._structure import Structure
 
 FAST = {("dense", 10): 1e-9, ("dense", 1000): 1e-9, ("sparse", 10): 1e-9}
 
@@ -104,3 +105,17 @@ def test_a_solver_that_was_too_slow_to_measure_further_is_not_taken_for_more() -
     assert predicted({("dense", 10): 1e-3}, "dense", 100) == pytest.approx(1.0)
     assert predicted({("sparse", 10): 1e-3}, "sparse", 1000) == pytest.approx(1.0)
     assert predicted({("dense", 10): 1e-3}, "dense", 3) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("column", "cones"),
+    [
+        ("dense", [ffoadapt.ZeroCone(1), ffoadapt.NonnegativeCone(2)]),
+        ("second_order", [ffoadapt.NonnegativeCone(2), ffoadapt.SecondOrderCone(3)]),
+        ("exponential", [ffoadapt.SecondOrderCone(3), ffoadapt.PowerCone(0.3)]),
+        ("psd", [ffoadapt.ExponentialCone(), ffoadapt.PSDCone(2), ffoadapt.SecondOrderCone(3)]),
+    ],
+)
+def test_the_slowest_kind_of_cone_decides(column: str, cones: list[ffoadapt.Cone]) -> None:
+    structure = Structure(2, sum(cone.dim for cone in cones), tuple(cones))
+    assert column_of(structure) == column

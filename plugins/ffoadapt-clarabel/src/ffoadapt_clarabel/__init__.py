@@ -17,9 +17,15 @@ SPEED = {
     ("filled", 300): 0.011,
     ("filled", 1000): 0.06,
     ("filled", 2000): 0.25,
-    ("cone", 23): 0.0073,
-    ("cone", 57): 0.011,
-    ("cone", 315): 0.17,
+    ("second_order", 16): 0.0031,
+    ("second_order", 37): 0.005,
+    ("second_order", 144): 0.046,
+    ("exponential", 40): 0.0022,
+    ("exponential", 100): 0.0036,
+    ("exponential", 399): 0.016,
+    ("psd", 26): 0.0022,
+    ("psd", 77): 0.0025,
+    ("psd", 1189): 0.1,
 }
 
 

@@ -17,9 +17,15 @@ SPEED = {
     ("filled", 300): 0.011,
     ("filled", 1000): 0.06,
     ("filled", 2000): 0.24,
-    ("cone", 23): 0.0083,
-    ("cone", 57): 0.012,
-    ("cone", 315): 0.19,
+    ("second_order", 16): 0.004,
+    ("second_order", 37): 0.0056,
+    ("second_order", 144): 0.053,
+    ("exponential", 40): 0.0029,
+    ("exponential", 100): 0.0046,
+    ("exponential", 399): 0.02,
+    ("psd", 26): 0.0028,
+    ("psd", 77): 0.0032,
+    ("psd", 1189): 0.11,
 }
 
 
