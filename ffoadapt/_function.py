@@ -260,7 +260,8 @@ class SolveFunction:
     def _outputs(self, state: State) -> list[Floats]:
         points = state.points
         outputs = self.model.retrieve(points.x, points.s, points.z, state.batch)
-        return self._reshape(outputs, state.axes.batch)
+        # Copies: an output may be written to, and the derivatives are those at the points.
+        return [out.copy() for out in self._reshape(outputs, state.axes.batch)]
 
     def _reshape(self, outputs: Sequence[Floats], batch_shape: Shape) -> list[Floats]:
         return [
