@@ -157,6 +157,7 @@ def cone_program(
 
 
 _SPARSE = (sparse.sparray, sparse.spmatrix)  # faster than sparse.issparse
+_ASIDE = (type(None), *_SPARSE)
 
 _MODELS: dict[str, Callable[..., ParametricProgram]] = {
     "split": SplitModel,
@@ -177,9 +178,7 @@ def _call(
     rest: tuple[Any, ...],
     settings: Settings,
 ) -> list[Any]:
-    framework = find_framework(
-        {k: v for k, v in data.items() if v is not None and not isinstance(v, _SPARSE)}
-    )
+    framework = find_framework(data, aside=_ASIDE)
     parts: dict[str, tuple[Any, Any, Any]] = {}
     for name, shape in shapes.items():
         part = _sparse_parts(framework, name, data[name], shape)

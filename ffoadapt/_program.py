@@ -40,7 +40,7 @@ class BoxData:
     upper: Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class DataSizes:
     """How large the data of a batch are; each with leading axis B or 1.
 

@@ -98,10 +98,7 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.call, *tensors = inputs
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        _keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
@@ -126,12 +123,19 @@ class _Solve(torch.autograd.Function):
         return outputs, (0,) * len(outputs)
 
 
+def _keep(ctx: Any, call: _Call, *tensors: Any) -> None:
+    ctx.call = call
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+
+
 class _PlainSolve(torch.autograd.Function):
     """`_Solve` outside torch.func, in the form of autograd function that costs torch less."""
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Any) -> Any:
-        _Solve.setup_context(ctx, (call, *tensors), None)
+        _keep(ctx, call, *tensors)
         return _Solve.forward(call, *tensors)
 
     backward = _Solve.backward
