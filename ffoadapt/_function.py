@@ -264,10 +264,7 @@ class SolveFunction:
         return [out.copy() for out in self._reshape(outputs, state.axes.batch)]
 
     def _reshape(self, outputs: Sequence[Floats], batch_shape: Shape) -> list[Floats]:
-        return [
-            out.reshape((*batch_shape, *shape))
-            for out, (_, shape) in zip(outputs, self.model.outputs, strict=True)
-        ]
+        return [out.reshape(batch_shape + out.shape[1:]) for out in outputs]
 
     def _job(self, structure: Structure, name: str | None = None) -> SolveJob:
         """The solves for programs of a structure, by the named solver or the chosen one.
