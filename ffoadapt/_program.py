@@ -159,7 +159,9 @@ class ProgramBatch:
     def _box_forms(self) -> Iterator[BoxForm]:
         box = self.box
         if box is None:
-            lower = np.where(self.structure.equality, self.b, -np.inf)
+            eq, lower = self.structure.split[0], np.empty(self.b.shape)
+            lower.fill(-np.inf)
+            lower[:, eq] = self.b[:, eq]
             box = BoxData(self.structure.A, self.A, lower, self.b)
         A = self._elements(box.A, box.pattern)
         bounds = map(self._elements, (box.lower, box.upper))
@@ -287,7 +289,7 @@ class ProgramBatch:
 
 def largest(values: Floats) -> Floats:
     """(B or 1, 1) largest magnitude in each row."""
-    sizes = np.abs(values)
+    sizes: Floats = abs(values)
     if len(sizes) == 1 and sizes.size:  # to find where it is takes a sixth of the time of `max`
         k = int(sizes.argmax())
         return sizes[:, k : k + 1]
