@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class BoxData:
     """l <= Ax <= u as stated: A's pattern (None: dense) and numbers, each with a leading axis."""
 

@@ -154,7 +154,7 @@ def linearize(
         at_upper = z[:, upper] >= z[:, lower]
         active[:, upper] &= ~both | at_upper
         active[:, lower] &= ~both | ~at_upper
-    active |= structure.equality
+    active[:, structure.split[0]] = True
     margin = np.empty(size)
     margin.fill(np.inf)
     if structure.polyhedral:
