@@ -103,7 +103,8 @@ class SolveFunction:
         axes = self.axes([v.shape for v in values])
         if not _blas.finite(*values):
             for name, value, ndim in zip(self.names, values, self.ndims, strict=True):
-                check_finite(name, value, ndim, name in self.model.unbounded)
+                if not _blas.finite(value):
+                    check_finite(name, value, ndim, name in self.model.unbounded)
         flat, settings = self.flatten(values, axes), self.settings
         # The check factorizes P: also there, BLAS threads would only be in the way.
         with self.one_thread:
