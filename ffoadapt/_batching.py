@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._exceptions import ShapeError
+from ._lazy import lazy
 
 __all__ = ["Axes"]
 
@@ -20,7 +21,7 @@ Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Axes:
     """Of arguments with core shapes ``cores``: the batch axes of each, and of all together."""
 
@@ -49,12 +50,12 @@ class Axes:
                 "expected equal batch sizes, or 1, or none"
             ) from error
 
-    @property
+    @lazy
     def single(self) -> bool:
         """Whether no argument has a batch axis."""
         return self.batch == ()
 
-    @property
+    @lazy
     def size(self) -> int:
         """The number of elements B."""
         return math.prod(self.batch)
@@ -63,8 +64,13 @@ class Axes:
         """The same arguments in a batch that has more axes than they say."""
         return Axes(self.cores, self.leads, np.broadcast_shapes(self.batch, batch))
 
-    def flatten(self, k: int, value: Floats) -> Floats:
-        """Argument k as (B, *core), or (1, *core) where it does not vary over the batch."""
+    def flatten(self, values: Sequence[Floats | None]) -> list[Floats | None]:
+        """The arguments as (B, *core), or (1, *core) where they do not vary over the batch."""
+        if self.single:
+            return [None if v is None else v[None] for v in values]
+        return [None if v is None else self._flattened(k, v) for k, v in enumerate(values)]
+
+    def _flattened(self, k: int, value: Floats) -> Floats:
         lead, core = self.leads[k], self.cores[k]
         if not lead:
             return value[None]
@@ -74,9 +80,14 @@ class Axes:
             value = np.broadcast_to(value, (*self.batch, *core))
         return value.reshape(self.size, *core)
 
-    def unflatten(self, k: int, grad: Floats, extra: int) -> Floats:
-        """A gradient (*lead, B or 1, *core) of argument k in the shape (*lead, *own, *core); the
-        first ``extra`` axes are further cotangents."""
+    def unflatten(self, grads: Sequence[Floats | None], extra: int) -> list[Floats | None]:
+        """The gradients (*lead, B or 1, *core) of the arguments in the shapes (*lead, *own, *core);
+        the first ``extra`` axes are further cotangents."""
+        if self.single and not extra:
+            return [None if g is None else g[0] for g in grads]
+        return [None if g is None else self._unflattened(k, g, extra) for k, g in enumerate(grads)]
+
+    def _unflattened(self, k: int, grad: Floats, extra: int) -> Floats:
         own, core = self.leads[k], self.cores[k]
         if not (own or extra) and grad.shape[0] == 1:
             return grad[0]

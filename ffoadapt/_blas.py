@@ -43,13 +43,19 @@ SHORT = 8192
 """Up to this length a dot product is computed by one thread."""
 
 
-def finite(values: NDArray[np.float64]) -> bool:
+def finite(*arrays: NDArray[np.float64]) -> bool:
     """A cheap look: True says that all entries are finite, False that some may not be."""
     # Sums of finite numbers are finite unless they overflow.
-    if values.size <= SHORT and values.flags.c_contiguous:
-        return math.isfinite(np.vdot(values, values))
-    with np.errstate(invalid="ignore", over="ignore"):
-        return math.isfinite(values.sum())
+    for values in arrays:
+        if values.size <= SHORT:
+            flat = values.ravel("K")
+            total = flat.dot(flat)
+        else:
+            with np.errstate(invalid="ignore", over="ignore"):
+                total = values.sum()
+        if not math.isfinite(total):
+            return False
+    return True
 
 
 class one_thread:  # noqa: N801 - reads as the statement it is

@@ -12,23 +12,25 @@ from ._registry import registry
 __all__ = ["find_framework"]
 
 _by_type: dict[type, FrameworkSpec | None] = {}
-_by_types: dict[frozenset[type], Framework] = {}
+_by_types: dict[tuple[frozenset[type], tuple[type, ...]], Framework] = {}
 
 
-def find_framework(arguments: Mapping[str, Any]) -> Framework:
-    """The framework of the named arguments; plain numbers and lists belong to any.
+def find_framework(arguments: Mapping[str, Any], aside: tuple[type, ...] = ()) -> Framework:
+    """The framework of the named arguments; plain numbers and lists belong to any, and so do
+    objects of the types ``aside``.
 
     Raises
     ------
     ParameterError
         Where two frameworks meet that do not mix, or an argument is no array at all.
     """
-    types = frozenset(map(type, arguments.values()))
-    found = _by_types.get(types)
+    key = frozenset(map(type, arguments.values())), aside
+    found = _by_types.get(key)
     if found is None:
         if len(_by_types) > 1000:  # classes made on the fly
             _by_types.clear()
-        found = _by_types[types] = _find(arguments)
+        given = {name: v for name, v in arguments.items() if not isinstance(v, aside)}
+        found = _by_types[key] = _find(given)
     return found
 
 

@@ -75,14 +75,17 @@ class SolveFunction:
         self.model, self.settings = model, settings
         self.names = [name for name, _ in model.parameters]
         self._orders = [(orders or {}).get(name) for name in self.names]
+        self._ordered = bool(orders)
         self.shapes = [shape for _, shape in model.parameters]
         self.ndims = [len(shape) for shape in self.shapes]
         # None for a box program, whose structure is found anew at every call.
         self._structure: Structure | None = getattr(model, "structure", None)
         if self._structure is not None:
-            self._order = max(self._structure.n, self._structure.m)
+            order = max(self._structure.n, self._structure.m)
         else:
-            self._order = max((max(shape, default=0) for shape in self.shapes), default=0)
+            order = max((max(shape, default=0) for shape in self.shapes), default=0)
+        # A block in which BLAS has one thread, where programs are so large that it matters.
+        self.one_thread = _blas.one_thread(order)
         self.on_report: Callable[[Reports], None] | None = None
         self._jobs: dict[Any, SolveJob] = {}
         self._axes: dict[Any, Axes] = {}
@@ -90,7 +93,7 @@ class SolveFunction:
     def with_settings(self, settings: Settings) -> SolveFunction:
         """The same program solved otherwise."""
         other = SolveFunction(self.model, settings)
-        other._orders = self._orders
+        other._orders, other._ordered = self._orders, self._ordered
         other.on_report = self.on_report
         return other
 
@@ -98,26 +101,27 @@ class SolveFunction:
 
     def forward(self, values: Sequence[Floats]) -> tuple[list[Floats], State]:
         axes = self.axes([v.shape for v in values])
-        for k, value in enumerate(values):
-            if not _blas.finite(value):
-                name = self.names[k]
-                check_finite(name, value, self.ndims[k], name in self.model.unbounded)
+        if not _blas.finite(*values):
+            for name, value, ndim in zip(self.names, values, self.ndims, strict=True):
+                if not _blas.finite(value):
+                    check_finite(name, value, ndim, name in self.model.unbounded)
         flat, settings = self.flatten(values, axes), self.settings
         # The check factorizes P: also there, BLAS threads would only be in the way.
-        with self.one_thread():
+        with self.one_thread:
             batch = checked_program(self.model, flat, axes.size)
             del flat  # copies, where the model wants another order
             job = self._job(batch.structure)
             points, oracle = settle(batch, self._run(job, batch), settings)
-            if settings.solver == "auto" and not points.optimal:
+            doubtful = not points.optimal
+            if doubtful and settings.solver == "auto":
                 others = self._others(batch.structure, job.name)
                 points, better = fall_back(batch, points, others, settings)
                 oracle = better or oracle
-        if not (points.optimal or settings.accept_inaccurate):
+        if doubtful and not settings.accept_inaccurate:
             points, changed = refuse_inaccurate(points)
             oracle = Oracle(batch, points) if changed else oracle
         state = State(axes, batch, points, self._choosing(oracle), job.name)
-        if settings.on_failure == "raise" and not points.optimal:
+        if doubtful and settings.on_failure == "raise":
             raise_failures(points, job.name, single=axes.single)
         return self._outputs(state), state
 
@@ -131,36 +135,28 @@ class SolveFunction:
                 lead = cotangent.shape[: cotangent.ndim - len(axes.batch) - len(shape)]
                 cotangent = cotangent.reshape(*lead, axes.size, *shape)
             flat.append(cotangent)
-        with self.one_thread():
+        with self.one_thread:
             adjoint = state.oracle.vjp(*self.model.retrieve_vjp(flat, state.batch))
             gradients = self.model.program_vjp(adjoint, needed)
             if self.on_report is not None:
                 self.on_report(self.reports(state))
-        return [
-            None if g is None else axes.unflatten(k, _restored(g, self._orders[k]), len(lead))
-            for k, g in enumerate(gradients)
-        ]
+        if self._ordered:
+            gradients = list(map(_restored, gradients, self._orders))
+        return axes.unflatten(gradients, len(lead))
 
     def jvp(self, state: State, tangents: Sequence[Floats | None]) -> list[Floats]:
-        flat = [
-            None if t is None else _arranged(state.axes.flatten(k, t), self._orders[k])
-            for k, t in enumerate(tangents)
-        ]
-        with self.one_thread():
+        flat = self.flatten(tangents, state.axes)
+        with self.one_thread:
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
             outputs = self.model.retrieve_jvp(*state.oracle.jvp(moved), state.batch)
         return self._reshape(outputs, state.axes.batch)
-
-    def one_thread(self) -> _blas.one_thread:
-        """A block in which BLAS has one thread, where programs are so large that it matters."""
-        return _blas.one_thread(self._order)
 
     # -- how far to trust it
 
     def reports(self, state: State) -> Reports:
         """One report a batch element, of what the outputs and the parameters see of the program."""
         oracle, batch = state.oracle, state.batch
-        with self.one_thread():
+        with self.one_thread:
             if not oracle.asked:
                 ones = [np.ones((batch.size, *shape)) for _, shape in self.model.outputs]
                 oracle.vjp(self.model.retrieve_vjp(ones, batch)[0], None, None)
@@ -254,9 +250,10 @@ class SolveFunction:
             found = self._axes[key] = Axes.of(self.names, self.shapes, key)
         return found
 
-    def flatten(self, values: Sequence[Floats], axes: Axes) -> list[Floats]:
-        """The values as (B or 1, *core), in the model's order."""
-        return [_arranged(axes.flatten(k, v), self._orders[k]) for k, v in enumerate(values)]
+    def flatten(self, values: Sequence[Any], axes: Axes) -> list[Any]:
+        """The values as (B or 1, *core), in the model's order; None stays None."""
+        flat = axes.flatten(values)
+        return list(map(_arranged, flat, self._orders)) if self._ordered else flat
 
     def _choosing(self, oracle: Oracle) -> Oracle:
         return oracle.choosing(self.settings.degenerate, self.settings.smoothing)
@@ -264,13 +261,11 @@ class SolveFunction:
     def _outputs(self, state: State) -> list[Floats]:
         points = state.points
         outputs = self.model.retrieve(points.x, points.s, points.z, state.batch)
-        return self._reshape(outputs, state.axes.batch)
+        # Copies: an output may be written to, and the derivatives are those at the points.
+        return [out.copy() for out in self._reshape(outputs, state.axes.batch)]
 
     def _reshape(self, outputs: Sequence[Floats], batch_shape: Shape) -> list[Floats]:
-        return [
-            out.reshape((*batch_shape, *shape))
-            for out, (_, shape) in zip(outputs, self.model.outputs, strict=True)
-        ]
+        return [out.reshape(batch_shape + out.shape[1:]) for out in outputs]
 
     def _job(self, structure: Structure, name: str | None = None) -> SolveJob:
         """The solves for programs of a structure, by the named solver or the chosen one.
@@ -319,14 +314,14 @@ class SolveFunction:
         return executor.run(job, batch)
 
 
-def _arranged(value: Floats, order: NDArray[np.int32] | None) -> Floats:
+def _arranged(value: Floats | None, order: NDArray[np.int32] | None) -> Floats | None:
     """The entries of the last axis in the model's order."""
-    return value if order is None else value[..., order]
+    return value if value is None or order is None else value[..., order]
 
 
-def _restored(grad: Floats, order: NDArray[np.int32] | None) -> Floats:
+def _restored(grad: Floats | None, order: NDArray[np.int32] | None) -> Floats | None:
     """The entries of the last axis in the user's order."""
-    if order is None:
+    if grad is None or order is None:
         return grad
     found = np.empty_like(grad)
     found[..., order] = grad

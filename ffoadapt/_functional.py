@@ -157,6 +157,7 @@ def cone_program(
 
 
 _SPARSE = (sparse.sparray, sparse.spmatrix)  # faster than sparse.issparse
+_ASIDE = (type(None), *_SPARSE)
 
 _MODELS: dict[str, Callable[..., ParametricProgram]] = {
     "split": SplitModel,
@@ -177,41 +178,42 @@ def _call(
     rest: tuple[Any, ...],
     settings: Settings,
 ) -> list[Any]:
-    framework = find_framework(
-        {k: v for k, v in data.items() if v is not None and not isinstance(v, _SPARSE)}
-    )
-    parts = {name: _sparse_parts(framework, name, data[name], shapes[name]) for name in shapes}
+    framework = find_framework(data, aside=_ASIDE)
+    parts: dict[str, tuple[Any, Any, Any]] = {}
+    for name, shape in shapes.items():
+        part = _sparse_parts(framework, name, data[name], shape)
+        if part is not None:
+            parts[name] = part
     patterns: dict[str, Pattern] = {}
     orders: dict[str, NDArray[np.int32]] = {}
-    if any(part is not None for part in parts.values()):
+    if parts:
         for name, shape in shapes.items():
-            patterns[name], order, data[name] = _on_pattern(data[name], parts[name], shape)
+            patterns[name], order, data[name] = _on_pattern(data[name], parts.get(name), shape)
             if order is not None:
                 orders[name] = order
     for name, value in data.items():
         if value is None:
             data[name] = np.zeros(shapes[name] if name in shapes else sizes[name])
-    function = _function(form, data, patterns, orders, rest, settings)
+    function = _function(form, sizes["q"], patterns, orders, rest, settings)
     return framework.apply(function, list(data.values()))
 
 
 def _function(
     form: str,
-    data: Mapping[str, Any],
+    n: int,
     patterns: Mapping[str, Pattern],
     orders: Mapping[str, NDArray[np.int32]],
     rest: tuple[Any, ...],
     settings: Settings,
 ) -> SolveFunction:
     """The function of a structure and settings; the latest are kept, with their sessions."""
-    n = int(data["q"].shape[-1]) if hasattr(data["q"], "shape") else len(data["q"])
 
     def make() -> SolveFunction:
         return SolveFunction(_MODELS[form](n, patterns, *rest), settings, orders)
 
     if settings.key is None:
         return make()
-    by_name = tuple((name, p.key, id(orders.get(name))) for name, p in patterns.items())
+    by_name = tuple([(name, p.key, id(orders.get(name))) for name, p in patterns.items()])
     key = (form, n, rest, by_name, settings.key)
     with _cache_lock:
         found = _cache.get(key)

@@ -145,7 +145,7 @@ class Result:
 
     def report(self) -> GradientReport:
         """Why to trust the gradient here, or not."""
-        with self._function.one_thread():
+        with self._function.one_thread:
             return self._state.oracle.reports()[0]
 
     def vjp(
@@ -173,7 +173,7 @@ class Result:
         """
         v_x, v_s, v_z = self._canonical(cotangents)
         state, model = self._state, self.program.model
-        with self._function.one_thread():
+        with self._function.one_thread:
             if method == "resolve":
                 job = self._function._job(state.batch.structure)
                 at = state.batch, state.points
@@ -203,7 +203,7 @@ class Result:
             if tangent is not None:
                 tangent = self._tangent(name, tangent, shapes[name])[None]
             flat.append(tangent)
-        with self._function.one_thread():
+        with self._function.one_thread:
             moved = model.program_jvp(flat, state.batch, state.points.z)
             dx, ds, dz = state.oracle.jvp(moved)
             outputs = model.retrieve_jvp(dx, ds, dz, state.batch)

@@ -194,22 +194,20 @@ class SplitModel(RawModel):
     def program_vjp(self, gradient: Any, needed: Sequence[bool]) -> list[Floats | None]:
         adjoint: Adjoint = gradient
         p = self.equalities
-        parts = {"A": slice(0, p), "G": slice(p, None)}
         results: list[Floats | None] = []
         for name, on in zip(self.names, needed, strict=True):
             if not on:
                 results.append(None)
             elif name in ("P", "q"):
                 results.append(adjoint[name])
-            elif name in parts:
-                rows = parts[name]
-                z, zeta = adjoint.z[..., rows], adjoint.zeta[..., rows]
-                lead = adjoint.batch.A.shape[0]
-                results.append(adjoint.matrix(self.patterns.get(name), lead, z, zeta))
             else:
-                rows = parts["A" if name == "b" else "G"]
-                lead = adjoint.batch.b.shape[0]
-                results.append(reduce_batch(adjoint.zeta[..., rows], lead))
+                rows = slice(0, p) if name in ("A", "b") else slice(p, None)
+                zeta = adjoint.zeta[..., rows]
+                if name in ("A", "G"):
+                    z, lead = adjoint.z[..., rows], adjoint.batch.A.shape[0]
+                    results.append(adjoint.matrix(self.patterns.get(name), lead, z, zeta))
+                else:
+                    results.append(reduce_batch(zeta, adjoint.batch.b.shape[0]))
         return results
 
     def program_jvp(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from ._oracle.gradient import Oracle
-from ._oracle.polish import ROUNDS, polish
+from ._oracle.polish import ROUNDS, polish, worst
 from ._oracle.report import INACCURATE
 from ._program import ProgramBatch
 from ._settings import Settings
@@ -39,7 +39,7 @@ def settle(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Poi
     rounds = ROUNDS if settings.polish else 0
     points, oracle, residual = polish(batch, points, rounds, always=settings.polish is True)
     status = points.status
-    if not np.maximum.reduce(residual, initial=0.0) <= INACCURATE:
+    if not worst(residual) <= INACCURATE:
         for i in np.flatnonzero(~(residual <= INACCURATE)).tolist():
             if status[i].solved:
                 status[i] = Status.OPTIMAL_INACCURATE

@@ -131,7 +131,9 @@ class Points:
     def solved(self) -> NDArray[np.bool_]:
         """(B,) whether there is a solution."""
         if self.optimal:
-            return ~np.zeros(len(self.status), dtype=bool)
+            solved = np.empty(len(self.status), dtype=bool)
+            solved.fill(True)
+            return solved
         return np.array([status.solved for status in self.status], dtype=bool)
 
     @classmethod

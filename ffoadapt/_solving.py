@@ -79,36 +79,37 @@ class SolveJob:
         session = self._session(given.structure)
         impossible = _contradictions(batch)
         x = np.empty((size, structure.n))
-        duals = given.empty_duals(self.solver.form)
-        pair = len(duals) == 2
+        form = self.solver.form
+        dual = given.empty_dual(form)
+        eq, ineq = structure.split
         slack: Floats | None = None
         status: list[Status] = []
         info: list[Mapping[str, Any]] = []
-        for i, program in enumerate(given.views(self.solver.form)):
+        for i, program in enumerate(given.views(form)):
             solution = impossible[i] if i in impossible else self._one(program, session)
-            if solution.status.solved:
+            solved = solution.status.solved
+            if solved:
                 try:
                     x[i] = solution.x
-                    if pair:
-                        duals[0][i], duals[1][i] = solution.dual
+                    if form == "split":
+                        dual[i, ineq], dual[i, eq] = solution.dual
                     else:
-                        duals[0][i] = solution.dual
+                        dual[i] = solution.dual
                     if solution.slack is not None:
                         if slack is None:
                             slack = np.full((size, structure.m), np.nan)
                         slack[i] = solution.slack
                 except (TypeError, ValueError) as error:
                     solution = _failure(f"it returned arrays of the wrong shape: {error}")
-            if not solution.status.solved:
-                x[i] = np.nan
-                for dual in duals:
-                    dual[i] = np.nan
+                    solved = False
+            if not solved:
+                x[i] = dual[i] = np.nan
             if self.warm_start:
                 self._remember(session, solution if np.isfinite(x[i]).all() else None)
             status.append(solution.status)
             info.append(solution.info)
-        z = given.canonical_dual(self.solver.form, duals)
-        if structure.box is not None and self.solver.form != "box":
+        z = given.canonical_dual(form, dual)
+        if structure.box is not None and form != "box":
             # Where l = u in this element alone, z of its two rows may have any common part.
             z = structure.box.dual(structure.box.fold(z))
         infinite = batch.unbounding
@@ -183,7 +184,7 @@ def _failure(message: str, **more: Any) -> Solution:
 
 def _void_failures(points: Points) -> None:
     """NaN for what was not solved, and an error for what is not finite although it says solved."""
-    if _blas.finite(points.x) and _blas.finite(points.z):
+    if _blas.finite(points.x, points.z):
         return  # what was not solved is NaN already
     finite = np.isfinite(points.x).all(axis=-1) & np.isfinite(points.z).all(axis=-1)
     for i in np.flatnonzero(~finite).tolist():

@@ -83,7 +83,7 @@ class Structure:
     A: Pattern | None = None
     box: BoxRows | None = None
 
-    @property
+    @cached_property
     def dense(self) -> bool:
         return self.A is None
 

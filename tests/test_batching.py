@@ -40,16 +40,16 @@ def test_shapes_that_do_not_fit(shapes: tuple[tuple[int, ...], ...]) -> None:
 @pytest.mark.parametrize("shapes", [((4, 1, 2, 3), (5, 2)), ((2, 3), (5, 2)), ((1, 2, 3), (2,))])
 def test_unflatten_is_the_transpose_of_flatten(shapes: tuple[tuple[int, ...], ...]) -> None:
     found, rng = axes(*shapes), np.random.default_rng(0)
-    for k, shape in enumerate(shapes):
-        value = rng.standard_normal(shape)
-        flat = found.flatten(k, value)
-        assert flat.shape[0] in (1, found.size)
-        whole = np.broadcast_to(flat, (found.size, *CORES[k]))
-        cotangents = rng.standard_normal((7, *whole.shape))
-        grads = found.unflatten(k, cotangents, extra=1)
-        assert grads.shape == (7, *shape)
-        for cotangent, grad in zip(cotangents, grads, strict=True):
-            np.testing.assert_allclose(np.vdot(cotangent, whole), np.vdot(grad, value), rtol=1e-12)
+    values = [rng.standard_normal(shape) for shape in shapes]
+    flat = found.flatten(values)
+    assert all(v.shape[0] in (1, found.size) for v in flat)
+    wholes = [np.broadcast_to(v, (found.size, *c)) for v, c in zip(flat, CORES, strict=True)]
+    cotangents = [rng.standard_normal((7, *whole.shape)) for whole in wholes]
+    gradients = found.unflatten(cotangents, extra=1)
+    for value, whole, cotangent, grads in zip(values, wholes, cotangents, gradients, strict=True):
+        assert grads.shape == (7, *value.shape)
+        for bar, grad in zip(cotangent, grads, strict=True):
+            np.testing.assert_allclose(np.vdot(bar, whole), np.vdot(grad, value), rtol=1e-12)
 
 
 @pytest.fixture(params=[1, 0], ids=["one thread", "threads"])

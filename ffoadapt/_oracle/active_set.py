@@ -60,7 +60,7 @@ class Block:
         return slice(self.start, self.start + self.count * self.dim)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class GhostBatch:
     """The ghost rows of B programs: unit rows, diagonal curvature, and those of the curved blocks.
 
@@ -82,7 +82,7 @@ class GhostBatch:
     margin: Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Scales:
     """Sizes that make slacks and multipliers dimensionless.
 
@@ -154,8 +154,9 @@ def linearize(
         at_upper = z[:, upper] >= z[:, lower]
         active[:, upper] &= ~both | at_upper
         active[:, lower] &= ~both | ~at_upper
-    active |= structure.equality
-    margin = np.full(size, np.inf)
+    active[:, structure.split[0]] = True
+    margin = np.empty(size)
+    margin.fill(np.inf)
     if structure.polyhedral:
         return GhostBatch(active, np.zeros((size, 0)), (), margin)
     weight = np.zeros((size, m))

@@ -145,7 +145,9 @@ def kkt_residuals(
     if not structure.polyhedral:
         violation[:, ~(structure.nonnegative | structure.equality)] = 0.0
     outside = np.maximum.reduce(violation, axis=-1)
-    worst = np.maximum(worst, -np.minimum.reduce(violation, axis=-1))
+    worst = np.maximum(worst, largest(violation)[:, 0])
+    if points.exact and structure.polyhedral:
+        return Residuals(worst, outside)
     if not points.exact:
         gap = scale.slack(infeasibility(batch, x, s))
         outside = np.maximum(outside, largest(gap)[:, 0])

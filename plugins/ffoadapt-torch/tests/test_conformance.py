@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+import ffoadapt
 from ffoadapt.testing import FrameworkSuite
 
 
@@ -28,3 +30,21 @@ class TestTorch(FrameworkSuite):
 
     def to_device(self, array, device):
         return array.to(device)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_outputs_may_be_written_to(batch: tuple[int, ...]) -> None:
+    """The gradient at a solution does not change with what becomes of the solution in place."""
+    rng = np.random.default_rng(0)
+    G, h = torch.tensor(rng.standard_normal((6, 4))), torch.tensor(rng.random((*batch, 6)))
+    P = (2.0 * torch.eye(4, dtype=torch.float64)).requires_grad_()
+    q = torch.tensor(rng.standard_normal((*batch, 4)), requires_grad=True)
+
+    def gradient(function):
+        found = ffoadapt.qp(P, q, G, h)
+        return torch.autograd.grad(function(found), (P, q))
+
+    expected = gradient(lambda found: 2.0 * found.x.sum() + 3.0 * found.z_ineq.sum())
+    changed = gradient(lambda found: found.x.mul_(2.0).sum() + found.z_ineq.mul_(3.0).sum())
+    for one, other in zip(expected, changed, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.0, atol=0.0)

@@ -49,7 +49,7 @@ class Unchanged:
     def data(self) -> tuple[Floats, ...]:
         # Copies, because DAQP asks for writable arrays in C order.
         p = self.program
-        return tuple(np.array(v, order="C") for v in (p.P, p.q, p.A, p.u, p.l))
+        return p.P.copy(), p.q.copy(), p.A.copy(), p.u.copy(), p.l.copy()
 
     def start(self, dual: Floats) -> Floats:
         return _finite(dual, self.program.l, self.program.u)

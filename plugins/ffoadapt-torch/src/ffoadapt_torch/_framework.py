@@ -25,8 +25,9 @@ class TorchFramework(Framework):
         tensors = [a for a in arrays if isinstance(a, torch.Tensor)]
         if not tensors:
             raise ParameterError("a torch call needs at least one tensor among its arguments")
-        dtype = common_dtype(tensors)
-        device = next((t.device for t in tensors if t.ndim), tensors[0].device)
+        plain = all(t.dtype is torch.float64 and t.is_cpu for t in tensors)
+        dtype = torch.float64 if plain else common_dtype(tensors)
+        device = _CPU if plain else next((t.device for t in tensors if t.ndim), tensors[0].device)
         given = tensors
         if len(tensors) != len(arrays):
             given = [
@@ -38,7 +39,7 @@ class TorchFramework(Framework):
 
             return list(_compiled.solve(id(function), given))
         solve = _Solve if _transforms_active() else _PlainSolve
-        return list(solve.apply(_Call(function, dtype, device), *given))
+        return list(solve.apply(_Call(function, dtype, device, plain), *given))
 
     def to_numpy(self, array: Any) -> Any:
         return to_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
@@ -51,23 +52,40 @@ class TorchFramework(Framework):
         return rows, columns, coo.values()
 
 
+_CPU = torch.device("cpu")
+
+
 class _Call:
-    """One call: the function, where its outputs go, and its state once there is one."""
+    """One call: the function, where its outputs go, and its state once there is one.
+
+    ``plain`` says that all of its tensors are float64 on the CPU.
+    """
 
     __slots__ = ("device", "dtype", "function", "plain", "state")
 
-    def __init__(self, function: Differentiable, dtype: torch.dtype, device: torch.device) -> None:
-        self.function, self.dtype, self.device = function, dtype, device
-        self.plain = dtype is torch.float64 and device.type == "cpu"
+    def __init__(
+        self, function: Differentiable, dtype: torch.dtype, device: torch.device, plain: bool
+    ) -> None:
+        self.function, self.dtype, self.device, self.plain = function, dtype, device, plain
         self.state: Any = None
 
     def tensor(self, array: Any, like: torch.Tensor | None = None) -> torch.Tensor:
         """The array as a tensor, as the outputs of the call are or like another."""
         found = torch.from_numpy(np.asarray(array, order="C"))
-        if like is None:
-            return found if self.plain else found.to(device=self.device, dtype=self.dtype)
-        plain = like.is_cpu and like.dtype is torch.float64
-        return found if plain else found.to(device=like.device, dtype=like.dtype)
+        if self.plain:
+            return found
+        where = self if like is None else like
+        return found.to(device=where.device, dtype=where.dtype)
+
+    def gradients(
+        self, needed: Sequence[bool], tensors: Sequence[Any], cotangents: Sequence[Any]
+    ) -> list[Any]:
+        """One for each of the tensors, None where it is not needed."""
+        arrays = [None if c is None else to_numpy(c) for c in cotangents]
+        found = self.function.vjp(self.state, arrays, needed)
+        return [
+            None if g is None else self.tensor(g, t) for g, t in zip(found, tensors, strict=True)
+        ]
 
 
 class _Solve(torch.autograd.Function):
@@ -75,15 +93,12 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, *tensors: Any) -> Any:
-        outputs, call.state = call.function.forward([to_numpy(t) for t in tensors])
-        return tuple(call.tensor(output) for output in outputs)
+        outputs, call.state = call.function.forward(list(map(to_numpy, tensors)))
+        return tuple(map(call.tensor, outputs))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.call, *tensors = inputs
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        _keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
@@ -92,9 +107,9 @@ class _Solve(torch.autograd.Function):
         if all(c is None for c in cotangents):
             return (None,) * (1 + len(tensors))
         # A graph of the gradient, or vmap over cotangents, needs the function; else skip its cost.
-        recorded = torch.is_grad_enabled() or _transforms_active()
-        gradient = _Gradient.apply if recorded else _Gradient.forward
-        found = gradient(ctx.call, needed, len(tensors), *tensors, *cotangents)
+        if not (torch.is_grad_enabled() or _transforms_active()):
+            return None, *ctx.call.gradients(needed, tensors, cotangents)
+        found = _Gradient.apply(ctx.call, needed, len(tensors), *tensors, *cotangents)
         return None, *(g if on else None for g, on in zip(found, needed, strict=True))
 
     @staticmethod
@@ -108,12 +123,19 @@ class _Solve(torch.autograd.Function):
         return outputs, (0,) * len(outputs)
 
 
+def _keep(ctx: Any, call: _Call, *tensors: Any) -> None:
+    ctx.call = call
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+
+
 class _PlainSolve(torch.autograd.Function):
     """`_Solve` outside torch.func, in the form of autograd function that costs torch less."""
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Any) -> Any:
-        _Solve.setup_context(ctx, (call, *tensors), None)
+        _keep(ctx, call, *tensors)
         return _Solve.forward(call, *tensors)
 
     backward = _Solve.backward
@@ -125,11 +147,9 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, needed: Any, count: int, *rest: Any) -> Any:
-        arrays = [None if c is None else to_numpy(c) for c in rest[count:]]
-        found = call.function.vjp(call.state, arrays, needed)
+        found = call.gradients(needed, rest[:count], rest[count:])
         return tuple(
-            t.new_zeros(()) if g is None else call.tensor(g, t)
-            for g, t in zip(found, rest[:count], strict=True)
+            t.new_zeros(()) if g is None else g for g, t in zip(found, rest[:count], strict=True)
         )
 
     @staticmethod
@@ -263,6 +283,11 @@ def common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
 
 
 def to_numpy(tensor: torch.Tensor) -> Any:
+    if tensor.dtype is torch.float64:
+        try:
+            return tensor.numpy()
+        except (RuntimeError, TypeError):  # it is sparse, elsewhere, negated lazily, or in a graph
+            pass
     if tensor.layout != torch.strided:
         raise ParameterError(
             "an argument is a sparse tensor; only the matrices P, G and A of qp, box_qp and "
