@@ -233,7 +233,7 @@ class Oracle:
         return w, zeta
 
     @lazy
-    def _certificate(self) -> Certificate:
+    def _certificate(self) -> Certificate | None:
         at = self.batch, self.points, self.scales, partial(self.solve, estimate=True)
         margins = self._margins, self.ghost.margin
         return examine(*at, self.measured.kkt, *margins, self.smoothing)
