@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,9 +123,16 @@ def examine(
     if not _least(x) >= SMALL:
         reach = (batch.sizes.reach / scale.primal)[:, 0]
         x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 2e-3 * reach), SMALL))
-    if batch.structure.polyhedral and not smoothing:
-        least = min(_least(x), _least(z))
-        if _beyond_doubt(n + m, _most(gain), _most(kkt), _least(margin), least):
+    polyhedral, moves = batch.structure.polyhedral, 0.0
+    if not polyhedral:
+        ds = batch.multiply("A", response[0]) - scale.slack_unit * _signs(m, 1)
+        moves = _most(_largest(scale.slack(ds)))
+    bounds = _Bounds(n + m, _most(gain), moves)
+    if (polyhedral or points.paired) and not smoothing:
+        # Where s and z are complementary, the right-hand side of a Newton step is the residual.
+        rhs = _most(kkt) * (1.0 if points.paired else n + m)
+        margins = _least(margin), _least(curved_margin)
+        if bounds.settle(rhs, *margins, min(_least(x), _least(z))):
             return None
     # The probe has size 1: times the rounding of the terms of the optimality conditions, its
     # response is what rounding makes of x and z, where the Newton step may see nothing.
@@ -132,26 +140,50 @@ def examine(
     rounding = ROUNDING * np.maximum(np.maximum(size_x, size_z), steepness)
     at = batch, points, scale, solve, curved_margin
     distance_x, distance_z, shift, uncertain = _newton_step(*at)
-    error_x, error_z = _rounding_error(batch, scale, solve, response, uncertain, smoothing)
+    error_x: Any = bounds.error(_most(uncertain))
+    error_z = error_x
+    if smoothing or not error_x <= SURE:
+        found = _rounding_error(batch, scale, solve, response, uncertain, smoothing)
+        error_x, error_z = (_ratio(error, gain) for error in found)
     return Certificate(
         np.maximum(distance_x / x, distance_z / z),
         shift,
-        np.maximum(_ratio(error_x, gain), rounding * gain_x / x),
-        np.maximum(_ratio(error_z, gain), rounding * gain_z / z),
+        np.maximum(error_x, rounding * gain_x / x),
+        np.maximum(error_z, rounding * gain_z / z),
     )
 
 
-def _beyond_doubt(order: int, gain: float, kkt: float, margin: float, least: float) -> bool:
-    """Whether bounds settle everything for polyhedral points: all distances, shifts, and errors.
+class _Bounds(NamedTuple):
+    """Bounds of what further solves could find, of the worst in a batch.
 
     With ``order`` right-hand sides, no response should be more than sqrt(order) times the ``gain``,
     which is that to random signs; and no product with the data more than ``order`` times its
-    largest term. ``least`` is the smaller of the sizes of x and z; all are the worst of the batch.
+    largest term. ``moves`` is how much the response moves s, where there is curvature.
     Well-conditioned programs with accurate solutions need no more than this.
     """
-    step, error = order**1.5 * gain * kkt, order**1.5 * ROUNDING * (1.0 + gain)
-    close = step <= SURE * least and order**0.5 * step <= SHORT * margin  # not where NaN
-    return margin > 0.0 and close and error <= SURE and ROUNDING * gain <= SURE * least
+
+    order: int
+    gain: float
+    moves: float
+
+    def settle(self, rhs: float, margin: float, curved_margin: float, least: float) -> bool:
+        """Whether all distances, shifts and errors are beyond doubt.
+
+        ``rhs`` is the right-hand side of the Newton step, and ``least`` the smaller of the sizes of
+        x and z.
+        """
+        root = self.order**0.5
+        step = root * self.gain * rhs
+        close = step <= SURE * least and root * step <= SHORT * margin  # not where NaN
+        if not (close and margin > 0.0 and curved_margin > 0.0):
+            return False
+        sure = self.error(root * step / curved_margin) <= SURE
+        return sure and ROUNDING * self.gain <= SURE * least
+
+    def error(self, uncertain: float = 0.0) -> float:
+        """What `_rounding_error` finds, relative to the response."""
+        rounding = self.order * ROUNDING * (1.0 + self.gain)
+        return self.order**0.5 * (rounding + uncertain * self.moves)
 
 
 def _newton_step(

@@ -138,7 +138,7 @@ def _small(oracle: Oracle) -> NDArray[np.bool_]:
 def _paired(batch: ProgramBatch, points: Points, scale: Scales) -> Points:
     """The points with s and z made complementary."""
     s, z = complementary(batch, points.s, points.z, scale)
-    return Points(points.x, s, z, points.status, points.info)
+    return Points(points.x, s, z, points.status, points.info, paired=True)
 
 
 def _step(batch: ProgramBatch, points: Points) -> tuple[Oracle, Oracle]:
@@ -174,7 +174,8 @@ def _moved(oracle: Oracle, points: Points | None = None) -> tuple[Oracle, Floats
     dx, dz = oracle.solve(-r_d, -r_p)
     ds = -r_p - batch.multiply("A", dx)
     s, z = complementary(batch, points.s + ds, points.z + dz, scale)
-    there = Oracle(batch, Points(points.x + dx, s, z, points.status, points.info))
+    trial = Points(points.x + dx, s, z, points.status, points.info, paired=True)
+    there = Oracle(batch, trial)
     there.measured = kkt_residuals(batch, there.points, there.scales, paired=True)
     return there, before
 
