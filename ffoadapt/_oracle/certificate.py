@@ -5,14 +5,14 @@ say that its answer is right: both hide what the ghost problem's condition numbe
 So ask the ghost problem itself.
 
 1. The response to random cotangents, the probe, says how much larger answers are than questions,
-   and so what rounding makes of x and z. Where that, the residual of the point and the sizes of the
-   data leave no doubt of the rest, as in most regular programs, nothing more is asked.
+   and so what rounding makes of x and z. Where bounds by that, the residual of the point and the
+   sizes of the data leave no doubt of the rest, as in most regular programs, nothing more is asked.
 2. A Newton step from the point estimates where the solution is. It must stay clear of the kinks
    (no row may move by much of its margin) and must be short, for gradients of P and A are products
    with x and z.
 3. The ghost problem is solved for what rounding in every entry of P and A, and the step's
    uncertainty in every curvature, would change in the response. What it comes to, relative to the
-   response, is an estimate of the error of any gradient.
+   response, is an estimate of the error of any gradient. Again, unless a bound settles it.
 
 All of this is dimensionless, as in `active_set`.
 """
@@ -46,11 +46,11 @@ for x also to 2e-3 of the largest distance of a constraint from 0, if that is le
 NOTHING = 1e-9
 """Constraints nearer to 0 than this share of the size in `scales` go through 0."""
 
-SURE = 1e-8
-"""Bounds of relative errors below this leave no doubt ..."""
+SURE = 1e-7
+"""Bounds of relative errors below this, far below what estimates may be, leave no doubt ..."""
 
 SHORT = 1e-3
-"""... and so do steps below this share of the margin."""
+"""... and so do bounds of steps below this share of the margin."""
 
 Solve = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
@@ -132,7 +132,7 @@ def examine(
         # Where s and z are complementary, the right-hand side of a Newton step is the residual.
         rhs = _most(kkt) * (1.0 if points.paired else n + m)
         margins = _least(margin), _least(curved_margin)
-        if bounds.settle(rhs, *margins, min(_least(x), _least(z))):
+        if bounds.settle(rhs, *margins, size=min(_least(x), _least(z))):
             return None
     # The probe has size 1: times the rounding of the terms of the optimality conditions, its
     # response is what rounding makes of x and z, where the Newton step may see nothing.
@@ -158,7 +158,7 @@ class _Bounds(NamedTuple):
 
     With ``order`` right-hand sides, no response should be more than sqrt(order) times the ``gain``,
     which is that to random signs; and no product with the data more than ``order`` times its
-    largest term. ``moves`` is how much the response moves s, where there is curvature.
+    largest term. ``moves`` is how far the response moves s, where there is curvature.
     Well-conditioned programs with accurate solutions need no more than this.
     """
 
@@ -166,19 +166,18 @@ class _Bounds(NamedTuple):
     gain: float
     moves: float
 
-    def settle(self, rhs: float, margin: float, curved_margin: float, least: float) -> bool:
+    def settle(self, rhs: float, margin: float, curved_margin: float, size: float) -> bool:
         """Whether all distances, shifts and errors are beyond doubt.
 
-        ``rhs`` is the right-hand side of the Newton step, and ``least`` the smaller of the sizes of
+        ``rhs`` is the right-hand side of the Newton step, and ``size`` the smaller of the sizes of
         x and z.
         """
-        root = self.order**0.5
-        step = root * self.gain * rhs
-        close = step <= SURE * least and root * step <= SHORT * margin  # not where NaN
-        if not (close and margin > 0.0 and curved_margin > 0.0):
+        step, least = self.order**0.5 * self.gain * rhs, min(margin, curved_margin)
+        moved = self.order**0.5 * step  # of s - z
+        if not (least > 0.0 and moved <= SHORT * least and step <= SURE * size):  # or NaN
             return False
-        sure = self.error(root * step / curved_margin) <= SURE
-        return sure and ROUNDING * self.gain <= SURE * least
+        sure = ROUNDING * self.gain <= SURE * size
+        return sure and self.error(moved / curved_margin) <= SURE
 
     def error(self, uncertain: float = 0.0) -> float:
         """What `_rounding_error` finds, relative to the response."""

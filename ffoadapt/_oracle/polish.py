@@ -115,6 +115,7 @@ def polish(
         back = np.flatnonzero(worse)
         residual[back] = before.kkt[back]
         current = _placed(current, back, _pick(oracle.points, back))
+        current.paired = bool((residual < before.kkt).all())  # those that moved are
         for values in (current.x, current.s, current.z):
             values[~oracle.solved] = np.nan
         final = Oracle(batch, current)
@@ -184,7 +185,8 @@ def _placed(points: Points, at: NDArray[np.intp], other: Points) -> Points:
     """The points with those of ``other`` at these elements."""
     x, s, z = points.x.copy(), points.s.copy(), points.z.copy()
     x[at], s[at], z[at] = other.x, other.s, other.z
-    return Points(x, s, z, points.status, points.info)
+    paired = points.paired and other.paired
+    return Points(x, s, z, points.status, points.info, paired=paired)
 
 
 def _pick(points: Points, part: NDArray[np.intp]) -> Points:
@@ -194,4 +196,5 @@ def _pick(points: Points, part: NDArray[np.intp]) -> Points:
         points.z[part],
         [points.status[i] for i in part],
         [points.info[i] for i in part],
+        paired=points.paired,
     )
