@@ -94,8 +94,8 @@ def test_bounds_allow_what_the_solves_find(monkeypatch: pytest.MonkeyPatch) -> N
     hunt, bounds, settled = script("hunt"), certificate._Bounds, []
 
     class Timid(bounds):
-        def settle(self, *facts: float, **size: float) -> bool:
-            settled.append(self.gain > 0.0 and bounds(*self).settle(*facts, **size))
+        def settle(self, *facts: float) -> bool:
+            settled.append(self.gain > 0.0 and bounds(*self).settle(*facts))
             return False
 
         def error(self, uncertain: float = 0.0) -> float:

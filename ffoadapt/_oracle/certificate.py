@@ -128,17 +128,22 @@ def examine(
         ds = batch.multiply("A", response[0]) - scale.slack_unit * _signs(m, 1)
         moves = _most(_largest(scale.slack(ds)))
     bounds = _Bounds(n + m, _most(gain), moves)
-    if (polyhedral or points.paired) and not smoothing:
-        # Where s and z are complementary, the right-hand side of a Newton step is the residual.
-        rhs = _most(kkt) * (1.0 if points.paired else n + m)
-        margins = _least(margin), _least(curved_margin)
-        if bounds.settle(rhs, *margins, size=min(_least(x), _least(z))):
-            return None
+    known = _least(margin), _least(curved_margin), min(_least(x), _least(z))
+    # Where s and z are complementary, the right-hand side of a Newton step is the residual.
+    rhs = _most(kkt) * (1.0 if points.paired else n + m)
+    if (polyhedral or points.paired) and not smoothing and bounds.settle(rhs, *known):
+        return None
+    pair = complementary(batch, points.s, points.z, scale)
+    left = defects(batch, points.x, *pair)
+    parts = left[0] / scale.gradient, scale.slack(left[1]), scale.dual(pair[1] - points.z)
+    rhs = _most(np.maximum.reduce([_largest(part) for part in parts]))
+    if not smoothing and bounds.settle(rhs, *known):
+        return None
     # The probe has size 1: times the rounding of the terms of the optimality conditions, its
     # response is what rounding makes of x and z, where the Newton step may see nothing.
     steepness = (batch.sizes.steepness / scale.gradient)[:, 0]
     rounding = ROUNDING * np.maximum(np.maximum(size_x, size_z), steepness)
-    at = batch, points, scale, solve, curved_margin
+    at = batch, points, scale, solve, curved_margin, pair, left
     distance_x, distance_z, shift, uncertain = _newton_step(*at)
     error_x: Any = bounds.error(_most(uncertain))
     error_z = error_x
@@ -169,10 +174,10 @@ class _Bounds(NamedTuple):
     def settle(self, rhs: float, margin: float, curved_margin: float, size: float) -> bool:
         """Whether all distances, shifts and errors are beyond doubt.
 
-        ``rhs`` is the right-hand side of the Newton step, and ``size`` the smaller of the sizes of
-        x and z.
+        ``rhs`` bounds the right-hand side of the Newton step and how far s and z are from being
+        complementary; ``size`` is the smaller of the sizes of x and z.
         """
-        step, least = self.order**0.5 * self.gain * rhs, min(margin, curved_margin)
+        step, least = self.order**0.5 * (1.0 + self.gain) * rhs, min(margin, curved_margin)
         moved = self.order**0.5 * step  # of s - z
         if not (least > 0.0 and moved <= SHORT * least and step <= SURE * size):  # or NaN
             return False
@@ -186,11 +191,19 @@ class _Bounds(NamedTuple):
 
 
 def _newton_step(
-    batch: ProgramBatch, points: Points, scale: Scales, solve: Solve, margin: Floats
+    batch: ProgramBatch,
+    points: Points,
+    scale: Scales,
+    solve: Solve,
+    margin: Floats,
+    pair: tuple[Floats, Floats],
+    left: tuple[Floats, Floats],
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """How far the solution is in x and z (B,), and the shares of the margins as in `_shift`."""
-    s, z = complementary(batch, points.s, points.z, scale)
-    r_d, r_p = defects(batch, points.x, s, z)
+    """How far the solution is in x and z (B,), and the shares of the margins as in `_shift`.
+
+    ``pair`` is the complementary pair of s and z, and ``left`` its `defects`.
+    """
+    (s, z), (r_d, r_p) = pair, left
     dx, dz = solve(-r_d, -r_p)
     step = np.abs(scale.slack(batch.multiply("A", dx) + r_p) + scale.dual(dz))  # of s - z
     finite = np.isfinite(s)
