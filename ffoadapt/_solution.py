@@ -106,7 +106,8 @@ class Points:
     """The solutions of a batch in canonical form; NaN where ``status`` is not solved.
 
     ``x`` is (B, n), ``s`` and ``z`` are (B, m); ``status`` and ``info`` have B entries. ``exact``
-    says that s is b - Ax to the last digit, computed so.
+    says that s is b - Ax to the last digit, computed so; ``paired`` that s and z are projections of
+    one point onto cone and polar cone.
     """
 
     x: Floats
@@ -115,6 +116,7 @@ class Points:
     status: list[Status]
     info: list[Mapping[str, Any]]
     exact: bool = False
+    paired: bool = False
 
     @property
     def optimal(self) -> bool:

@@ -20,6 +20,7 @@ from scipy import sparse
 
 import ffoadapt
 from ffoadapt import ConeProgram, SecondOrderCone
+from ffoadapt._oracle import certificate, gradient
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMS = {"dense": np.asarray, "sparse": sparse.csc_matrix}
@@ -85,6 +86,57 @@ def test_hunt_finds_a_broken_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(hunt, "gradient_of", broken)
     assert any(hunt.judge(number, 20260).offender for number in range(20))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bounds_allow_what_the_solves_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bounds settle a certificate, all solves find what the bounds would have allowed."""
+    hunt, bounds, settled = script("hunt"), certificate._Bounds, []
+
+    class Timid(bounds):
+        def settle(self, *facts: float) -> bool:
+            settled.append(self.gain > 0.0 and bounds(*self).settle(*facts))
+            return False
+
+        def error(self, uncertain: float = 0.0) -> float:
+            return np.inf
+
+    def examined(*facts: Any) -> certificate.Certificate | None:
+        before, found = len(settled), certificate.examine(*facts)
+        assert found is not None
+        if any(settled[before:]):
+            errors = (found.distance, found.x_error, found.z_error)
+            assert max(v.max() for v in errors) <= certificate.SURE
+            assert found.shift.max() <= certificate.SHORT
+        return found
+
+    monkeypatch.setattr(certificate, "_Bounds", Timid)
+    monkeypatch.setattr(gradient, "examine", examined)
+    for number in range(120):
+        assert hunt.judge(number, seed=5).verdict != "exception"
+    assert sum(settled) > 50
+
+
+@pytest.mark.parametrize("polish", [True, False])
+def test_regular_programs_need_one_solve(polish: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe alone; a Newton step too where the point is not accurate."""
+    counts, solve = [], gradient.Oracle.solve
+
+    def counted(self: Any, v_x: Any, v_z: Any, estimate: bool = False) -> Any:
+        if estimate:
+            counts[-1] += 1
+        return solve(self, v_x, v_z, estimate)
+
+    monkeypatch.setattr(gradient.Oracle, "solve", counted)
+    cone = ConeProgram(
+        np.eye(3), np.array([-1.0, -2.0, 0.5]), -np.eye(3), np.zeros(3), (SecondOrderCone(3),)
+    )
+    for program, solver in ((ConeProgram.from_split(*random_qp(1)), "osqp"), (cone, "clarabel")):
+        result = ffoadapt.solve(program, solver, solver_options={"tolerance": 1e-8}, polish=polish)
+        result.vjp(x=np.ones_like(result.x))
+        counts.append(0)
+        assert result.report().verdict == "differentiable"
+    assert counts == [1, 1] if polish else counts[0] > 1
 
 
 @pytest.mark.filterwarnings("ignore")

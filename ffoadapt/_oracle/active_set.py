@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._cones import GhostRows
+from .._lazy import lazy
 from .._program import DataSizes, ProgramBatch, largest
 
 __all__ = [
@@ -82,19 +83,32 @@ class GhostBatch:
     margin: Floats
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Scales:
     """Sizes that make slacks and multipliers dimensionless.
 
     ``data`` are those of the data; ``primal`` (B, 1) is the size X of x, ``gradient`` (B, 1) the
     size g of the gradient of the objective. X counts the distances of the constraints from 0 and g
     over the curvature of the objective, and g the change of gradient over X, so that neither is 0
-    where the solution or its gradient happens to be.
+    where the solution or its gradient happens to be. ``x`` and ``z`` (B, 1) are the largest |x_i|
+    and |z_i| r_i alone.
     """
 
     data: DataSizes
     primal: Floats
     gradient: Floats
+    x: Floats
+    z: Floats
+
+    @lazy
+    def slack_unit(self) -> Floats:
+        """(B, m) the slacks that count as 1."""
+        return self.data.norms * self.primal
+
+    @lazy
+    def dual_rate(self) -> Floats:
+        """(B, m) what a multiplier of 1 counts as."""
+        return self.data.norms / self.gradient
 
     @property
     def squares(self) -> Floats:
@@ -103,22 +117,23 @@ class Scales:
 
     def slack(self, s: Floats) -> Floats:
         """Dimensionless slacks of (B, m)."""
-        return s / (self.data.norms * self.primal)
+        return s / self.slack_unit
 
     def dual(self, z: Floats) -> Floats:
         """Dimensionless multipliers of (B, m)."""
-        return z * (self.data.norms / self.gradient)
+        return z * self.dual_rate
 
 
 def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     """The sizes at points x (B, n), z (B, m)."""
     data = batch.sizes
     steepness, curvature, reach = data.steepness, data.curvature, data.reach
-    primal = np.maximum(largest(x), reach)
-    gradient = np.maximum(steepness, largest(z * data.norms))
+    sizes = largest(x), largest(z * data.norms)
+    primal, gradient = np.maximum(sizes[0], reach), np.maximum(steepness, sizes[1])
     if data.regular:
         length = gradient / curvature
-        return Scales(data, np.maximum(primal, length), np.maximum(gradient, curvature * primal))
+        gradient = np.maximum(gradient, curvature * primal)
+        return Scales(data, np.maximum(primal, length), gradient, *sizes)
     curved = curvature > 0.0
     length = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curved)
     gradient = np.maximum(gradient, curvature * primal)
@@ -129,7 +144,7 @@ def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
         flat, centred = steepness == 0.0, reach == 0.0
         primal = np.maximum(primal, centred & (flat | ~curved))
         gradient = np.maximum(gradient, flat & (~curved | centred))
-    return Scales(data, primal, gradient)
+    return Scales(data, primal, gradient, *sizes)
 
 
 def linearize(

@@ -5,14 +5,14 @@ say that its answer is right: both hide what the ghost problem's condition numbe
 So ask the ghost problem itself.
 
 1. The response to random cotangents, the probe, says how much larger answers are than questions,
-   and so what rounding makes of x and z. Where that, the residual of the point and the sizes of the
-   data leave no doubt of the rest, as in most regular programs, nothing more is asked.
+   and so what rounding makes of x and z. Where bounds by that, the residual of the point and the
+   sizes of the data leave no doubt of the rest, as in most regular programs, nothing more is asked.
 2. A Newton step from the point estimates where the solution is. It must stay clear of the kinks
    (no row may move by much of its margin) and must be short, for gradients of P and A are products
    with x and z.
 3. The ghost problem is solved for what rounding in every entry of P and A, and the step's
    uncertainty in every curvature, would change in the response. What it comes to, relative to the
-   response, is an estimate of the error of any gradient.
+   response, is an estimate of the error of any gradient. Again, unless a bound settles it.
 
 All of this is dimensionless, as in `active_set`.
 """
@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +46,11 @@ for x also to 2e-3 of the largest distance of a constraint from 0, if that is le
 NOTHING = 1e-9
 """Constraints nearer to 0 than this share of the size in `scales` go through 0."""
 
-SURE = 1e-8
-"""Bounds of relative errors below this leave no doubt ..."""
+SURE = 1e-7
+"""Bounds of relative errors below this, far below what estimates may be, leave no doubt ..."""
 
 SHORT = 1e-3
-"""... and so do steps below this share of the margin."""
+"""... and so do bounds of steps below this share of the margin."""
 
 Solve = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
@@ -102,8 +103,8 @@ def examine(
     margin: Floats,
     curved_margin: Floats,
     smoothing: float = 0.0,
-) -> Certificate:
-    """Examine the points of a batch.
+) -> Certificate | None:
+    """Examine the points of a batch; None where bounds leave no doubt of any.
 
     ``solve`` gives ghost solutions for right-hand sides (B, n) and (B, m). ``kkt`` (B,) is the
     residual of the points, ``margin`` (B,) the least of their rows and ``curved_margin`` (B,) that
@@ -111,78 +112,106 @@ def examine(
     counts as an error.
     """
     n, m = batch.structure.n, batch.structure.m
-    root = scale.data.norms
-    unit_s, unit_z = root * scale.primal, scale.gradient / root
-    X, g = scale.primal[:, 0], scale.gradient[:, 0]
-
-    response = solve(scale.gradient * _signs(n, 0), unit_s * _signs(m, 1))
-    gain_x, gain_z = _largest(response[0]) / X, _largest(response[1] / unit_z)
+    response = solve(scale.gradient * _signs(n, 0), scale.slack_unit * _signs(m, 1))
+    gain_x = _largest(response[0]) / scale.primal[:, 0]
+    gain_z = _largest(scale.dual(response[1]))
     gain = np.maximum(gain_x, gain_z)
 
-    x, z = _largest(points.x) / X, _largest(points.z / unit_z)
-    reach = batch.sizes.reach[:, 0] / X
+    size_x, size_z = (scale.x / scale.primal)[:, 0], (scale.z / scale.gradient)[:, 0]
+    # A point that is 0 has no error relative to itself.
+    x, z = size_x, np.maximum(size_z, SMALL)
+    if not _least(x) >= SMALL:
+        reach = (batch.sizes.reach / scale.primal)[:, 0]
+        x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 2e-3 * reach), SMALL))
+    polyhedral, moves = batch.structure.polyhedral, 0.0
+    if not polyhedral:
+        ds = batch.multiply("A", response[0]) - scale.slack_unit * _signs(m, 1)
+        moves = _most(_largest(scale.slack(ds)))
+    bounds = _Bounds(n + m, _most(gain), moves)
+    known = _least(margin), _least(curved_margin), min(_least(x), _least(z))
+    # Where s and z are complementary, the right-hand side of a Newton step is the residual.
+    rhs = _most(kkt) * (1.0 if points.paired else n + m)
+    if (polyhedral or points.paired) and not smoothing and bounds.settle(rhs, *known):
+        return None
+    pair = complementary(batch, points.s, points.z, scale)
+    left = defects(batch, points.x, *pair)
+    parts = left[0] / scale.gradient, scale.slack(left[1]), scale.dual(pair[1] - points.z)
+    rhs = _most(np.maximum.reduce([_largest(part) for part in parts]))
+    if not smoothing and bounds.settle(rhs, *known):
+        return None
     # The probe has size 1: times the rounding of the terms of the optimality conditions, its
     # response is what rounding makes of x and z, where the Newton step may see nothing.
-    rounding = ROUNDING * np.maximum(np.maximum(x, z), batch.sizes.steepness[:, 0] / g)
-    # A point that is 0 has no error relative to itself.
-    x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 2e-3 * reach), SMALL))
-    z = np.maximum(z, SMALL)
-    found = None
-    if batch.structure.polyhedral and not smoothing:
-        found = _by_norms(n + m, gain, kkt, margin, np.minimum(x, z))
-    if found is None:
-        at = batch, points, scale, solve, curved_margin
-        distance_x, distance_z, shift, uncertain = _newton_step(*at)
-        error_x, error_z = _rounding_error(batch, scale, solve, response, uncertain, smoothing)
-        distance = np.maximum(distance_x / x, distance_z / z)
-        found = distance, shift, _ratio(error_x, gain), _ratio(error_z, gain)
-    distance, shift, error_x, error_z = found
+    steepness = (batch.sizes.steepness / scale.gradient)[:, 0]
+    rounding = ROUNDING * np.maximum(np.maximum(size_x, size_z), steepness)
+    at = batch, points, scale, solve, curved_margin, pair, left
+    distance_x, distance_z, shift, uncertain = _newton_step(*at)
+    error_x: Any = bounds.error(_most(uncertain))
+    error_z = error_x
+    if smoothing or not error_x <= SURE:
+        found = _rounding_error(batch, scale, solve, response, uncertain, smoothing)
+        error_x, error_z = (_ratio(error, gain) for error in found)
     return Certificate(
-        distance,
+        np.maximum(distance_x / x, distance_z / z),
         shift,
         np.maximum(error_x, rounding * gain_x / x),
         np.maximum(error_z, rounding * gain_z / z),
     )
 
 
-def _by_norms(
-    order: int, gain: Floats, kkt: Floats, margin: Floats, least: Floats
-) -> tuple[Floats, Floats, Floats, Floats] | None:
-    """Bounds of distance, shift, and the errors of x and z for polyhedral points, or None where
-    they do not settle everything.
+class _Bounds(NamedTuple):
+    """Bounds of what further solves could find, of the worst in a batch.
 
     With ``order`` right-hand sides, no response should be more than sqrt(order) times the ``gain``,
     which is that to random signs; and no product with the data more than ``order`` times its
-    largest term. ``least`` is the smaller of the sizes of x and z. Well-conditioned programs with
-    accurate solutions need no more than this.
+    largest term. ``moves`` is how far the response moves s, where there is curvature.
+    Well-conditioned programs with accurate solutions need no more than this.
     """
-    step = order**1.5 * gain * kkt
-    distance, error = step / least, order**1.5 * ROUNDING * (1.0 + gain)
-    if not np.minimum.reduce(margin, initial=1.0) > 0.0:
-        return None
-    shift = order**0.5 * step / margin
-    doubt = np.maximum.reduce(np.maximum(distance, error), initial=0.0)
-    if doubt <= SURE and np.maximum.reduce(shift, initial=0.0) <= SHORT:
-        return distance, shift, error, error
-    return None
+
+    order: int
+    gain: float
+    moves: float
+
+    def settle(self, rhs: float, margin: float, curved_margin: float, size: float) -> bool:
+        """Whether all distances, shifts and errors are beyond doubt.
+
+        ``rhs`` bounds the right-hand side of the Newton step and how far s and z are from being
+        complementary; ``size`` is the smaller of the sizes of x and z.
+        """
+        step, least = self.order**0.5 * (1.0 + self.gain) * rhs, min(margin, curved_margin)
+        moved = self.order**0.5 * step  # of s - z
+        if not (least > 0.0 and moved <= SHORT * least and step <= SURE * size):  # or NaN
+            return False
+        sure = ROUNDING * self.gain <= SURE * size
+        return sure and self.error(moved / curved_margin) <= SURE
+
+    def error(self, uncertain: float = 0.0) -> float:
+        """What `_rounding_error` finds, relative to the response."""
+        rounding = self.order * ROUNDING * (1.0 + self.gain)
+        return self.order**0.5 * (rounding + uncertain * self.moves)
 
 
 def _newton_step(
-    batch: ProgramBatch, points: Points, scale: Scales, solve: Solve, margin: Floats
+    batch: ProgramBatch,
+    points: Points,
+    scale: Scales,
+    solve: Solve,
+    margin: Floats,
+    pair: tuple[Floats, Floats],
+    left: tuple[Floats, Floats],
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """How far the solution is in x and z (B,), and the shares of the margins as in `_shift`."""
-    root = scale.data.norms
-    unit_s, unit_z = root * scale.primal, scale.gradient / root
-    s, z = complementary(batch, points.s, points.z, scale)
-    r_d, r_p = defects(batch, points.x, s, z)
+    """How far the solution is in x and z (B,), and the shares of the margins as in `_shift`.
+
+    ``pair`` is the complementary pair of s and z, and ``left`` its `defects`.
+    """
+    (s, z), (r_d, r_p) = pair, left
     dx, dz = solve(-r_d, -r_p)
-    step = np.abs((batch.multiply("A", dx) + r_p) / unit_s + dz / unit_z)  # of s - z
+    step = np.abs(scale.slack(batch.multiply("A", dx) + r_p) + scale.dual(dz))  # of s - z
     finite = np.isfinite(s)
     if not finite.all():
         s, step = np.where(finite, s, 0.0), np.where(finite, step, 0.0)
-    shift, uncertain = _shift(batch.structure, s / unit_s - z / unit_z, step, margin)
+    shift, uncertain = _shift(batch.structure, scale.slack(s) - scale.dual(z), step, margin)
     uncertain = np.where(margin < KINK, 0.0, uncertain)  # at a kink, that is what is said
-    moved = _largest((z + dz - points.z) / unit_z)
+    moved = _largest(scale.dual(z + dz - points.z))
     return _largest(dx) / scale.primal[:, 0], moved, shift, uncertain
 
 
@@ -196,9 +225,8 @@ def _rounding_error(
 ) -> tuple[Floats, Floats]:
     """What rounding in the data makes of the response to the probe (B,), in x and in z."""
     n, m = batch.structure.n, batch.structure.m
-    root = scale.data.norms
     w, zeta = response
-    v_z = root * scale.primal * _signs(m, 1)
+    v_z = scale.slack_unit * _signs(m, 1)
     # With random signs a, b and c, diag(a) M diag(b) is M with its entries changed by 100 %.
     a, b, c = _signs(n, 2), _signs(n, 3), _signs(m, 4)
     blurred_x = a * batch.multiply("P", b * w) + b * batch.multiply("A", c * zeta, transpose=True)
@@ -207,7 +235,7 @@ def _rounding_error(
         moves = batch.multiply("A", w) - v_z  # -ds
         blurred_z += (ROUNDING + np.minimum(uncertain, 1.0)[:, None]) * c * moves
     dw, dzeta = solve(ROUNDING * blurred_x + smoothing * w, blurred_z)
-    return _largest(dw) / scale.primal[:, 0], _largest(dzeta * root / scale.gradient)
+    return _largest(dw) / scale.primal[:, 0], _largest(scale.dual(dzeta))
 
 
 def _shift(structure: Structure, p: Floats, step: Floats, margin: Floats) -> tuple[Floats, Floats]:
@@ -241,3 +269,13 @@ def _largest(values: Floats) -> Floats:
     """(..., B) the largest magnitude in each row of (..., B, r)."""
     found: Floats = np.maximum.reduce(np.abs(values), axis=-1, initial=0.0)
     return found
+
+
+def _most(values: Floats) -> float:
+    """The largest of nonnegative values; a number of its own is faster than an array of one."""
+    return values.item() if values.size == 1 else float(np.maximum.reduce(values, initial=0.0))
+
+
+def _least(values: Floats) -> float:
+    """The least of the values, or inf without any."""
+    return values.item() if values.size == 1 else float(np.minimum.reduce(values, initial=np.inf))

@@ -215,8 +215,10 @@ class Oracle:
         if self._residuals is None:
             self.solve(np.ones_like(self.points.x), np.zeros_like(self.points.z))
         assert self._residuals is not None
-        active = np.add.reduce(self.ghost.active, axis=-1, dtype=np.intp)
-        dependent, free, unseen = np.zeros((3, self.batch.size), dtype=np.intp)
+        active, dependent, free = [np.zeros(self.batch.size, dtype=np.intp) for _ in range(3)]
+        unseen = np.zeros(self.batch.size, dtype=bool)
+        if self._batched is not None:
+            active = np.add.reduce(self.ghost.active, axis=-1, dtype=np.intp)
         for i in self._one_by_one:
             factor = self._factor(i)
             active[i], dependent[i], free[i] = factor.active, factor.dependent, factor.free
@@ -224,7 +226,7 @@ class Oracle:
                 unseen[i] = not seen(*self._null(i))
         margin = np.minimum(self._margins, self.ghost.margin)
         found = self.solved, self.measured.kkt, margin, self._residuals, active, dependent, free
-        return Reports(Evidence(*found, unseen.astype(bool), self._certificate))
+        return Reports(Evidence(*found, unseen, self._certificate))
 
     def _null(self, i: int) -> tuple[Floats, Floats]:
         w, zeta = np.zeros_like(self.points.x), np.zeros_like(self.points.z)
@@ -232,7 +234,7 @@ class Oracle:
         return w, zeta
 
     @lazy
-    def _certificate(self) -> Certificate:
+    def _certificate(self) -> Certificate | None:
         at = self.batch, self.points, self.scales, partial(self.solve, estimate=True)
         margins = self._margins, self.ghost.margin
         return examine(*at, self.measured.kkt, *margins, self.smoothing)

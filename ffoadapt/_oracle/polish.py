@@ -115,6 +115,7 @@ def polish(
         back = np.flatnonzero(worse)
         residual[back] = before.kkt[back]
         current = _placed(current, back, _pick(oracle.points, back))
+        current.paired = bool((residual < before.kkt).all())  # those that moved are
         for values in (current.x, current.s, current.z):
             values[~oracle.solved] = np.nan
         final = Oracle(batch, current)
@@ -143,7 +144,7 @@ def _small(oracle: Oracle) -> NDArray[np.bool_]:
 def _paired(batch: ProgramBatch, points: Points, scale: Scales) -> Points:
     """The points with s and z made complementary."""
     s, z = complementary(batch, points.s, points.z, scale)
-    return Points(points.x, s, z, points.status, points.info)
+    return Points(points.x, s, z, points.status, points.info, paired=True)
 
 
 def _step(batch: ProgramBatch, points: Points) -> tuple[Oracle, Oracle]:
@@ -179,7 +180,8 @@ def _moved(oracle: Oracle, points: Points | None = None) -> tuple[Oracle, Floats
     dx, dz = oracle.solve(-r_d, -r_p)
     ds = -r_p - batch.multiply("A", dx)
     s, z = complementary(batch, points.s + ds, points.z + dz, scale)
-    there = Oracle(batch, Points(points.x + dx, s, z, points.status, points.info))
+    trial = Points(points.x + dx, s, z, points.status, points.info, paired=True)
+    there = Oracle(batch, trial)
     there.measured = kkt_residuals(batch, there.points, there.scales, paired=True)
     return there, before
 
@@ -188,7 +190,8 @@ def _placed(points: Points, at: NDArray[np.intp], other: Points) -> Points:
     """The points with those of ``other`` at these elements."""
     x, s, z = points.x.copy(), points.s.copy(), points.z.copy()
     x[at], s[at], z[at] = other.x, other.s, other.z
-    return Points(x, s, z, points.status, points.info)
+    paired = points.paired and other.paired
+    return Points(x, s, z, points.status, points.info, paired=paired)
 
 
 def _pick(points: Points, part: NDArray[np.intp]) -> Points:
@@ -198,4 +201,5 @@ def _pick(points: Points, part: NDArray[np.intp]) -> Points:
         points.z[part],
         [points.status[i] for i in part],
         [points.info[i] for i in part],
+        paired=points.paired,
     )

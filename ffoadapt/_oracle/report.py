@@ -197,7 +197,7 @@ class Evidence:
         Where what is not determined shows nowhere: it counts for nothing but
         `GradientReport.rank_deficiency`.
     certificate
-        See `certificate`.
+        See `certificate`; None where nothing there is in doubt.
     """
 
     solved: NDArray[np.bool_]
@@ -208,19 +208,21 @@ class Evidence:
     dependent: NDArray[np.intp]
     free: NDArray[np.intp]
     unseen: NDArray[np.bool_]
-    certificate: Certificate
+    certificate: Certificate | None
 
     def beyond_doubt(self) -> NDArray[np.bool_]:
         """Where the verdict is ``differentiable``."""
         c = self.certificate
         regular = self.solved & ((self.dependent + self.free == 0) | self.unseen)
-        regular &= (self.kkt <= INACCURATE) & (self.residual <= GHOST)
-        regular &= (self.margin >= KINK) & (c.shift <= SHIFT) & (c.distance <= ERROR)
-        return np.asarray(regular & (c.z_error <= ERROR) & (c.x_error <= ERROR))
+        regular &= (self.kkt <= INACCURATE) & (self.residual <= GHOST) & (self.margin >= KINK)
+        if c is not None:
+            regular &= (c.shift <= SHIFT) & (c.distance <= ERROR)
+            regular &= (c.z_error <= ERROR) & (c.x_error <= ERROR)
+        return regular
 
     def verdict(self, i: int) -> Verdict:
         """The gravest that applies to element ``i``."""
-        kkt, margin, certificate = self.kkt[i], self.margin[i], self.certificate
+        kkt, margin, c = self.kkt[i], self.margin[i], self.certificate
         dependent, free = self.dependent[i], self.free[i]
         if self.unseen[i]:
             dependent = free = 0
@@ -229,13 +231,13 @@ class Evidence:
             if margin < max(KINK, 10 * kkt):
                 verdict = "weakly_active"
         else:
-            if not margin >= KINK or not certificate.shift[i] <= SHIFT:
+            if not margin >= KINK or (c and not c.shift[i] <= SHIFT):
                 verdict = "weakly_active"
-            elif not certificate.distance[i] <= ERROR:
+            elif c and not c.distance[i] <= ERROR:
                 verdict = "inaccurate_solution"
-            if not certificate.z_error[i] <= ERROR:
+            if c and not c.z_error[i] <= ERROR:
                 verdict = "dependent_constraints"
-            if not certificate.x_error[i] <= ERROR:
+            if c and not c.x_error[i] <= ERROR:
                 verdict = "not_unique"
         if dependent:
             verdict = "dependent_constraints"
@@ -256,6 +258,8 @@ class Reports(Sequence[GradientReport]):
     def verdicts(self) -> list[Verdict]:
         """The verdicts alone, which is faster than to look at each report."""
         known = self._evidence
+        if len(self) == 1:
+            return [known.verdict(0)]
         verdicts: list[Verdict] = ["differentiable"] * len(self)
         for i in np.flatnonzero(~known.beyond_doubt()).tolist():
             verdicts[i] = known.verdict(i)
