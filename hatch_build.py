@@ -1,4 +1,4 @@
-"""Compiles ffoadapt/_oracle/_kernel.c when a wheel or an editable install is built.
+"""Compiles ffoadapt/_kernel.c when a wheel or an editable install is built.
 
 Without a compiler the package is built all the same: it then differentiates dense programs in
 Python, with the same results, at a lower speed.
@@ -13,7 +13,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("ffoadapt/_oracle/_kernel.c")
+SOURCE = Path("ffoadapt/_kernel.c")
 MODULE = ".".join(SOURCE.with_suffix("").parts)
 
 

@@ -21,6 +21,7 @@ from scipy import sparse
 from . import _blas
 from ._forms import BoxForm, ConeForm, SplitForm
 from ._lazy import lazy
+from ._memory import empty
 from ._pattern import Pattern
 from ._structure import Structure
 
@@ -301,7 +302,7 @@ def _row_squares(batch: ProgramBatch) -> Floats:
     pattern = batch.structure.A
     if pattern is None:
         # einsum would sum in an order that B decides
-        return np.add.reduce(np.square(batch.A), axis=-1)
+        return np.add.reduce(np.square(batch.A, out=empty(*batch.A.shape)), axis=-1)
     rows = pattern.shape[0]
     return np.array([np.bincount(pattern.indices, v * v, minlength=rows) for v in batch.A])
 

@@ -18,6 +18,7 @@ from scipy import sparse
 from . import _blas
 from ._cones import Cone
 from ._exceptions import ProblemError
+from ._memory import empty
 from ._oracle.gradient import Adjoint, reduce_batch
 from ._pattern import Pattern
 from ._program import BoxData, ProgramBatch
@@ -400,7 +401,9 @@ def join(first: Floats, second: Floats, axis: int) -> Floats:
         size = max(first.shape[0], second.shape[0])
         first = np.broadcast_to(first, (size, *first.shape[1:]))
         second = np.broadcast_to(second, (size, *second.shape[1:]))
-    return np.concatenate((first, second), axis=axis)
+    shape = list(first.shape)
+    shape[axis] += second.shape[axis]
+    return np.concatenate((first, second), axis=axis, out=empty(*shape))
 
 
 def stack(patterns: Sequence[Pattern]) -> tuple[Pattern, NDArray[np.int32]]:

@@ -32,12 +32,16 @@ def split(size: int, parts: int) -> list[slice]:
 
 
 def run(function: Callable[[slice], T], size: int, workers: int | None = None) -> list[T]:
-    """``function`` of slices that cover range(size), in threads, the results in order."""
+    """``function`` of slices that cover range(size), the results in order: the first in this
+    thread, the others meanwhile in threads of the pool."""
     workers = workers or cores()
     parts = split(size, workers)
     if len(parts) < 2 or threading.current_thread().name.startswith(_NAME):
         return [function(part) for part in parts]  # a thread of the pool must not wait for it
-    return list(_pool(workers).map(function, parts))
+    pool = _pool(workers - 1)
+    others = [pool.submit(function, part) for part in parts[1:]]
+    first = function(parts[0])
+    return [first, *(other.result() for other in others)]
 
 
 _NAME = "ffoadapt-worker"

@@ -167,7 +167,7 @@ def test_factors_of_definite_matrices() -> None:
 @compiled
 def test_sizes_are_checked() -> None:
     """Where they do not fit nothing is read or written beyond an array."""
-    from ffoadapt._oracle import _kernel
+    from ffoadapt import _kernel
 
     P, A, active = systems(2, 3, 2, 3)
     with pytest.raises(ValueError, match="sizes of the batch"):

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _threads
+from .._memory import empty
 from .dense import REFINE, SURE
 
 try:
-    from . import _kernel
+    from .. import _kernel
 except ImportError:
     COMPILED = False
 else:
@@ -31,8 +32,12 @@ Floats = NDArray[np.float64]
 
 T = TypeVar("T")
 
-LASTING = 3e6
-"""n^2 (n + m), of all elements together, above which threads pay, by measurement."""
+LASTING = 8e6
+"""n^2 (n + m), of all elements together, above which it pays to factorize them in threads, by
+measurement: below half a millisecond."""
+
+SOLVE = 15
+"""What a solution takes of that for each of the n (n + m)."""
 
 
 def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
@@ -44,7 +49,7 @@ def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
     if not COMPILED:
         return None
     P, n = np.ascontiguousarray(P), P.shape[-1]
-    U = np.empty(P.shape)
+    U = empty(*P.shape)
 
     def succeeds(part: slice) -> bool:
         return _kernel.cholesky(n, P[part], U[part], asymmetry, SURE)
@@ -72,13 +77,13 @@ class BatchedFactor:
         P, A = np.ascontiguousarray(P), np.ascontiguousarray(A)
         active = np.ascontiguousarray(active)
         self._batch = _kernel.prepare(n, m, size, P, A, active, U)
-        self._work = n * n * (n + m)
+        self._work = SOLVE * n * (n + m)
         self.fine = np.empty(size, dtype=bool)
 
         def factorize(part: slice) -> None:
             _kernel.factorize(self._batch, part.start, part.stop, SURE, self.fine)
 
-        _spread(factorize, size, self._work)
+        _spread(factorize, size, n * n * (n + m))
 
     def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
         """w (K, B, n), zeta (K, B, m), relative residual (B,) for v_x (K, B, n), v_z (K, B, m).
@@ -93,7 +98,7 @@ class BatchedFactor:
             at = part.start, part.stop, limit, v_x, v_z, w, zeta, residual
             _kernel.solve(self._batch, *at)
 
-        _spread(solve, residual.size, self._work)
+        _spread(solve, residual.size, len(v_x) * self._work)
         return w, zeta, residual
 
 

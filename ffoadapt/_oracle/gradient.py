@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .. import _threads
 from .._lazy import lazy
+from .._memory import empty
 from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
@@ -79,7 +80,7 @@ class Adjoint(Mapping[str, Floats]):
         left[..., 0], left[..., 1] = z, zeta
         left *= sign
         if not shared:
-            return left @ right
+            return np.matmul(left, right, out=empty(*left.shape[:-1], right.shape[-1]))
         left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], z.shape[-1], 2 * shape[-1])
         right = right.reshape(*shape[:-1], 2 * shape[-1], right.shape[-1])
         return (left @ right)[..., None, :, :]

@@ -6,10 +6,10 @@ CONES = frozenset({"zero", "nonnegative", "second_order", "psd", "exponential", 
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.0012,
-    ("dense", 50): 0.0047,
-    ("dense", 100): 0.016,
-    ("dense", 200): 0.13,
+    ("dense", 10): 0.0011,
+    ("dense", 50): 0.0045,
+    ("dense", 100): 0.014,
+    ("dense", 200): 0.12,
     ("sparse", 100): 0.0022,
     ("sparse", 1000): 0.0077,
     ("sparse", 10000): 0.075,

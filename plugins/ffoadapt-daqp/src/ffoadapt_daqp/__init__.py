@@ -4,12 +4,12 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.0003,
-    ("dense", 50): 0.00054,
-    ("dense", 100): 0.0015,
-    ("dense", 200): 0.0041,
-    ("dense", 500): 0.047,
-    ("dense", 1000): 0.35,
+    ("dense", 10): 0.00026,
+    ("dense", 50): 0.00046,
+    ("dense", 100): 0.0012,
+    ("dense", 200): 0.0037,
+    ("dense", 500): 0.045,
+    ("dense", 1000): 0.33,
     ("sparse", 100): 0.0011,
     ("sparse", 1000): 0.051,
     ("filled", 300): 0.003,

@@ -6,10 +6,10 @@ CONES = frozenset({"zero", "nonnegative", "second_order", "psd", "exponential", 
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.0017,
-    ("dense", 50): 0.0054,
-    ("dense", 100): 0.017,
-    ("dense", 200): 0.13,
+    ("dense", 10): 0.0018,
+    ("dense", 50): 0.0052,
+    ("dense", 100): 0.013,
+    ("dense", 200): 0.11,
     ("sparse", 100): 0.0023,
     ("sparse", 1000): 0.0076,
     ("sparse", 10000): 0.064,

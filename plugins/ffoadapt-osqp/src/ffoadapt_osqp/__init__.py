@@ -4,11 +4,11 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.0015,
-    ("dense", 50): 0.0032,
-    ("dense", 100): 0.011,
-    ("dense", 200): 0.039,
-    ("dense", 500): 0.79,
+    ("dense", 10): 0.0014,
+    ("dense", 50): 0.003,
+    ("dense", 100): 0.0074,
+    ("dense", 200): 0.041,
+    ("dense", 500): 0.72,
     ("sparse", 100): 0.0028,
     ("sparse", 1000): 0.0064,
     ("sparse", 10000): 0.046,

@@ -4,12 +4,12 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.00044,
-    ("dense", 50): 0.00079,
-    ("dense", 100): 0.0022,
+    ("dense", 10): 0.00042,
+    ("dense", 50): 0.00078,
+    ("dense", 100): 0.0016,
     ("dense", 200): 0.0061,
-    ("dense", 500): 0.064,
-    ("dense", 1000): 0.54,
+    ("dense", 500): 0.062,
+    ("dense", 1000): 0.48,
     ("sparse", 100): 0.0016,
     ("sparse", 1000): 0.0042,
     ("sparse", 10000): 0.04,

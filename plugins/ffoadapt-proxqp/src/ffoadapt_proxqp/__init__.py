@@ -4,12 +4,12 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.00071,
-    ("dense", 50): 0.00089,
-    ("dense", 100): 0.0033,
-    ("dense", 200): 0.0083,
-    ("dense", 500): 0.075,
-    ("dense", 1000): 0.63,
+    ("dense", 10): 0.00061,
+    ("dense", 50): 0.00086,
+    ("dense", 100): 0.0023,
+    ("dense", 200): 0.0081,
+    ("dense", 500): 0.073,
+    ("dense", 1000): 0.53,
     ("sparse", 100): 0.0026,
     ("sparse", 1000): 0.012,
     ("sparse", 10000): 0.65,

@@ -4,10 +4,10 @@ from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
-    ("dense", 10): 0.001,
-    ("dense", 50): 0.0034,
-    ("dense", 100): 0.017,
-    ("dense", 200): 0.097,
+    ("dense", 10): 0.0011,
+    ("dense", 50): 0.0031,
+    ("dense", 100): 0.012,
+    ("dense", 200): 0.092,
     ("dense", 500): 1.4,
     ("sparse", 100): 0.0019,
     ("sparse", 1000): 0.0085,

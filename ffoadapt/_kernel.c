@@ -1,9 +1,10 @@
-/* The ghost KKT systems of many dense polyhedral programs, one after the other, without the GIL.
+/* Compiled code: the ghost KKT systems of dense polyhedral programs, and memory that is used again.
 
-   It is the algorithm of dense.py, by the same LAPACK: of each element the Cholesky factor of P,
-   U'U = P (of P + C'DC where P has none), Y = C U^-1, and the factor of the Schur complement
-   S'S = YY', with C the active rows of A. An element whose pivots show a lost rank is marked and
-   left to dense.py. batched.py calls this, and says what the arguments are.
+   The systems of a batch are solved one after the other, without the GIL. It is the algorithm of
+   _oracle/dense.py, by the same LAPACK: of each element the Cholesky factor of P, U'U = P (of
+   P + C'DC where P has none), Y = C U^-1, and the factor of the Schur complement S'S = YY', with C
+   the active rows of A. An element whose pivots show a lost rank is marked and left to dense.py.
+   _oracle/batched.py calls this, and says what the arguments are.
 
    Arrays are in C order. BLAS sees them transposed: a (k, n) matrix as n x k by columns, and the
    upper triangle as the lower one. Vectors are columns, K of them where there are K cotangents. */
@@ -101,6 +102,124 @@ static int sure(double share, int n, const double *U, const double *diagonal)
         if (!(U[i * n + i] * U[i * n + i] > share * diagonal[i]))
             return 0;
     return 1;
+}
+
+/* ----------------------------------------------------------------------------- memory to keep */
+
+/* The system takes large blocks back and hands them out anew page by page, which for a batch takes
+   as long as its factorizations. So some are kept: the GIL guards them. */
+
+enum { BLOCKS = 64, STEPS = 4 };               /* kept at most; sizes between two powers of two */
+static const size_t KEPT = (size_t)128 << 20; /* bytes kept at most */
+
+static struct {
+    size_t size;
+    void *memory;
+} kept[BLOCKS];
+
+/* Rounds up, so that sizes that depend on the active set meet again. */
+static size_t rounded(size_t size)
+{
+    size_t step = 1024;
+    while (step * 2 * STEPS < size)
+        step *= 2;
+    return (size + step - 1) / step * step;
+}
+
+static void *take(size_t size)
+{
+    size = rounded(size);
+    for (int j = 0; j < BLOCKS; j++)
+        if (kept[j].memory && kept[j].size == size) {
+            void *found = kept[j].memory;
+            kept[j].memory = NULL;
+            return found;
+        }
+    return malloc(size);
+}
+
+/* Keeps a block for the next that asks for its size, in place of others where there is no room. */
+static void give(void *memory, size_t size)
+{
+    size_t all = size = rounded(size);
+    int place = -1;
+    if (!memory)
+        return;
+    for (int j = 0; j < BLOCKS; j++)
+        if (kept[j].memory)
+            all += kept[j].size;
+        else
+            place = j;
+    if (place < 0 || all > KEPT) {
+        for (int j = 0; j < BLOCKS; j++) {
+            free(kept[j].memory);
+            kept[j].memory = NULL;
+        }
+        place = 0;
+    }
+    if (size > KEPT) {
+        free(memory);
+        return;
+    }
+    kept[place].memory = memory;
+    kept[place].size = size;
+}
+
+/* A block as an object that arrays can look into. */
+typedef struct {
+    PyObject_HEAD
+    size_t size;
+    void *memory;
+} Memory;
+
+static PyTypeObject *memory_type;
+
+static int memory_buffer(PyObject *self, Py_buffer *view, int flags)
+{
+    Memory *m = (Memory *)self;
+    return PyBuffer_FillInfo(view, self, m->memory, (Py_ssize_t)m->size, 0, flags);
+}
+
+static void memory_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    give(((Memory *)self)->memory, ((Memory *)self)->size);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot memory_slots[] = {
+    {Py_tp_dealloc, memory_dealloc},
+    {Py_bf_getbuffer, memory_buffer},
+    {0, NULL},
+};
+
+static PyType_Spec memory_spec = {
+    "ffoadapt._kernel.Memory", sizeof(Memory), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, memory_slots,
+};
+
+PyDoc_STRVAR(memory_doc, "memory(bytes) -> a buffer, with anything in it");
+
+static PyObject *memory_new(PyObject *module, PyObject *args)
+{
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "n", &size))
+        return NULL;
+    if (size < 0) {
+        PyErr_SetString(PyExc_ValueError, "memory has no negative size");
+        return NULL;
+    }
+    Memory *found = PyObject_New(Memory, memory_type);
+    if (!found)
+        return NULL;
+    found->size = (size_t)size;
+    found->memory = take((size_t)size);
+    if (!found->memory) {
+        Py_DECREF(found);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)found;
 }
 
 /* ------------------------------------------------------------------------------- one element */
@@ -333,6 +452,7 @@ typedef struct {
     Py_ssize_t size;
     Py_buffer P, A, active, U;
     double *memory;
+    size_t bytes;
     System *systems;
 } Batch;
 
@@ -345,7 +465,7 @@ static void release(Batch *b)
     PyBuffer_Release(&b->active);
     if (b->U.buf)
         PyBuffer_Release(&b->U);
-    free(b->memory);
+    give(b->memory, b->bytes);
     free(b->systems);
     free(b);
 }
@@ -392,7 +512,8 @@ static PyObject *prepare(PyObject *module, PyObject *args)
             s->k += s->active[j] != 0;
         count += (Py_ssize_t)s->k * (n + s->k + 1) + 1 + (b->U.buf ? 0 : square);
     }
-    double *next = b->memory = b->systems ? malloc((count + 1) * sizeof(double)) : NULL;
+    b->bytes = (count + 1) * sizeof(double);
+    double *next = b->memory = b->systems ? take(b->bytes) : NULL;
     if (!next) {
         release(b);
         return PyErr_NoMemory();
@@ -558,6 +679,7 @@ static PyObject *cholesky(PyObject *module, PyObject *args)
 /* --------------------------------------------------------------------------------- the module */
 
 static PyMethodDef methods[] = {
+    {"memory", memory_new, METH_VARARGS, memory_doc},
     {"prepare", prepare, METH_VARARGS, prepare_doc},
     {"factorize", factorize_batch, METH_VARARGS, factorize_doc},
     {"solve", solve_batch, METH_VARARGS, solve_doc},
@@ -595,6 +717,6 @@ PyMODINIT_FUNC PyInit__kernel(void)
     if (find("scipy.linalg.cython_lapack", "dpotrf", &dpotrf) && find(blas, "dtrsv", &dtrsv) &&
         find(blas, "dtrsm", &dtrsm) && find(blas, "dsyrk", &dsyrk) &&
         find(blas, "dgemv", &dgemv) && find(blas, "dgemm", &dgemm))
-        return PyModule_Create(&definition);
-    return NULL;
+        memory_type = (PyTypeObject *)PyType_FromSpec(&memory_spec);
+    return memory_type ? PyModule_Create(&definition) : NULL;
 }

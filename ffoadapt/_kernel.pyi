@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+def memory(size: int, /) -> Any: ...
 def prepare(
     n: int, m: int, size: int, P: Floats, A: Floats, active: NDArray[np.bool_], U: Floats | None, /
 ) -> Any: ...

@@ -1,0 +1,31 @@
+"""Arrays in memory that is used again.
+
+The system takes the memory of large arrays back when they are freed, and hands it out anew page by
+page. For the matrices of a batch and their gradients that takes as long as to compute them. The
+compiled code keeps such memory; without it these are NumPy's arrays.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from ._kernel import memory
+except ImportError:
+    memory = None  # type: ignore[assignment]
+
+__all__ = ["empty"]
+
+LARGE = 8192
+"""Entries from which on it matters."""
+
+
+def empty(*shape: int) -> NDArray[np.float64]:
+    """As `numpy.empty`."""
+    count = math.prod(shape)
+    if count < LARGE or memory is None:
+        return np.empty(shape)
+    return np.frombuffer(memory(8 * count)).reshape(shape)
