@@ -19,6 +19,10 @@ from typing import Any
 __all__ = ["Contestant", "Timing", "median_ratio", "race"]
 
 
+ROUNDS = 7
+"""So many rounds at least: the first find memory and caches cold, and a median must not be one of
+those."""
+
 SHORT = 0.02
 """Seconds below which a call is preceded by one that is not timed."""
 
@@ -61,7 +65,7 @@ class Timing:
 def race(
     contestants: list[Contestant], budget: float, rounds: int = 40, slowest: float = 20.0
 ) -> dict[str, Timing]:
-    """Time all contestants in turn for about ``budget`` seconds (at least 3 rounds).
+    """Time all contestants in turn for about ``budget`` seconds (at least `ROUNDS` rounds).
 
     The first call of each is not timed: it builds and imports, and gives the result to check. One
     whose second call takes longer than ``slowest`` seconds runs no more than that.
@@ -86,7 +90,7 @@ def race(
             running.append(contestant)
     deadline = time.perf_counter() + budget
     for k in range(rounds):
-        if k >= 3 and time.perf_counter() > deadline:
+        if k >= ROUNDS and time.perf_counter() > deadline:
             break
         for contestant in running:
             _once(contestant, timings[contestant.name])

@@ -110,7 +110,8 @@ static int sure(double share, int n, const double *U, const double *diagonal)
    as long as its factorizations. So some are kept: the GIL guards them. */
 
 enum { BLOCKS = 64, STEPS = 4 };               /* kept at most; sizes between two powers of two */
-static const size_t KEPT = (size_t)128 << 20; /* bytes kept at most */
+static const size_t LARGE = (size_t)64 << 10; /* bytes from which on a block is kept ... */
+static const size_t KEPT = (size_t)128 << 20; /* ... and those of all at most */
 
 static struct {
     size_t size;
@@ -120,7 +121,7 @@ static struct {
 /* Rounds up, so that sizes that depend on the active set meet again. */
 static size_t rounded(size_t size)
 {
-    size_t step = 1024;
+    size_t step = LARGE / STEPS;
     while (step * 2 * STEPS < size)
         step *= 2;
     return (size + step - 1) / step * step;
@@ -128,6 +129,8 @@ static size_t rounded(size_t size)
 
 static void *take(size_t size)
 {
+    if (size < LARGE)
+        return malloc(size);
     size = rounded(size);
     for (int j = 0; j < BLOCKS; j++)
         if (kept[j].memory && kept[j].size == size) {
@@ -141,10 +144,12 @@ static void *take(size_t size)
 /* Keeps a block for the next that asks for its size, in place of others where there is no room. */
 static void give(void *memory, size_t size)
 {
+    if (size < LARGE || rounded(size) > KEPT || !memory) {
+        free(memory);
+        return;
+    }
     size_t all = size = rounded(size);
     int place = -1;
-    if (!memory)
-        return;
     for (int j = 0; j < BLOCKS; j++)
         if (kept[j].memory)
             all += kept[j].size;
@@ -156,10 +161,6 @@ static void give(void *memory, size_t size)
             kept[j].memory = NULL;
         }
         place = 0;
-    }
-    if (size > KEPT) {
-        free(memory);
-        return;
     }
     kept[place].memory = memory;
     kept[place].size = size;
@@ -257,14 +258,11 @@ static void scatter(const System *s, int K, const double *values, const double *
                 full[i] = 0.0;
 }
 
-/* P + C'DC in place of U, D the weights that bring C'DC to the size of P; C is in Y. False if there
-   is no memory. */
-static int penalize(System *s)
+/* P + C'DC in place of U, D the weights that bring C'DC to the size of P; C is in Y. */
+static void penalize(System *s)
 {
     ptrdiff_t n = s->n, k = s->k;
-    double size = 0.0, *C = malloc((k * n + 1) * sizeof(double));
-    if (!C)
-        return 0;
+    double size = 0.0;
     for (ptrdiff_t i = 0; i < n; i++)
         size = fmax(size, fabs(s->P[i * n + i]));
     if (size == 0.0)
@@ -273,12 +271,11 @@ static int penalize(System *s)
         double norm = dot(n, s->Y + j * n);
         s->D[j] = size / (norm > 0.0 ? norm : 1.0);
         for (ptrdiff_t i = 0; i < n; i++)
-            C[j * n + i] = sqrt(s->D[j]) * s->Y[j * n + i];
+            s->Y[j * n + i] *= sqrt(s->D[j]);
     }
     memcpy(s->U, s->P, n * n * sizeof(double));
-    square("N", s->k, s->n, C, 1.0, s->U);
-    free(C);
-    return 1;
+    square("N", s->k, s->n, s->Y, 1.0, s->U);
+    gather(s, s->Y);
 }
 
 /* The factors of an element; P is factorized unless U is known. False if there is no memory. */
@@ -297,10 +294,7 @@ static int factorize(System *s, int known, double share)
             diagonal[i] = s->P[i * n + i];
         memcpy(s->U, s->P, n * n * sizeof(double));
         if (!factor(s->n, s->U) || !sure(share, s->n, s->U, diagonal)) {
-            if (!penalize(s)) {
-                free(diagonal);
-                return 0;
-            }
+            penalize(s);
             for (ptrdiff_t i = 0; i < n; i++)
                 diagonal[i] = s->U[i * n + i];
             s->fine = factor(s->n, s->U) && sure(share, s->n, s->U, diagonal);
@@ -551,7 +545,7 @@ static int lasts(const Batch *b, Py_ssize_t count)
     return count && (double)count * n * n * (n + m) > LASTING;
 }
 
-PyDoc_STRVAR(factorize_doc, "factorize(batch, begin, end, share, fine): fine (size,) bool is written");
+PyDoc_STRVAR(factorize_doc, "factorize(batch, begin, end, share, fine): fine is written");
 
 static PyObject *factorize_batch(PyObject *module, PyObject *args)
 {
@@ -622,7 +616,7 @@ static PyObject *solve_batch(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
-/* Copies P to U; whether the largest |P - P'| is at most this share of the largest diagonal entry. */
+/* Copies P to U; whether all |P - P'| are at most this share of the largest diagonal entry. */
 static int symmetric(ptrdiff_t n, const double *P, double *U, double share)
 {
     enum { TILE = 16 };
