@@ -129,7 +129,8 @@ class Oracle:
         if not self._all_solved:
             keep = self.solved[:, None]
             x, s, z = (np.where(keep, v, 0.0) for v in (points.x, points.s, points.z))
-            points = Points(x, s, z, points.status, points.info)
+            # Those that are solved are measured as they would be alone.
+            points = Points(x, s, z, points.status, points.info, exact=points.exact)
         self.points = points
         self.degenerate: Degenerate = "auto"
         self.smoothing = 0.0
