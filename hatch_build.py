@@ -26,7 +26,7 @@ class CompiledKernel(BuildHookInterface):
 
         root = Path(self.root)
         # The stable interface of Python 3.11: one build serves all later versions.
-        extension = Extension(MODULE, [str(SOURCE)], py_limited_api=True, optional=True)
+        extension = Extension(MODULE, [str(root / SOURCE)], py_limited_api=True, optional=True)
         command = build_ext(Distribution({"ext_modules": [extension]}))
         with tempfile.TemporaryDirectory() as temporary:
             command.build_lib, command.build_temp = str(root), temporary
@@ -40,4 +40,4 @@ class CompiledKernel(BuildHookInterface):
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
         build_data["tag"] = f"cp311-abi3-{platform}"
-        build_data["artifacts"].append(str(built.relative_to(root)))
+        build_data["artifacts"].append(built.relative_to(root).as_posix())

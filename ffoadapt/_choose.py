@@ -144,7 +144,7 @@ def predicted(speed: Mapping[tuple[str, int], float], kind: str, n: int) -> floa
 
 
 def _reason(time: float, kind: str, structure: Structure, spec: SolverSpec) -> str:
-    what = f"{kind} program with {structure.n} variables and {structure.m} rows"
+    what = f"program ({kind}) with {structure.n} variables and {structure.m} rows"
     if math.isinf(time):
         return f"it supports the cones; its speed on a {what} was not measured"
     return f"expected {time * 1e3:.3g} ms for a {what}, by the times measured in benchmarks/"

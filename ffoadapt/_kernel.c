@@ -127,6 +127,14 @@ static size_t rounded(size_t size)
     return (size + step - 1) / step * step;
 }
 
+static void forget(void)
+{
+    for (int j = 0; j < BLOCKS; j++) {
+        free(kept[j].memory);
+        kept[j].memory = NULL;
+    }
+}
+
 static void *take(size_t size)
 {
     if (size < LARGE)
@@ -138,7 +146,12 @@ static void *take(size_t size)
             kept[j].memory = NULL;
             return found;
         }
-    return malloc(size);
+    void *found = malloc(size);
+    if (!found) {
+        forget();
+        found = malloc(size);
+    }
+    return found;
 }
 
 /* Keeps a block for the next that asks for its size, in place of others where there is no room. */
@@ -156,10 +169,7 @@ static void give(void *memory, size_t size)
         else
             place = j;
     if (place < 0 || all > KEPT) {
-        for (int j = 0; j < BLOCKS; j++) {
-            free(kept[j].memory);
-            kept[j].memory = NULL;
-        }
+        forget();
         place = 0;
     }
     kept[place].memory = memory;
@@ -232,6 +242,7 @@ typedef struct {
     const char *active;
     double *U, *Y, *S, *D;
     double steepness; /* the squared size of C */
+    int penalized;    /* whether U is that of P + C'DC */
     int fine;         /* whether the factors are good for anything */
 } System;
 
@@ -288,12 +299,13 @@ static int factorize(System *s, int known, double share)
     gather(s, s->Y);
     s->steepness = dot(k * n, s->Y);
     s->fine = 1;
-    s->D[0] = 0.0;
+    s->penalized = 0;
     if (!known) {
         for (ptrdiff_t i = 0; i < n; i++)
             diagonal[i] = s->P[i * n + i];
         memcpy(s->U, s->P, n * n * sizeof(double));
         if (!factor(s->n, s->U) || !sure(share, s->n, s->U, diagonal)) {
+            s->penalized = 1;
             penalize(s);
             for (ptrdiff_t i = 0; i < n; i++)
                 diagonal[i] = s->U[i * n + i];
@@ -314,7 +326,7 @@ static int factorize(System *s, int known, double share)
 /* Overwrites the right-hand side x (n, K), y (k, K) with the solution; full is (m, K). */
 static void solve(const System *s, int K, double *x, double *y, double *full)
 {
-    if (s->D[0] > 0.0) {
+    if (s->penalized) {
         scatter(s, K, y, s->D, full);
         multiply("N", s->m, s->n, s->A, K, 1.0, full, 1.0, x);
     }
@@ -331,7 +343,10 @@ typedef struct {
     double *x, *y;
 } Pair;
 
-static double ratio(double error, double size) { return size > 0.0 ? error / size : 0.0; }
+/* NaN stays NaN in all three: a solution that is none must not look like one. */
+static double ratio(double error, double size) { return size == 0.0 ? 0.0 : error / size; }
+static double larger(double a, double b) { return a >= b || isnan(a) ? a : b; }
+static double smaller(double a, double b) { return a <= b || isnan(a) ? a : b; }
 
 /* What is left of `right` at `at`, and its sizes (K,) as in dense.relative_sizes. */
 static void residual(const System *s, int K, Pair right, Pair at, Pair left, double *full,
@@ -358,8 +373,8 @@ static void residual(const System *s, int K, Pair right, Pair at, Pair left, dou
         double top = dot(n, right.x + c * n), bottom = dot(k, right.y + c * k);
         double upper = ratio(r, top + blocks[c]);
         double lower = ratio(g, bottom + s->steepness * dot(n, at.x + c * n));
-        double block = fmax(upper, lower);
-        sizes[c] = sqrt(fmin(ratio(r + g, top + bottom), block));
+        double block = larger(upper, lower);
+        sizes[c] = sqrt(smaller(ratio(r + g, top + bottom), block));
         blocks[c] = sqrt(block);
     }
 }
@@ -368,7 +383,7 @@ static double largest(int K, const double *values)
 {
     double found = 0.0;
     for (int c = 0; c < K; c++)
-        found = values[c] > found || isnan(values[c]) ? values[c] : found;
+        found = larger(values[c], found);
     return found;
 }
 
@@ -457,7 +472,7 @@ static void release(Batch *b)
     PyBuffer_Release(&b->P);
     PyBuffer_Release(&b->A);
     PyBuffer_Release(&b->active);
-    if (b->U.buf)
+    if (b->U.obj)
         PyBuffer_Release(&b->U);
     give(b->memory, b->bytes);
     free(b->systems);
@@ -489,10 +504,10 @@ static PyObject *prepare(PyObject *module, PyObject *args)
         free(b);
         return NULL;
     }
-    Py_ssize_t square = (Py_ssize_t)n * n, size = b->size, count = 0;
-    if (n < 0 || m < 0 || size < 0 || !holds(&b->P, square, size) ||
+    Py_ssize_t entries = (Py_ssize_t)n * n, size = b->size, count = 0;
+    if (n < 0 || m < 0 || size < 0 || !holds(&b->P, entries, size) ||
         !holds(&b->A, (Py_ssize_t)m * n, size) || b->active.len != size * m ||
-        (b->U.buf && !holds(&b->U, square, size))) {
+        (b->U.obj && !holds(&b->U, entries, size))) {
         release(b);
         PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
         return NULL;
@@ -500,11 +515,11 @@ static PyObject *prepare(PyObject *module, PyObject *args)
     b->systems = malloc((size + 1) * sizeof(System));
     for (Py_ssize_t i = 0; b->systems && i < size; i++) {
         System *s = b->systems + i;
-        *s = (System){n, m, 0, numbers(&b->P, square, i), numbers(&b->A, (Py_ssize_t)m * n, i)};
+        *s = (System){n, m, 0, numbers(&b->P, entries, i), numbers(&b->A, (Py_ssize_t)m * n, i)};
         s->active = (const char *)b->active.buf + i * m;
         for (int j = 0; j < m; j++)
             s->k += s->active[j] != 0;
-        count += (Py_ssize_t)s->k * (n + s->k + 1) + 1 + (b->U.buf ? 0 : square);
+        count += (Py_ssize_t)s->k * (n + s->k + 1) + (b->U.obj ? 0 : entries);
     }
     b->bytes = (count + 1) * sizeof(double);
     double *next = b->memory = b->systems ? take(b->bytes) : NULL;
@@ -515,16 +530,19 @@ static PyObject *prepare(PyObject *module, PyObject *args)
     for (Py_ssize_t i = 0; i < size; i++) {
         System *s = b->systems + i;
         s->U = next;
-        if (b->U.buf)
-            s->U = numbers(&b->U, square, i);
+        if (b->U.obj)
+            s->U = numbers(&b->U, entries, i);
         else
-            next += square;
+            next += entries;
         s->Y = next;
         s->S = s->Y + (Py_ssize_t)s->k * n;
         s->D = s->S + (Py_ssize_t)s->k * s->k;
-        next = s->D + s->k + 1;
+        next = s->D + s->k;
     }
-    return PyCapsule_New(b, BATCH, destroy);
+    PyObject *capsule = PyCapsule_New(b, BATCH, destroy);
+    if (!capsule)
+        release(b);
+    return capsule;
 }
 
 enum { LASTING = 300000 }; /* n^2 (n + m) from which on the GIL is handed over, by measurement */
@@ -541,8 +559,8 @@ static Batch *part(PyObject *capsule, Py_ssize_t begin, Py_ssize_t end)
 
 static int lasts(const Batch *b, Py_ssize_t count)
 {
-    double n = b->systems->n, m = b->systems->m;
-    return count && (double)count * n * n * (n + m) > LASTING;
+    const System *s = b->systems;
+    return count && (double)count * s->n * s->n * ((double)s->n + s->m) > LASTING;
 }
 
 PyDoc_STRVAR(factorize_doc, "factorize(batch, begin, end, share, fine): fine is written");
@@ -562,7 +580,7 @@ static PyObject *factorize_batch(PyObject *module, PyObject *args)
     if (good) {
         PyThreadState *thread = lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t i = begin; good && i < end; i++) {
-            good = factorize(b->systems + i, b->U.buf != NULL, share);
+            good = factorize(b->systems + i, b->U.obj != NULL, share);
             ((char *)fine.buf)[i] = (char)b->systems[i].fine;
         }
         if (thread)
@@ -643,17 +661,17 @@ static PyObject *cholesky(PyObject *module, PyObject *args)
     Py_buffer P, U;
     if (!PyArg_ParseTuple(args, "iy*w*dd", &n, &P, &U, &asymmetry, &share))
         return NULL;
-    Py_ssize_t square = (Py_ssize_t)n * n, count = square > 0 ? P.len / 8 / square : 0;
-    int good = n >= 0 && U.len == P.len && P.len == count * square * 8, memory = 1;
+    Py_ssize_t entries = (Py_ssize_t)n * n, count = entries > 0 ? P.len / 8 / entries : 0;
+    int good = n >= 0 && U.len == P.len && P.len == count * entries * 8, memory = 1;
     if (good) {
         PyThreadState *thread =
-            (double)count * square * n > LASTING ? PyEval_SaveThread() : NULL;
+            (double)count * entries * n > LASTING ? PyEval_SaveThread() : NULL;
         double *diagonal = malloc((n + 1) * sizeof(double));
         memory = diagonal != NULL;
         good = memory;
         for (Py_ssize_t k = 0; good && k < count; k++) {
-            const double *p = (double *)P.buf + k * square;
-            double *u = (double *)U.buf + k * square;
+            const double *p = (double *)P.buf + k * entries;
+            double *u = (double *)U.buf + k * entries;
             for (ptrdiff_t i = 0; i < n; i++)
                 diagonal[i] = p[i * n + i];
             good = symmetric(n, p, u, asymmetry) && factor(n, u) && sure(share, n, u, diagonal);
@@ -693,6 +711,10 @@ static int find(const char *module, const char *name, void *target)
     if (pointer && !strstr(signature, " int *")) {
         PyErr_Format(PyExc_ImportError, "%s of scipy takes other integers: %s", name, signature);
         pointer = NULL;
+    }
+    if (!pointer && !PyErr_ExceptionMatches(PyExc_ImportError)) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ImportError, "%s has no %s to call", module, name);
     }
     memcpy(target, &pointer, sizeof(pointer));
     Py_XDECREF(capsule);

@@ -40,7 +40,12 @@ def run(function: Callable[[slice], T], size: int, workers: int | None = None) -
         return [function(part) for part in parts]  # a thread of the pool must not wait for it
     pool = _pool(workers - 1)
     others = [pool.submit(function, part) for part in parts[1:]]
-    first = function(parts[0])
+    try:
+        first = function(parts[0])
+    except BaseException:
+        for other in others:
+            other.cancel()
+        raise
     return [first, *(other.result() for other in others)]
 
 

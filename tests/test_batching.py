@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
 import ffoadapt
+from ffoadapt import _threads
 from ffoadapt._batching import Axes
 from ffoadapt._function import SolveFunction
 from ffoadapt._oracle import batched, gradient
@@ -215,3 +219,29 @@ def test_gradients_are_the_same_without_it(batch: int, monkeypatch: pytest.Monke
         monkeypatch.setattr(module, "COMPILED", False)
     for one, other in zip(with_it, gradients(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_parts_that_wait_are_given_up_when_one_fails() -> None:
+    started: list[slice] = []
+    busy, done = threading.Event(), threading.Event()
+
+    def wait(part: slice) -> None:
+        busy.set()
+        done.wait(10.0)
+
+    def fail(part: slice) -> None:
+        if part.start == 0:
+            raise ValueError("the first")
+        started.append(part)
+
+    other = threading.Thread(target=_threads.run, args=(wait, 4, 4))
+    other.start()
+    busy.wait(10.0)
+    while _threads._pool(3)._work_queue.qsize():  # until the pool has no thread to spare
+        time.sleep(0.001)
+    with pytest.raises(ValueError, match="the first"):
+        _threads.run(fail, 4, 4)
+    done.set()
+    other.join()
+    assert _threads.run(lambda part: part.start, 4, 4) == [0, 1, 2, 3]
+    assert not started

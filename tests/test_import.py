@@ -290,3 +290,17 @@ def test_no_core_file_names_a_vendor() -> None:
                 assert name.lower() not in vendors, f"{path}: {name}"
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert node.value.lower() not in vendors, f"{path}: {node.value!r}"
+
+
+def test_works_with_a_scipy_that_the_compiled_code_does_not_know() -> None:
+    lines = [
+        "import scipy.linalg.cython_blas as module",
+        "module.__pyx_capi__.pop('dsyrk')",
+        "import numpy as np, ffoadapt",
+        "from ffoadapt._oracle.batched import COMPILED",
+        "assert not COMPILED",
+        "program = ffoadapt.ConeProgram.from_split(np.eye(2), -np.ones(2), np.eye(2), [0.5, 2.0])",
+        "result = ffoadapt.solve(program)",
+        "assert abs(result.vjp(x=[1.0, 1.0]).h - [1.0, 0.0]).max() < 1e-12",
+    ]
+    run("\n".join(lines))

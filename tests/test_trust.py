@@ -6,7 +6,9 @@ a fixed slice here; the other truths are closed forms, other solvers and differe
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import pickle
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -115,6 +117,47 @@ def test_bounds_allow_what_the_solves_find(monkeypatch: pytest.MonkeyPatch) -> N
     for number in range(120):
         assert hunt.judge(number, seed=5).verdict != "exception"
     assert sum(settled) > 50
+
+
+def test_bounds_do_not_settle_what_the_probe_cannot_see() -> None:
+    """A response that happens to lie along the curvature says nothing of how that amplifies."""
+    A = np.array([[-0.8054307138789392], [-182.05008092066956], [117.49118079958161]])
+    b = np.array([0.014582042316023551, 1.951025432392837, -1.2559341712677923])
+    P, q = np.array([[4.545950632662172]]), np.array([9.790322361115415])
+    program = ConeProgram(P, q, A, b, (ffoadapt.PowerCone(0.3),))
+    result = ffoadapt.solve(program, "clarabel", solver_options={"tolerance": 7.9e-9})
+    result.vjp(x=np.ones(1))
+    found = result._state.oracle._certificate
+    assert found is None or found.z_error.max() > 1e-7  # never settled by bounds alone
+    assert found is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("cotangent", [np.inf, np.nan, 1e308])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_is_no_number_is_no_derivative(
+    cotangent: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(gradient, "COMPILED", False)
+    program = ConeProgram.from_split(1e-3 * np.eye(3), -np.ones(3), np.eye(3), [0.5, 2e3, 2e3])
+    result = ffoadapt.solve(program, "piqp")
+    found = result.vjp(x=np.array([0.0, cotangent, 1.0])).q
+    assert not np.isfinite(found).all()
+    report = result.report()
+    assert report.verdict != "differentiable" and np.isnan(report.residual)
+
+
+def test_results_travel() -> None:
+    """To other processes, with what was factorized or without, and give the same there."""
+    program = ConeProgram.from_split(np.eye(3), -np.ones(3), np.eye(3), np.full(3, 0.5))
+    for asked in (False, True):
+        result = ffoadapt.solve(program, "piqp")
+        expected = result.vjp(x=np.ones(3)).h if asked else None
+        for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+            found = other.vjp(x=np.ones(3)).h
+            assert other.report() == result.report()
+            assert expected is None or (found == expected).all()
 
 
 @pytest.mark.parametrize("polish", [True, False])

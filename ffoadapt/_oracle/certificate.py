@@ -49,6 +49,9 @@ NOTHING = 1e-9
 SURE = 1e-7
 """Bounds of relative errors below this, far below what estimates may be, leave no doubt ..."""
 
+TINY = 1e-300
+"""Not to divide by 0."""
+
 SHORT = 1e-3
 """... and so do bounds of steps below this share of the margin."""
 
@@ -127,8 +130,11 @@ def examine(
     if not polyhedral:
         ds = batch.multiply("A", response[0]) - scale.slack_unit * _signs(m, 1)
         moves = _most(_largest(scale.slack(ds)))
-    bounds = _Bounds(n + m, _most(gain), moves)
     known = _least(margin), _least(curved_margin), min(_least(x), _least(z))
+    steep = _most(gain)
+    if not polyhedral:
+        steep = max(steep, 1.0 / max(known[1], TINY))
+    bounds = _Bounds(n + m, _most(gain), moves, steep)
     # Where s and z are complementary, the right-hand side of a Newton step is the residual.
     rhs = _most(kkt) * (1.0 if points.paired else n + m)
     if (polyhedral or points.paired) and not smoothing and bounds.settle(rhs, *known):
@@ -163,13 +169,15 @@ class _Bounds(NamedTuple):
 
     With ``order`` right-hand sides, no response should be more than sqrt(order) times the ``gain``,
     which is that to random signs; and no product with the data more than ``order`` times its
-    largest term. ``moves`` is how far the response moves s, where there is curvature.
-    Well-conditioned programs with accurate solutions need no more than this.
+    largest term. Where there is curvature, ``moves`` is how far the response moves s, and what the
+    curvature amplifies may be hidden from the probe: ``steep`` is the larger of the gain and 1 over
+    the margin. Well-conditioned programs with accurate solutions need no more than this.
     """
 
     order: int
     gain: float
     moves: float
+    steep: float
 
     def settle(self, rhs: float, margin: float, curved_margin: float, size: float) -> bool:
         """Whether all distances, shifts and errors are beyond doubt.
@@ -177,17 +185,18 @@ class _Bounds(NamedTuple):
         ``rhs`` bounds the right-hand side of the Newton step and how far s and z are from being
         complementary; ``size`` is the smaller of the sizes of x and z.
         """
-        step, least = self.order**0.5 * (1.0 + self.gain) * rhs, min(margin, curved_margin)
+        step, least = self.order**0.5 * (1.0 + self.steep) * rhs, min(margin, curved_margin)
         moved = self.order**0.5 * step  # of s - z
         if not (least > 0.0 and moved <= SHORT * least and step <= SURE * size):  # or NaN
             return False
-        sure = ROUNDING * self.gain <= SURE * size
+        sure = ROUNDING * self.steep <= SURE * size
         return sure and self.error(moved / curved_margin) <= SURE
 
     def error(self, uncertain: float = 0.0) -> float:
         """What `_rounding_error` finds, relative to the response."""
         rounding = self.order * ROUNDING * (1.0 + self.gain)
-        return self.order**0.5 * (rounding + uncertain * self.moves)
+        worse = self.steep / max(self.gain, TINY) if self.steep > self.gain else 1.0
+        return self.order**0.5 * (rounding + uncertain * self.moves) * worse
 
 
 def _newton_step(

@@ -227,7 +227,7 @@ def relative_sizes(
 
 
 def _ratio(error: Floats, size: Floats) -> Floats:
-    return np.divide(error, size, out=np.zeros_like(error), where=size > 0.0)
+    return np.divide(error, size, out=np.zeros_like(error), where=size != 0.0)  # NaN stays
 
 
 def _square(v: Floats) -> Floats:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,10 @@ class Oracle:
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
         self._near: Mapping[int, SparseFactor] = {}
         self._residuals: Floats | None = None  # (B,) of the last solve
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the compiled factors, which are made again when they are needed."""
+        return {name: v for name, v in self.__dict__.items() if name != "_batched"}
 
     def choosing(self, degenerate: Degenerate, smoothing: float) -> Oracle:
         """The oracle here with these choices, see `SolveSettings`; itself if it has them."""
