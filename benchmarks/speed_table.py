@@ -143,8 +143,7 @@ def cone_programs(families: list[tuple[str, int]]) -> tuple[int, Callable[[str],
         ]
         return np.concatenate(found)
 
-    layers_of = layers("clarabel", None)
-    sizes = [layer.program.structure.n for layer in layers_of]
+    sizes = [layer.program.structure.n for layer in layers("clarabel", None)]
     return int(np.exp(np.mean(np.log(sizes)))), run, run("clarabel", 1e-10)
 
 

@@ -74,8 +74,8 @@ class SolveFunction:
         """``orders`` says by name in which order the model wants the entries of a parameter."""
         self.model, self.settings = model, settings
         self.names = [name for name, _ in model.parameters]
-        self._orders = [(orders or {}).get(name) for name in self.names]
-        self._ordered = bool(orders)
+        self._ordered = orders or {}
+        self._orders = [self._ordered.get(name) for name in self.names]
         self.shapes = [shape for _, shape in model.parameters]
         self.ndims = [len(shape) for shape in self.shapes]
         # None for a box program, whose structure is found anew at every call.
@@ -92,8 +92,7 @@ class SolveFunction:
 
     def with_settings(self, settings: Settings) -> SolveFunction:
         """The same program solved otherwise."""
-        other = SolveFunction(self.model, settings)
-        other._orders, other._ordered = self._orders, self._ordered
+        other = SolveFunction(self.model, settings, self._ordered)
         other.on_report = self.on_report
         return other
 

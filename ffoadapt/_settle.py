@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from ._oracle.certificate import worst
 from ._oracle.gradient import Oracle
-from ._oracle.polish import ROUNDS, polish, worst
+from ._oracle.polish import ROUNDS, polish
 from ._oracle.report import INACCURATE
 from ._program import ProgramBatch
 from ._settings import Settings

@@ -32,7 +32,7 @@ from .._solution import Points
 from .._structure import Structure
 from .active_set import KINK, Scales, complementary
 
-__all__ = ["Certificate", "defects", "examine", "infeasibility", "stationarity"]
+__all__ = ["Certificate", "defects", "examine", "infeasibility", "stationarity", "worst"]
 
 Floats = NDArray[np.float64]
 
@@ -129,20 +129,20 @@ def examine(
     polyhedral, moves = batch.structure.polyhedral, 0.0
     if not polyhedral:
         ds = batch.multiply("A", response[0]) - scale.slack_unit * _signs(m, 1)
-        moves = _most(_largest(scale.slack(ds)))
+        moves = worst(_largest(scale.slack(ds)))
     known = _least(margin), _least(curved_margin), min(_least(x), _least(z))
-    steep = _most(gain)
+    most = steep = worst(gain)
     if not polyhedral:
         steep = max(steep, 1.0 / max(known[1], TINY))
-    bounds = _Bounds(n + m, _most(gain), moves, steep)
+    bounds = _Bounds(n + m, most, moves, steep)
     # Where s and z are complementary, the right-hand side of a Newton step is the residual.
-    rhs = _most(kkt) * (1.0 if points.paired else n + m)
+    rhs = worst(kkt) * (1.0 if points.paired else n + m)
     if (polyhedral or points.paired) and not smoothing and bounds.settle(rhs, *known):
         return None
     pair = complementary(batch, points.s, points.z, scale)
     left = defects(batch, points.x, *pair)
     parts = left[0] / scale.gradient, scale.slack(left[1]), scale.dual(pair[1] - points.z)
-    rhs = _most(np.maximum.reduce([_largest(part) for part in parts]))
+    rhs = worst(np.maximum.reduce([_largest(part) for part in parts]))
     if not smoothing and bounds.settle(rhs, *known):
         return None
     # The probe has size 1: times the rounding of the terms of the optimality conditions, its
@@ -151,7 +151,7 @@ def examine(
     rounding = ROUNDING * np.maximum(np.maximum(size_x, size_z), steepness)
     at = batch, points, scale, solve, curved_margin, pair, left
     distance_x, distance_z, shift, uncertain = _newton_step(*at)
-    error_x: Any = bounds.error(_most(uncertain))
+    error_x: Any = bounds.error(worst(uncertain))
     error_z = error_x
     if smoothing or not error_x <= SURE:
         found = _rounding_error(batch, scale, solve, response, uncertain, smoothing)
@@ -280,8 +280,8 @@ def _largest(values: Floats) -> Floats:
     return found
 
 
-def _most(values: Floats) -> float:
-    """The largest of nonnegative values; a number of its own is faster than an array of one."""
+def worst(values: Floats) -> float:
+    """The largest of nonnegative values (B,), NaN if there is one; `max` of one takes longer."""
     return values.item() if values.size == 1 else float(np.maximum.reduce(values, initial=0.0))
 
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from .._program import ProgramBatch, largest
 from .._solution import Points
 from .active_set import Scales, complementary, scales
-from .certificate import defects
+from .certificate import defects, worst
 from .gradient import Oracle
 from .report import Residuals, kkt_residuals
 from .sparse import SparseFactor
 
-__all__ = ["polish", "worst"]
+__all__ = ["polish"]
 
 Floats = NDArray[np.float64]
 
@@ -126,11 +126,6 @@ def polish(
         oracle.adopt(*latest)
     oracle.measured = Residuals(residual, outside)
     return current, oracle, residual
-
-
-def worst(residual: Floats) -> float:
-    """The largest residual of a batch; NaN if there is one. (`max` takes four times as long.)"""
-    return float(residual[residual.argmax()]) if residual.size else 0.0
 
 
 def _small(oracle: Oracle) -> NDArray[np.bool_]:
