@@ -454,6 +454,94 @@ static int solution(const System *s, int K, double limit, const double *v_x, con
     return 1;
 }
 
+/* ------------------------------------------------------------------------- points and their sizes */
+
+/* What `measure` says of an element, in this order. */
+enum { PRIMAL, GRADIENT, SIZE_X, SIZE_Z, KKT, OUTSIDE, MARGIN, FIGURES };
+
+typedef struct {
+    int n, m;
+    const double *P, *q, *A, *b, *x, *s, *z;
+    const char *equality;
+} Point;
+
+/* The squared norms (m,) of the rows of A, 1 for those that are empty. */
+static void row_squares(ptrdiff_t m, ptrdiff_t n, const double *A, double *squares)
+{
+    for (ptrdiff_t i = 0; i < m; i++) {
+        squares[i] = dot(n, A + i * n);
+        if (squares[i] == 0.0)
+            squares[i] = 1.0;
+    }
+}
+
+static double magnitude(ptrdiff_t n, const double *values, ptrdiff_t step)
+{
+    double found = 0.0;
+    for (ptrdiff_t i = 0; i < n; i++)
+        found = larger(fabs(values[i * step]), found);
+    return found;
+}
+
+/* The sizes of a point, see active_set.scales. */
+static void scales(const Point *p, const double *squares, double *out)
+{
+    double reach = 0.0, size_z = 0.0;
+    for (ptrdiff_t i = 0; i < p->m; i++) {
+        double norm = sqrt(squares[i]);
+        if (isfinite(p->b[i]))
+            reach = fmax(reach, fabs(p->b[i]) / norm);
+        size_z = larger(fabs(p->z[i]) * norm, size_z);
+    }
+    double steepness = magnitude(p->n, p->q, 1), size_x = magnitude(p->n, p->x, 1);
+    double curvature = magnitude(p->n, p->P, (ptrdiff_t)p->n + 1);
+    double primal = larger(size_x, reach), gradient = larger(size_z, steepness);
+    double length = curvature > 0.0 ? gradient / curvature : 0.0;
+    gradient = larger(gradient, curvature * primal);
+    primal = larger(primal, length);
+    /* Data without a length (or a gradient) of their own. */
+    if (reach == 0.0 && (steepness == 0.0 || !(curvature > 0.0)))
+        primal = larger(primal, 1.0);
+    if (steepness == 0.0 && (reach == 0.0 || !(curvature > 0.0)))
+        gradient = larger(gradient, 1.0);
+    out[PRIMAL] = primal;
+    out[GRADIENT] = gradient;
+    out[SIZE_X] = size_x;
+    out[SIZE_Z] = size_z;
+}
+
+/* The residuals of the point, its least margin and the active rows; work is (n + m). `exact` says
+   that s is b - Ax. See report.kkt_residuals, report.row_margins and active_set.linearize. */
+static void residuals(const Point *p, const double *squares, int exact, char *active, double *work,
+                      double *out)
+{
+    double primal = out[PRIMAL], gradient = out[GRADIENT], *gap = work + p->n;
+    memcpy(work, p->q, p->n * sizeof(double));
+    multiply("T", p->n, p->n, p->P, 1, 1.0, p->x, 1.0, work);
+    multiply("N", p->m, p->n, p->A, 1, 1.0, p->z, 1.0, work);
+    double kkt = magnitude(p->n, work, 1) / gradient, margin = INFINITY, outside = 0.0;
+    if (!exact)
+        multiply("T", p->m, p->n, p->A, 1, 1.0, p->x, 0.0, gap);
+    for (ptrdiff_t i = 0; i < p->m; i++) {
+        double norm = sqrt(squares[i]), unit = norm * primal;
+        int free = isinf(p->b[i]) && p->b[i] > 0.0;
+        double s = p->s[i] / unit, z = free ? 0.0 : p->z[i] * norm / gradient;
+        /* outside where positive, not complementary where negative */
+        double violation = p->equality[i] ? fabs(s) : -smaller(s, z);
+        outside = i ? larger(violation, outside) : violation;
+        kkt = larger(fabs(violation), kkt);
+        if (!free && !p->equality[i])
+            margin = smaller(larger(s, z), margin);
+        active[i] = p->equality[i] || p->z[i] * (squares[i] * (primal / gradient)) > p->s[i];
+    }
+    for (ptrdiff_t i = 0; !exact && i < p->m; i++)
+        if (!(isinf(p->b[i]) && p->b[i] > 0.0))
+            outside = larger(fabs(gap[i] + p->s[i] - p->b[i]) / (sqrt(squares[i]) * primal), outside);
+    out[KKT] = larger(outside, kkt);
+    out[OUTSIDE] = outside;
+    out[MARGIN] = margin;
+}
+
 /* ---------------------------------------------------------------------------------- the batch */
 
 /* What `prepare` makes; the arrays that it looks into stay alive with it. */
@@ -688,6 +776,71 @@ static PyObject *cholesky(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : PyBool_FromLong(good);
 }
 
+PyDoc_STRVAR(squares_doc, "squares(m, n, A, out): out (B, m) of A (B, m, n) is written");
+
+static PyObject *squares(PyObject *module, PyObject *args)
+{
+    int m, n;
+    Py_buffer A, out;
+    if (!PyArg_ParseTuple(args, "iiy*w*", &m, &n, &A, &out))
+        return NULL;
+    Py_ssize_t rows = out.len / 8;
+    if (n < 0 || m < 0 || A.len != rows * n * 8)
+        PyErr_SetString(PyExc_ValueError, "A and its squares do not have sizes that fit");
+    else
+        row_squares(rows, n, A.buf, out.buf);
+    PyBuffer_Release(&A);
+    PyBuffer_Release(&out);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(measure_doc, "measure(n, m, begin, end, P, q, A, b, squares, x, s, z, equality, "
+                          "exact, active, figures): the last two (B, m), (B, 7) are written");
+
+static PyObject *measure(PyObject *module, PyObject *args)
+{
+    int n, m, exact;
+    Py_ssize_t begin, end;
+    enum { P, Q, A, B, SQUARES, X, S, Z, EQUALITY, ACTIVE, OUT, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "iinny*y*y*y*y*y*y*y*y*pw*w*", &n, &m, &begin, &end, a + P,
+                          a + Q, a + A, a + B, a + SQUARES, a + X, a + S, a + Z, a + EQUALITY,
+                          &exact, a + ACTIVE, a + OUT))
+        return NULL;
+    Py_ssize_t size = a[OUT].len / 8 / FIGURES, rows = m, square = (Py_ssize_t)n * n;
+    Py_ssize_t block = (Py_ssize_t)m * n;
+    int good = n >= 0 && m >= 0 && begin >= 0 && begin <= end && end <= size &&
+               holds(a + P, square, size) && holds(a + Q, n, size) && holds(a + A, block, size) &&
+               holds(a + B, rows, size) && a[X].len == size * n * 8 && a[S].len == size * m * 8 &&
+               a[Z].len == a[S].len && a[EQUALITY].len == m && a[ACTIVE].len == size * m &&
+               holds(a + SQUARES, rows, size);
+    double *work = good ? malloc((n + m + 1) * sizeof(double)) : NULL;
+    if (!good)
+        PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
+    else if (!work)
+        PyErr_NoMemory();
+    else {
+        double count = (double)(end - begin) * n * ((double)n + m);
+        PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
+        for (Py_ssize_t i = begin; i < end; i++) {
+            Point p = {n, m, numbers(a + P, square, i), numbers(a + Q, n, i),
+                       numbers(a + A, block, i), numbers(a + B, rows, i),
+                       (double *)a[X].buf + i * n, (double *)a[S].buf + i * m,
+                       (double *)a[Z].buf + i * m, a[EQUALITY].buf};
+            const double *squares = numbers(a + SQUARES, rows, i);
+            double *out = (double *)a[OUT].buf + i * FIGURES;
+            scales(&p, squares, out);
+            residuals(&p, squares, exact, (char *)a[ACTIVE].buf + i * m, work, out);
+        }
+        if (thread)
+            PyEval_RestoreThread(thread);
+        free(work);
+    }
+    for (int j = 0; j < ARRAYS; j++)
+        PyBuffer_Release(a + j);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
 /* --------------------------------------------------------------------------------- the module */
 
 static PyMethodDef methods[] = {
@@ -696,6 +849,8 @@ static PyMethodDef methods[] = {
     {"factorize", factorize_batch, METH_VARARGS, factorize_doc},
     {"solve", solve_batch, METH_VARARGS, solve_doc},
     {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
+    {"squares", squares, METH_VARARGS, squares_doc},
+    {"measure", measure, METH_VARARGS, measure_doc},
     {NULL},
 };
 

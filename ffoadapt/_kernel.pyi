@@ -27,3 +27,23 @@ def solve(
     /,
 ) -> None: ...
 def cholesky(n: int, P: Floats, U: Floats, asymmetry: float, share: float, /) -> bool: ...
+def squares(m: int, n: int, A: Floats, out: Floats, /) -> None: ...
+def measure(
+    n: int,
+    m: int,
+    begin: int,
+    end: int,
+    P: Floats,
+    q: Floats,
+    A: Floats,
+    b: Floats,
+    squares: Floats,
+    x: Floats,
+    s: Floats,
+    z: Floats,
+    equality: NDArray[np.bool_],
+    exact: bool,
+    active: NDArray[np.bool_],
+    figures: Floats,
+    /,
+) -> None: ...

@@ -12,10 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    from ._kernel import memory
-except ImportError:
-    memory = None  # type: ignore[assignment]
+from . import _native
 
 __all__ = ["empty"]
 
@@ -26,6 +23,6 @@ LARGE = 8192
 def empty(*shape: int) -> NDArray[np.float64]:
     """As `numpy.empty`."""
     count = math.prod(shape)
-    if count < LARGE or memory is None:
+    if count < LARGE or _native.kernel is None:
         return np.empty(shape)
-    return np.frombuffer(memory(8 * count)).reshape(shape)
+    return np.frombuffer(_native.kernel.memory(8 * count)).reshape(shape)

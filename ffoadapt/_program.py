@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from . import _blas
+from . import _blas, _native
 from ._forms import BoxForm, ConeForm, SplitForm
 from ._lazy import lazy
 from ._memory import empty
@@ -47,11 +47,6 @@ class DataSizes:
 
     Attributes
     ----------
-    squares
-        (B or 1, m) squared norms of the rows of A, the largest of its rows for each curved cone,
-        1 for empty rows.
-    norms
-        Their roots.
     reach
         (B or 1, 1) the largest |b_i| / norm_i: how far from 0 the constraints are.
     steepness, curvature
@@ -60,8 +55,6 @@ class DataSizes:
         Whether none of these three is 0 anywhere.
     """
 
-    squares: Floats
-    norms: Floats
     reach: Floats
     steepness: Floats
     curvature: Floats
@@ -70,20 +63,11 @@ class DataSizes:
     @classmethod
     def of(cls, batch: ProgramBatch) -> DataSizes:
         """Those of a batch."""
-        structure = batch.structure
-        squares = _row_squares(batch)
-        for cone, start, count in structure.groups:
-            if not cone.polyhedral:
-                block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
-                block[:] = block.max(axis=-1, keepdims=True)
-        if np.count_nonzero(squares) != squares.size:
-            squares[squares == 0.0] = 1.0
-        norms = np.sqrt(squares)
         b = batch.b if batch.unbounding is None else np.where(np.isfinite(batch.b), batch.b, 0.0)
-        reach, steepness, curvature = map(largest, (b / norms, batch.q, _diagonal(batch)))
+        reach, steepness, curvature = map(largest, (b / batch.norms, batch.q, _diagonal(batch)))
         least = np.minimum(np.minimum(reach, steepness), curvature)
         regular = np.count_nonzero(least) == least.size
-        return cls(squares, norms, reach, steepness, curvature, regular)
+        return cls(reach, steepness, curvature, regular)
 
 
 @dataclass(eq=False)
@@ -121,6 +105,24 @@ class ProgramBatch:
     def unbounding(self) -> NDArray[np.bool_] | None:
         """(B or 1, m) the rows with b = inf, which constrain nothing; None where b is finite."""
         return None if _blas.finite(self.b) else np.isposinf(self.b)
+
+    @lazy
+    def squares(self) -> Floats:
+        """(B or 1, m) squared norms of the rows of A, the largest of its rows for each curved cone,
+        1 for empty rows."""
+        squares = _row_squares(self)
+        for cone, start, count in self.structure.groups:
+            if not cone.polyhedral:
+                block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
+                block[:] = block.max(axis=-1, keepdims=True)
+        if np.count_nonzero(squares) != squares.size:
+            squares[squares == 0.0] = 1.0
+        return squares
+
+    @lazy
+    def norms(self) -> Floats:
+        """Their roots."""
+        return np.sqrt(self.squares)
 
     @lazy
     def sizes(self) -> DataSizes:
@@ -209,10 +211,17 @@ class ProgramBatch:
         return dual
 
     def as_dense(self) -> ProgramBatch:
-        """The same programs with ndarrays."""
-        structure = self.structure
-        if structure.dense:
+        """The same programs with ndarrays; small ones are kept."""
+        if self.structure.dense:
             return self
+        return self._dense if self.structure.small else self._filled()
+
+    @lazy
+    def _dense(self) -> ProgramBatch:
+        return self._filled()
+
+    def _filled(self) -> ProgramBatch:
+        structure = self.structure
         box = self.box
         if box is not None:
             box = BoxData(None, _filled(box.pattern, box.A), box.lower, box.upper)
@@ -301,6 +310,10 @@ def _row_squares(batch: ProgramBatch) -> Floats:
     """(B or 1, m) squared Euclidean norms of the rows of A."""
     pattern = batch.structure.A
     if pattern is None:
+        if _native.kernel is not None:
+            A, squares = np.ascontiguousarray(batch.A), np.empty(batch.A.shape[:2])
+            _native.kernel.squares(*A.shape[1:], A, squares)
+            return squares
         # einsum would sum in an order that B decides
         return np.add.reduce(np.square(batch.A, out=empty(*batch.A.shape)), axis=-1)
     rows = pattern.shape[0]

@@ -19,6 +19,9 @@ __all__ = ["BoxRows", "Structure", "polyhedral_cones"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
+SMALL = 40_000
+"""Entries of P and A up to which a sparse program is factorized faster as a dense one."""
+
 
 @dataclass(frozen=True, eq=False)
 class BoxRows:
@@ -86,6 +89,11 @@ class Structure:
     @cached_property
     def dense(self) -> bool:
         return self.A is None
+
+    @cached_property
+    def small(self) -> bool:
+        """Whether sparse matrices are so small that dense ones are faster."""
+        return self.n * (self.n + self.m) <= SMALL
 
     @cached_property
     def kinds(self) -> frozenset[str]:

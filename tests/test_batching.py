@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import threading
-import time
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import ffoadapt
-from ffoadapt import _threads
+from ffoadapt import _native, _threads
 from ffoadapt._batching import Axes
 from ffoadapt._function import SolveFunction
-from ffoadapt._oracle import batched, gradient
+from ffoadapt._oracle import active_set, batched, report
 from ffoadapt._oracle.active_set import GhostBatch
-from ffoadapt._oracle.batched import COMPILED, BatchedFactor, definite
+from ffoadapt._oracle.batched import BatchedFactor, Measures, covers, definite
 from ffoadapt._oracle.dense import DenseFactor
 from ffoadapt._oracle.rows import ElementRows
+from ffoadapt._pattern import Pattern
+from ffoadapt._program import ProgramBatch
 from ffoadapt._raw import SplitModel
 from ffoadapt._settings import Settings
+from ffoadapt._solution import Points, Status
+from ffoadapt._structure import Structure, polyhedral_cones
 
-compiled = pytest.mark.skipif(not COMPILED, reason="the package was built without a compiler")
+COMPILED = _native.kernel is not None
+
+compiled = pytest.mark.skipif(
+    _native.kernel is None, reason="the package was built without a compiler"
+)
 
 NAMES, CORES = ["A", "b"], [(2, 3), (2,)]
 
@@ -183,6 +192,94 @@ def test_sizes_are_checked() -> None:
         factor.solve(np.ones((1, 2, 3)), np.ones((2, 2, 2)))
     with pytest.raises(IndexError):
         _kernel.factorize(factor._batch, 1, 3, 0.0, factor.fine)
+    with pytest.raises(ValueError, match="sizes that fit"):
+        _kernel.squares(2, 3, A[:1], np.ones((2, 2)))
+    batch, at = points(3, 5, 2, 6)
+    at.z = at.z[:2]
+    with pytest.raises(ValueError, match="sizes of the batch"):
+        Measures.of(batch, at)
+
+
+def points(size: int, n: int, p: int, k: int) -> tuple[ProgramBatch, Points]:
+    """Programs with p equalities and k inequalities, some unbounded or empty, and any points."""
+    rng = np.random.default_rng(n + k)
+    P, A = systems(size, n, p + k, n)[:2]
+    q, b = rng.standard_normal((1, n)), rng.standard_normal((size, p + k))
+    s, z = rng.standard_normal((2, size, p + k))
+    x = rng.standard_normal((size, n))
+    if k > 2:
+        b[0, p], s[0, p], z[0, p], A[1, p + 1] = np.inf, np.inf, 0.0, 0.0
+    structure = Structure(n, p + k, polyhedral_cones(p, k))
+    batch = ProgramBatch(structure, size, P, q, A, b)
+    return batch, Points(x, s, z, [Status.OPTIMAL] * size, [{}] * size)
+
+
+def no_length(batch: ProgramBatch, points: Points) -> None:
+    batch.b = np.zeros_like(batch.b)
+
+
+def no_gradient(batch: ProgramBatch, points: Points) -> None:
+    batch.q = np.zeros_like(batch.q)
+
+
+def no_curvature(batch: ProgramBatch, points: Points) -> None:
+    batch.P = np.zeros_like(batch.P)
+
+
+def nothing(batch: ProgramBatch, points: Points) -> None:
+    no_length(batch, points)
+    no_gradient(batch, points)
+    points.x[:] = points.z[:] = 0.0
+
+
+def no_number(batch: ProgramBatch, points: Points) -> None:
+    points.x[-1, 0] = np.nan
+
+
+@compiled
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize(
+    ("n", "p", "k"), [(5, 2, 6), (4, 0, 3), (3, 3, 0), (2, 0, 0), (70, 10, 50)]
+)
+@pytest.mark.parametrize(
+    "how", [lambda *_: None, no_length, no_gradient, no_curvature, nothing, no_number]
+)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_points_are_measured_as_without_it(
+    threads: None, n: int, p: int, k: int, how: Any, exact: bool
+) -> None:
+    batch, at = points(5, n, p, k)
+    how(batch, at)
+    if exact:
+        at.s, at.exact = batch.b - batch.multiply("A", at.x), True
+    found, scale = Measures.of(batch, at), active_set.scales(batch, at.x, at.z)
+    for name in ("primal", "gradient", "x", "z"):
+        one, other = getattr(found.scales, name), getattr(scale, name)
+        np.testing.assert_allclose(one, other, rtol=1e-14)
+    residuals, expected = found.residuals, report.kkt_residuals(batch, at, scale)
+    np.testing.assert_allclose(residuals.kkt, expected.kkt, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(residuals.infeasibility, expected.infeasibility, atol=1e-15)
+    np.testing.assert_allclose(found.margins, report.row_margins(batch, at, scale), rtol=1e-13)
+    assert (found.active == active_set.linearize(batch, at.s, at.z, scale).active).all()
+    for i in range(5):  # an element is measured the same whichever neighbours it has
+        alone = Measures.of(
+            batch.take(slice(i, i + 1)),
+            Points(*(v[i : i + 1] for v in (at.x, at.s, at.z)), [Status.OPTIMAL], [{}], exact),
+        )
+        np.testing.assert_array_equal(alone._figures[0], found._figures[i])
+        assert (alone.active[0] == found.active[i]).all()
+
+
+@compiled
+def test_sparse_programs_are_measured_where_they_are_small() -> None:
+    batch, at = points(3, 5, 2, 6)
+    dense, found = Measures.of(batch, at), Measures.of(batch.as_sparse(), at)
+    np.testing.assert_allclose(dense._figures, found._figures, rtol=1e-14)
+    assert (dense.active == found.active).all()
+    cone = ffoadapt.SecondOrderCone(3)
+    assert covers(batch.as_sparse().structure) and not covers(Structure(3, 3, (cone,)))
+    pattern = Pattern.of(sparse.eye(300, format="csc"))[0]
+    assert not covers(Structure(300, 300, polyhedral_cones(0, 300), pattern, pattern))
 
 
 def test_the_compiled_code_is_used_where_it_is_there() -> None:
@@ -215,18 +312,17 @@ def test_gradients_are_the_same_without_it(batch: int, monkeypatch: pytest.Monke
         return [*outputs, *(g for g in found if g is not None)]
 
     with_it = gradients()
-    for module in (batched, gradient):
-        monkeypatch.setattr(module, "COMPILED", False)
+    monkeypatch.setattr(_native, "kernel", None)
     for one, other in zip(with_it, gradients(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
 def test_parts_that_wait_are_given_up_when_one_fails() -> None:
     started: list[slice] = []
-    busy, done = threading.Event(), threading.Event()
+    busy, done = threading.Barrier(5), threading.Event()
 
     def wait(part: slice) -> None:
-        busy.set()
+        busy.wait(10.0)
         done.wait(10.0)
 
     def fail(part: slice) -> None:
@@ -236,9 +332,7 @@ def test_parts_that_wait_are_given_up_when_one_fails() -> None:
 
     other = threading.Thread(target=_threads.run, args=(wait, 4, 4))
     other.start()
-    busy.wait(10.0)
-    while _threads._pool(3)._work_queue.qsize():  # until the pool has no thread to spare
-        time.sleep(0.001)
+    busy.wait(10.0)  # the pool has no thread to spare
     with pytest.raises(ValueError, match="the first"):
         _threads.run(fail, 4, 4)
     done.set()

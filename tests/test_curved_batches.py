@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ffoadapt
-from ffoadapt._oracle import gradient
+from ffoadapt import _structure
 
 cp = pytest.importorskip("cvxpy")
 
@@ -27,14 +27,14 @@ def correlations() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
     return cp.Problem(cp.Minimize(cp.sum_squares(X - c)), [cp.diag(X) == 1]), c, X
 
 
-@pytest.mark.parametrize("small", [0, gradient.SMALL])  # sparse factors, and dense ones
+@pytest.mark.parametrize("small", [0, _structure.SMALL])  # sparse factors, and dense ones
 @pytest.mark.parametrize("solver", ["clarabel", "scs"])
 @pytest.mark.parametrize("make", [entropy, ball, correlations])
 def test_an_element_is_bitwise_what_it_is_alone(
     make, solver: str, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(solver)
-    monkeypatch.setattr(gradient, "SMALL", small)
+    monkeypatch.setattr(_structure, "SMALL", small)
     problem, c, x = make()
     layer = ffoadapt.Layer(problem, parameters=[c], variables=[x], solver=solver)
     rng = np.random.default_rng(0)

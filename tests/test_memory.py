@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffoadapt import _memory
+from ffoadapt import _native
 from ffoadapt._function import SolveFunction
 from ffoadapt._memory import LARGE, empty
 from ffoadapt._raw import SplitModel
 from ffoadapt._settings import Settings
 
-kept = pytest.mark.skipif(_memory.memory is None, reason="the package was built without a compiler")
+kept = pytest.mark.skipif(_native.kernel is None, reason="the package was built without a compiler")
 
 
 def address(array: np.ndarray) -> int:

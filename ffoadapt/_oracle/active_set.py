@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .._cones import GhostRows
 from .._lazy import lazy
-from .._program import DataSizes, ProgramBatch, largest
+from .._program import ProgramBatch, largest
 
 __all__ = [
     "Block",
@@ -30,6 +30,7 @@ __all__ = [
     "complementary",
     "linearize",
     "scales",
+    "unit_rows",
 ]
 
 Floats = NDArray[np.float64]
@@ -87,14 +88,14 @@ class GhostBatch:
 class Scales:
     """Sizes that make slacks and multipliers dimensionless.
 
-    ``data`` are those of the data; ``primal`` (B, 1) is the size X of x, ``gradient`` (B, 1) the
+    ``batch`` has those of the data; ``primal`` (B, 1) is the size X of x, ``gradient`` (B, 1) the
     size g of the gradient of the objective. X counts the distances of the constraints from 0 and g
     over the curvature of the objective, and g the change of gradient over X, so that neither is 0
     where the solution or its gradient happens to be. ``x`` and ``z`` (B, 1) are the largest |x_i|
     and |z_i| r_i alone.
     """
 
-    data: DataSizes
+    batch: ProgramBatch
     primal: Floats
     gradient: Floats
     x: Floats
@@ -103,17 +104,17 @@ class Scales:
     @lazy
     def slack_unit(self) -> Floats:
         """(B, m) the slacks that count as 1."""
-        return self.data.norms * self.primal
+        return self.batch.norms * self.primal
 
     @lazy
     def dual_rate(self) -> Floats:
         """(B, m) what a multiplier of 1 counts as."""
-        return self.data.norms / self.gradient
+        return self.batch.norms / self.gradient
 
     @property
     def squares(self) -> Floats:
-        """(B or 1, m) squared norms of the rows of A, see `DataSizes`."""
-        return self.data.squares
+        """(B or 1, m) squared norms of the rows of A, see `ProgramBatch`."""
+        return self.batch.squares
 
     def slack(self, s: Floats) -> Floats:
         """Dimensionless slacks of (B, m)."""
@@ -128,12 +129,12 @@ def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     """The sizes at points x (B, n), z (B, m)."""
     data = batch.sizes
     steepness, curvature, reach = data.steepness, data.curvature, data.reach
-    sizes = largest(x), largest(z * data.norms)
+    sizes = largest(x), largest(z * batch.norms)
     primal, gradient = np.maximum(sizes[0], reach), np.maximum(steepness, sizes[1])
     if data.regular:
         length = gradient / curvature
         gradient = np.maximum(gradient, curvature * primal)
-        return Scales(data, np.maximum(primal, length), gradient, *sizes)
+        return Scales(batch, np.maximum(primal, length), gradient, *sizes)
     curved = curvature > 0.0
     length = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curved)
     gradient = np.maximum(gradient, curvature * primal)
@@ -144,7 +145,7 @@ def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
         flat, centred = steepness == 0.0, reach == 0.0
         primal = np.maximum(primal, centred & (flat | ~curved))
         gradient = np.maximum(gradient, flat & (~curved | centred))
-    return Scales(data, primal, gradient, *sizes)
+    return Scales(batch, primal, gradient, *sizes)
 
 
 def linearize(
@@ -161,19 +162,11 @@ def linearize(
         return GhostBatch(np.zeros((size, 0), bool), z, (), np.full(size, np.inf))
     # z_hat > s_hat, multiplied out; rows in zero cones always hold.
     active = z * (scale.squares * (scale.primal / scale.gradient)) > s
-    if structure.box is not None:
-        # Of l <= a'x <= u one side at most: where l = u in some elements alone, the other would
-        # repeat it.
-        upper, lower = structure.box.pairs
-        both = active[:, upper] & active[:, lower]
-        at_upper = z[:, upper] >= z[:, lower]
-        active[:, upper] &= ~both | at_upper
-        active[:, lower] &= ~both | ~at_upper
     active[:, structure.split[0]] = True
-    margin = np.empty(size)
-    margin.fill(np.inf)
+    unit_ghost = unit_rows(batch, active, z)
     if structure.polyhedral:
-        return GhostBatch(active, np.zeros((size, 0)), (), margin)
+        return unit_ghost
+    margin = unit_ghost.margin
     weight = np.zeros((size, m))
     blocks: list[Block] = []
     s_hat, z_hat = scale.slack(s), scale.dual(z)
@@ -198,6 +191,22 @@ def linearize(
         if ghost.G.shape[1] or ghost.R.shape[1]:
             blocks.append(_block(ghost, cone.dim, start, size, count, unit))
     return GhostBatch(active, weight, tuple(blocks), margin)
+
+
+def unit_rows(batch: ProgramBatch, active: NDArray[np.bool_], z: Floats) -> GhostBatch:
+    """The ghost rows of polyhedral programs in which these rows (B, m) are active."""
+    size, box = len(z), batch.structure.box
+    if box is not None:
+        # Of l <= a'x <= u one side at most: where l = u in some elements alone, the other would
+        # repeat it.
+        upper, lower = box.pairs
+        both = active[:, upper] & active[:, lower]
+        at_upper = z[:, upper] >= z[:, lower]
+        active[:, upper] &= ~both | at_upper
+        active[:, lower] &= ~both | ~at_upper
+    margin = np.empty(size)
+    margin.fill(np.inf)
+    return GhostBatch(active, np.zeros((size, 0)), (), margin)
 
 
 def at_kinks(
@@ -231,7 +240,7 @@ def complementary(
 ) -> tuple[Floats, Floats]:
     """The exactly complementary pair (B, m) nearest to s - z in dimensionless units."""
     structure = batch.structure
-    infinite, norms = batch.unbounding, scale.data.norms
+    infinite, norms = batch.unbounding, batch.norms
     unit_s, unit_z = norms * scale.primal, scale.gradient / norms
     near = s / unit_s
     p = near - z / unit_z

@@ -15,18 +15,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _threads
+from .. import _native, _threads
 from .._memory import empty
+from .._program import ProgramBatch
+from .._solution import Points
+from .._structure import Structure
+from .active_set import Scales
 from .dense import REFINE, SURE
+from .report import Residuals
 
-try:
-    from .. import _kernel
-except ImportError:
-    COMPILED = False
-else:
-    COMPILED = True
-
-__all__ = ["COMPILED", "BatchedFactor", "definite"]
+__all__ = ["BatchedFactor", "Measures", "covers", "definite"]
 
 Floats = NDArray[np.float64]
 
@@ -40,21 +38,78 @@ SOLVE = 15
 """What a solution takes of that for each of the n (n + m)."""
 
 
+MEASURE = 5
+"""What it takes of that to measure a point, for each of the n (n + m)."""
+
+
+def covers(structure: Structure) -> bool:
+    """Whether compiled code does what there is to do for such programs."""
+    if _native.kernel is None or not structure.polyhedral:
+        return False
+    return structure.dense or structure.small
+
+
 def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
     """The Cholesky factors U (upper; what is below is not theirs) of P (B, n, n), U'U = P.
 
     None unless all are positive definite beyond doubt, and symmetric up to this share of their
     largest entry.
     """
-    if not COMPILED:
+    if _native.kernel is None:
         return None
     P, n = np.ascontiguousarray(P), P.shape[-1]
     U = empty(*P.shape)
 
     def succeeds(part: slice) -> bool:
-        return _kernel.cholesky(n, P[part], U[part], asymmetry, SURE)
+        return bool(_native.kernel.cholesky(n, P[part], U[part], asymmetry, SURE))
 
     return U if all(_spread(succeeds, len(P), n**3)) else None
+
+
+class Measures:
+    """The sizes and residuals of the points of a batch, and the rows that are active there.
+
+    It is what `scales`, `kkt_residuals`, `row_margins` and `linearize` find for each element.
+    """
+
+    def __init__(self, batch: ProgramBatch, active: NDArray[np.bool_], figures: Floats) -> None:
+        self._batch, self.active, self._figures = batch, active, figures
+
+    @classmethod
+    def of(cls, batch: ProgramBatch, points: Points) -> Measures:
+        """Those of points x (B, n), s and z (B, m)."""
+        n, m, size = batch.structure.n, batch.structure.m, batch.size
+        dense = batch.as_dense()
+        data = dense.P, dense.q, dense.A, dense.b, batch.squares
+        given = *data, points.x, points.s, points.z, batch.structure.equality
+        arrays = list(map(np.ascontiguousarray, given))
+        active, figures = np.empty((size, m), dtype=bool), np.empty((size, FIGURES))
+
+        def measure(part: slice) -> None:
+            at = part.start, part.stop, *arrays, points.exact, active, figures
+            _native.kernel.measure(n, m, *at)
+
+        _spread(measure, size, MEASURE * n * (n + m))
+        return cls(batch, active, figures)
+
+    @property
+    def scales(self) -> Scales:
+        """The sizes of slacks and multipliers."""
+        return Scales(self._batch, *(self._figures[:, k : k + 1] for k in range(4)))
+
+    @property
+    def residuals(self) -> Residuals:
+        """How far the points are from the optimality conditions."""
+        return Residuals(self._figures[:, 4], self._figures[:, 5])
+
+    @property
+    def margins(self) -> Floats:
+        """(B,) the smallest strict-complementarity margins."""
+        return self._figures[:, 6]
+
+
+FIGURES = 7
+"""Of each element: the four of `Scales`, the two of `Residuals`, and the margin."""
 
 
 class BatchedFactor:
@@ -76,12 +131,12 @@ class BatchedFactor:
             U = definite(P)  # once for all
         P, A = np.ascontiguousarray(P), np.ascontiguousarray(A)
         active = np.ascontiguousarray(active)
-        self._batch = _kernel.prepare(n, m, size, P, A, active, U)
+        self._batch = _native.kernel.prepare(n, m, size, P, A, active, U)
         self._work = SOLVE * n * (n + m)
         self.fine = np.empty(size, dtype=bool)
 
         def factorize(part: slice) -> None:
-            _kernel.factorize(self._batch, part.start, part.stop, SURE, self.fine)
+            _native.kernel.factorize(self._batch, part.start, part.stop, SURE, self.fine)
 
         _spread(factorize, size, n * n * (n + m))
 
@@ -96,7 +151,7 @@ class BatchedFactor:
 
         def solve(part: slice) -> None:
             at = part.start, part.stop, limit, v_x, v_z, w, zeta, residual
-            _kernel.solve(self._batch, *at)
+            _native.kernel.solve(self._batch, *at)
 
         _spread(solve, residual.size, len(v_x) * self._work)
         return w, zeta, residual

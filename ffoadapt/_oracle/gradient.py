@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,8 +26,8 @@ from .._memory import empty
 from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
-from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales
-from .batched import COMPILED, BatchedFactor
+from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
+from .batched import BatchedFactor, Measures, covers
 from .certificate import Certificate, examine
 from .dense import DenseFactor
 from .lapack import SHORT
@@ -37,9 +38,6 @@ from .sparse import SparseFactor
 __all__ = ["Adjoint", "Oracle"]
 
 Floats = NDArray[np.float64]
-
-SMALL = 40_000
-"""Entries of P and A up to which a sparse program is factorized faster as a dense one."""
 
 Seen = Callable[[Floats, Floats], bool]
 
@@ -131,7 +129,7 @@ class Oracle:
             keep = self.solved[:, None]
             x, s, z = (np.where(keep, v, 0.0) for v in (points.x, points.s, points.z))
             # Those that are solved are measured as they would be alone.
-            points = Points(x, s, z, points.status, points.info, exact=points.exact)
+            points = replace(points, x=x, s=s, z=z)
         self.points = points
         self.degenerate: Degenerate = "auto"
         self.smoothing = 0.0
@@ -154,21 +152,38 @@ class Oracle:
     @lazy
     def ghost(self) -> GhostBatch:
         """The active sets and curvatures."""
-        at = self.batch, self.points.s, self.points.z, self.scales
-        return at_kinks(linearize(*at, self.degenerate), *at, self.degenerate)
+        batch, points, how = self.batch, self.points, self.degenerate
+        if self._measures is not None:
+            ghost = unit_rows(batch, self._measures.active, points.z)
+            if how == "auto":
+                return ghost
+        else:
+            ghost = linearize(batch, points.s, points.z, self.scales, how)
+        return at_kinks(ghost, batch, points.s, points.z, self.scales, how)
+
+    @lazy
+    def _measures(self) -> Measures | None:
+        """What compiled code says of the points, where it knows such programs."""
+        return Measures.of(self.batch, self.points) if covers(self.batch.structure) else None
 
     @lazy
     def measured(self) -> Residuals:
         """How far the points are from the optimality conditions."""
+        if self._measures is not None:
+            return self._measures.residuals
         return kkt_residuals(self.batch, self.points, self.scales)
 
     @lazy
     def _margins(self) -> Floats:
+        if self._measures is not None:
+            return self._measures.margins
         return row_margins(self.batch, self.points, self.scales)
 
     @lazy
     def scales(self) -> Scales:
         """The sizes of slacks and multipliers."""
+        if self._measures is not None:
+            return self._measures.scales
         return scales(self.batch, self.points.x, self.points.z)
 
     def vjp(self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None) -> Adjoint:
@@ -305,10 +320,7 @@ class Oracle:
     @lazy
     def _batched(self) -> BatchedFactor | None:
         batch = self.batch
-        structure = batch.structure
-        if not (COMPILED and structure.polyhedral and (structure.dense or self._small)):
-            return None
-        if self.ghost.weight.size:
+        if not covers(batch.structure) or self.ghost.weight.size:
             return None
         batch = batch.as_dense()
         U = None if self.smoothing else batch.P_factor
@@ -318,7 +330,7 @@ class Oracle:
         found = self._factors.get(i)
         if found is None:
             batch, rows = self.batch, ElementRows(self.ghost, i)
-            if batch.structure.dense or self._small:
+            if batch.structure.dense or batch.structure.small:
                 P, A = (batch.matrix(name, i) for name in "PA")
                 if not batch.structure.dense:
                     P, A = P.toarray(), A.toarray()
@@ -327,11 +339,6 @@ class Oracle:
                 found = SparseFactor(batch, i, rows, self.smoothing, self._near.get(i))
             self._factors[i] = found
         return found
-
-    @property
-    def _small(self) -> bool:
-        structure = self.batch.structure
-        return structure.n * (structure.n + structure.m) <= SMALL
 
     def _smoothed(self, P: Floats) -> Floats:
         """P with the proximal term."""

@@ -17,7 +17,7 @@ from .._solution import Points
 from .active_set import Scales, complementary, scales
 from .certificate import defects, worst
 from .gradient import Oracle
-from .report import Residuals, kkt_residuals
+from .report import Residuals
 from .sparse import SparseFactor
 
 __all__ = ["polish"]
@@ -176,9 +176,7 @@ def _moved(oracle: Oracle, points: Points | None = None) -> tuple[Oracle, Floats
     ds = -r_p - batch.multiply("A", dx)
     s, z = complementary(batch, points.s + ds, points.z + dz, scale)
     trial = Points(points.x + dx, s, z, points.status, points.info, paired=True)
-    there = Oracle(batch, trial)
-    there.measured = kkt_residuals(batch, there.points, there.scales, paired=True)
-    return there, before
+    return Oracle(batch, trial), before
 
 
 def _placed(points: Points, at: NDArray[np.intp], other: Points) -> Points:

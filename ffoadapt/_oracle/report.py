@@ -121,14 +121,12 @@ class Residuals:
     infeasibility: Floats
 
 
-def kkt_residuals(
-    batch: ProgramBatch, points: Points, scale: Scales, paired: bool = False
-) -> Residuals:
+def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residuals:
     """Stationarity relative to the objective's gradient, slacks to row norm times size of x.
 
     Complementarity of a row is |min(s_i, z_i)|, which unlike s_i z_i does not hide a point half
     way to a kink; in a block of a curved cone, whose rows do not pair up, it is s'z. Such blocks
-    violate nothing where s and z are ``paired``: projections of one point onto cone and polar cone.
+    violate nothing where s and z are paired: projections of one point onto cone and polar cone.
     """
     x, s, z = points.x, points.s, points.z
     structure, free = batch.structure, batch.unbounding
@@ -151,7 +149,7 @@ def kkt_residuals(
     if not points.exact:
         gap = scale.slack(infeasibility(batch, x, s))
         outside = np.maximum(outside, largest(gap)[:, 0])
-    if not structure.polyhedral and not paired:
+    if not structure.polyhedral and not points.paired:
         for cone, start, count in structure.groups:
             if cone.polyhedral:
                 continue
