@@ -15,6 +15,7 @@
 #include <float.h>
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -457,7 +458,7 @@ static int solution(const System *s, int K, double limit, const double *v_x, con
 /* ------------------------------------------------------------------------- points and their sizes */
 
 /* What `measure` says of an element, in this order. */
-enum { PRIMAL, GRADIENT, SIZE_X, SIZE_Z, KKT, OUTSIDE, MARGIN, FIGURES };
+enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, FIGURES };
 
 typedef struct {
     int n, m;
@@ -506,8 +507,8 @@ static void scales(const Point *p, const double *squares, double *out)
         gradient = larger(gradient, 1.0);
     out[PRIMAL] = primal;
     out[GRADIENT] = gradient;
-    out[SIZE_X] = size_x;
-    out[SIZE_Z] = size_z;
+    out[SHARE_X] = size_x / primal;
+    out[SHARE_Z] = size_z / gradient;
 }
 
 /* The residuals of the point, its least margin and the active rows; work is (n + m). `exact` says
@@ -520,6 +521,7 @@ static void residuals(const Point *p, const double *squares, int exact, char *ac
     multiply("T", p->n, p->n, p->P, 1, 1.0, p->x, 1.0, work);
     multiply("N", p->m, p->n, p->A, 1, 1.0, p->z, 1.0, work);
     double kkt = magnitude(p->n, work, 1) / gradient, margin = INFINITY, outside = 0.0;
+    double unpaired = 0.0; /* how far s and z of all rows together are from complementary */
     if (!exact)
         multiply("T", p->m, p->n, p->A, 1, 1.0, p->x, 0.0, gap);
     for (ptrdiff_t i = 0; i < p->m; i++) {
@@ -530,6 +532,7 @@ static void residuals(const Point *p, const double *squares, int exact, char *ac
         double violation = p->equality[i] ? fabs(s) : -smaller(s, z);
         outside = i ? larger(violation, outside) : violation;
         kkt = larger(fabs(violation), kkt);
+        unpaired += fabs(violation);
         if (!free && !p->equality[i])
             margin = smaller(larger(s, z), margin);
         active[i] = p->equality[i] || p->z[i] * (squares[i] * (primal / gradient)) > p->s[i];
@@ -540,6 +543,26 @@ static void residuals(const Point *p, const double *squares, int exact, char *ac
     out[KKT] = larger(outside, kkt);
     out[OUTSIDE] = outside;
     out[MARGIN] = margin;
+    out[UNPAIRED] = unpaired;
+}
+
+/* How much larger than a dimensionless question of signs its answer is, see certificate.examine;
+   work is (n + k + m). */
+static double gain(const System *s, const double *signs_x, const double *signs_z,
+                   const double *squares, const double *figures, double *work)
+{
+    double primal = figures[PRIMAL], gradient = figures[GRADIENT];
+    double *x = work, *y = x + s->n, *full = y + s->k, largest_y = 0.0;
+    for (ptrdiff_t i = 0; i < s->n; i++)
+        x[i] = gradient * signs_x[i];
+    for (ptrdiff_t i = 0, j = 0; i < s->m; i++)
+        if (s->active[i])
+            y[j++] = sqrt(squares[i]) * primal * signs_z[i];
+    solve(s, 1, x, y, full);
+    for (ptrdiff_t i = 0, j = 0; i < s->m; i++)
+        if (s->active[i])
+            largest_y = larger(fabs(y[j++]) * sqrt(squares[i]), largest_y);
+    return larger(magnitude(s->n, x, 1) / primal, largest_y / gradient);
 }
 
 /* ---------------------------------------------------------------------------------- the batch */
@@ -580,22 +603,26 @@ static int holds(const Py_buffer *array, Py_ssize_t count, Py_ssize_t size)
     return array->len == count * 8 || array->len == count * 8 * size;
 }
 
-PyDoc_STRVAR(prepare_doc, "prepare(n, m, size, P, A, active, U or None) -> batch");
+PyDoc_STRVAR(prepare_doc, "prepare(n, m, size, P, A, active, U or None, counts) -> batch: how many "
+                          "rows are active is written to counts (size,)");
 
 static PyObject *prepare(PyObject *module, PyObject *args)
 {
     Batch *b = calloc(1, sizeof(Batch));
+    Py_buffer counts;
     int n, m;
     if (!b)
         return PyErr_NoMemory();
-    if (!PyArg_ParseTuple(args, "iiny*y*y*z*", &n, &m, &b->size, &b->P, &b->A, &b->active, &b->U)) {
+    if (!PyArg_ParseTuple(args, "iiny*y*y*z*w*", &n, &m, &b->size, &b->P, &b->A, &b->active, &b->U,
+                          &counts)) {
         free(b);
         return NULL;
     }
     Py_ssize_t entries = (Py_ssize_t)n * n, size = b->size, count = 0;
     if (n < 0 || m < 0 || size < 0 || !holds(&b->P, entries, size) ||
         !holds(&b->A, (Py_ssize_t)m * n, size) || b->active.len != size * m ||
-        (b->U.obj && !holds(&b->U, entries, size))) {
+        (b->U.obj && !holds(&b->U, entries, size)) || counts.len != size * 8) {
+        PyBuffer_Release(&counts);
         release(b);
         PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
         return NULL;
@@ -607,8 +634,10 @@ static PyObject *prepare(PyObject *module, PyObject *args)
         s->active = (const char *)b->active.buf + i * m;
         for (int j = 0; j < m; j++)
             s->k += s->active[j] != 0;
+        ((int64_t *)counts.buf)[i] = s->k;
         count += (Py_ssize_t)s->k * (n + s->k + 1) + (b->U.obj ? 0 : entries);
     }
+    PyBuffer_Release(&counts);
     b->bytes = (count + 1) * sizeof(double);
     double *next = b->memory = b->systems ? take(b->bytes) : NULL;
     if (!next) {
@@ -722,6 +751,54 @@ static PyObject *solve_batch(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
+PyDoc_STRVAR(probe_doc, "probe(batch, begin, end, signs_x, signs_z, squares, figures) -> the worst "
+                        "gain, defects, margin and shares of x and z");
+
+static PyObject *probe(PyObject *module, PyObject *args)
+{
+    PyObject *capsule;
+    Py_ssize_t begin, end;
+    enum { SIGNS_X, SIGNS_Z, SQUARES, MEASURED, ARRAYS };
+    Py_buffer a[ARRAYS];
+    double most = 0.0, left = 0.0, margin = INFINITY, x = INFINITY, z = INFINITY;
+    if (!PyArg_ParseTuple(args, "Onny*y*y*y*", &capsule, &begin, &end, a + SIGNS_X, a + SIGNS_Z,
+                          a + SQUARES, a + MEASURED))
+        return NULL;
+    Batch *b = part(capsule, begin, end);
+    if (b && end > begin) {
+        Py_ssize_t n = b->systems->n, m = b->systems->m;
+        int good = a[SIGNS_X].len == n * 8 && a[SIGNS_Z].len == m * 8 &&
+                   holds(a + SQUARES, m, b->size) && a[MEASURED].len == b->size * FIGURES * 8;
+        double *work = good ? malloc((n + 2 * m + 1) * sizeof(double)) : NULL;
+        if (!good)
+            PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
+        else if (!work)
+            PyErr_NoMemory();
+        else {
+            PyThreadState *thread = lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
+            for (Py_ssize_t i = begin; i < end; i++) {
+                const double *figures = (double *)a[MEASURED].buf + i * FIGURES;
+                const double *squares = numbers(a + SQUARES, m, i);
+                const System *s = b->systems + i;
+                most = larger(s->fine ? gain(s, a[SIGNS_X].buf, a[SIGNS_Z].buf, squares, figures,
+                                             work)
+                                      : INFINITY,
+                              most);
+                left = larger(figures[KKT] + figures[UNPAIRED], left);
+                margin = smaller(figures[MARGIN], margin);
+                x = smaller(figures[SHARE_X], x);
+                z = smaller(figures[SHARE_Z], z);
+            }
+            if (thread)
+                PyEval_RestoreThread(thread);
+            free(work);
+        }
+    }
+    for (int j = 0; j < ARRAYS; j++)
+        PyBuffer_Release(a + j);
+    return PyErr_Occurred() ? NULL : Py_BuildValue("(ddddd)", most, left, margin, x, z);
+}
+
 /* Copies P to U; whether all |P - P'| are at most this share of the largest diagonal entry. */
 static int symmetric(ptrdiff_t n, const double *P, double *U, double share)
 {
@@ -795,7 +872,7 @@ static PyObject *squares(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(measure_doc, "measure(n, m, begin, end, P, q, A, b, squares, x, s, z, equality, "
-                          "exact, active, figures): the last two (B, m), (B, 7) are written");
+                          "exact, active, figures): the last two (B, m), (B, 8) are written");
 
 static PyObject *measure(PyObject *module, PyObject *args)
 {
@@ -848,6 +925,7 @@ static PyMethodDef methods[] = {
     {"prepare", prepare, METH_VARARGS, prepare_doc},
     {"factorize", factorize_batch, METH_VARARGS, factorize_doc},
     {"solve", solve_batch, METH_VARARGS, solve_doc},
+    {"probe", probe, METH_VARARGS, probe_doc},
     {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
     {"squares", squares, METH_VARARGS, squares_doc},
     {"measure", measure, METH_VARARGS, measure_doc},

@@ -1,4 +1,4 @@
-"""See `_kernel.c`; arrays are C-contiguous, of float64 and bool."""
+"""See `_kernel.c`; arrays are C-contiguous, of float64, int64 and bool."""
 
 from typing import Any
 
@@ -9,7 +9,15 @@ Floats = NDArray[np.float64]
 
 def memory(size: int, /) -> Any: ...
 def prepare(
-    n: int, m: int, size: int, P: Floats, A: Floats, active: NDArray[np.bool_], U: Floats | None, /
+    n: int,
+    m: int,
+    size: int,
+    P: Floats,
+    A: Floats,
+    active: NDArray[np.bool_],
+    U: Floats | None,
+    counts: NDArray[np.int64],
+    /,
 ) -> Any: ...
 def factorize(
     batch: Any, begin: int, end: int, share: float, fine: NDArray[np.bool_], /
@@ -26,6 +34,16 @@ def solve(
     residual: Floats,
     /,
 ) -> None: ...
+def probe(
+    batch: Any,
+    begin: int,
+    end: int,
+    signs_x: Floats,
+    signs_z: Floats,
+    squares: Floats,
+    figures: Floats,
+    /,
+) -> tuple[float, float, float, float, float]: ...
 def cholesky(n: int, P: Floats, U: Floats, asymmetry: float, share: float, /) -> bool: ...
 def squares(m: int, n: int, A: Floats, out: Floats, /) -> None: ...
 def measure(

@@ -266,7 +266,7 @@ def test_points_are_measured_as_without_it(
             batch.take(slice(i, i + 1)),
             Points(*(v[i : i + 1] for v in (at.x, at.s, at.z)), [Status.OPTIMAL], [{}], exact),
         )
-        np.testing.assert_array_equal(alone._figures[0], found._figures[i])
+        np.testing.assert_array_equal(alone.figures[0], found.figures[i])
         assert (alone.active[0] == found.active[i]).all()
 
 
@@ -274,7 +274,7 @@ def test_points_are_measured_as_without_it(
 def test_sparse_programs_are_measured_where_they_are_small() -> None:
     batch, at = points(3, 5, 2, 6)
     dense, found = Measures.of(batch, at), Measures.of(batch.as_sparse(), at)
-    np.testing.assert_allclose(dense._figures, found._figures, rtol=1e-14)
+    np.testing.assert_allclose(dense.figures, found.figures, rtol=1e-14)
     assert (dense.active == found.active).all()
     cone = ffoadapt.SecondOrderCone(3)
     assert covers(batch.as_sparse().structure) and not covers(Structure(3, 3, (cone,)))

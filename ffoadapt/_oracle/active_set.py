@@ -91,8 +91,8 @@ class Scales:
     ``batch`` has those of the data; ``primal`` (B, 1) is the size X of x, ``gradient`` (B, 1) the
     size g of the gradient of the objective. X counts the distances of the constraints from 0 and g
     over the curvature of the objective, and g the change of gradient over X, so that neither is 0
-    where the solution or its gradient happens to be. ``x`` and ``z`` (B, 1) are the largest |x_i|
-    and |z_i| r_i alone.
+    where the solution or its gradient happens to be. ``x`` and ``z`` (B, 1) are the shares that the
+    largest |x_i| and the largest |z_i| r_i have in X and g.
     """
 
     batch: ProgramBatch
@@ -129,12 +129,13 @@ def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     """The sizes at points x (B, n), z (B, m)."""
     data = batch.sizes
     steepness, curvature, reach = data.steepness, data.curvature, data.reach
-    sizes = largest(x), largest(z * batch.norms)
-    primal, gradient = np.maximum(sizes[0], reach), np.maximum(steepness, sizes[1])
+    size_x, size_z = largest(x), largest(z * batch.norms)
+    primal, gradient = np.maximum(size_x, reach), np.maximum(steepness, size_z)
     if data.regular:
         length = gradient / curvature
         gradient = np.maximum(gradient, curvature * primal)
-        return Scales(batch, np.maximum(primal, length), gradient, *sizes)
+        primal = np.maximum(primal, length)
+        return Scales(batch, primal, gradient, size_x / primal, size_z / gradient)
     curved = curvature > 0.0
     length = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curved)
     gradient = np.maximum(gradient, curvature * primal)
@@ -145,7 +146,7 @@ def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
         flat, centred = steepness == 0.0, reach == 0.0
         primal = np.maximum(primal, centred & (flat | ~curved))
         gradient = np.maximum(gradient, flat & (~curved | centred))
-    return Scales(batch, primal, gradient, *sizes)
+    return Scales(batch, primal, gradient, size_x / primal, size_z / gradient)
 
 
 def linearize(

@@ -21,6 +21,7 @@ from .._program import ProgramBatch
 from .._solution import Points
 from .._structure import Structure
 from .active_set import Scales
+from .certificate import Worst, probe
 from .dense import REFINE, SURE
 from .report import Residuals
 
@@ -73,7 +74,7 @@ class Measures:
     """
 
     def __init__(self, batch: ProgramBatch, active: NDArray[np.bool_], figures: Floats) -> None:
-        self._batch, self.active, self._figures = batch, active, figures
+        self.batch, self.active, self.figures = batch, active, figures
 
     @classmethod
     def of(cls, batch: ProgramBatch, points: Points) -> Measures:
@@ -95,21 +96,22 @@ class Measures:
     @property
     def scales(self) -> Scales:
         """The sizes of slacks and multipliers."""
-        return Scales(self._batch, *(self._figures[:, k : k + 1] for k in range(4)))
+        return Scales(self.batch, *(self.figures[:, k : k + 1] for k in range(4)))
 
     @property
     def residuals(self) -> Residuals:
         """How far the points are from the optimality conditions."""
-        return Residuals(self._figures[:, 4], self._figures[:, 5])
+        return Residuals(self.figures[:, 4], self.figures[:, 5])
 
     @property
     def margins(self) -> Floats:
         """(B,) the smallest strict-complementarity margins."""
-        return self._figures[:, 6]
+        return self.figures[:, 6]
 
 
-FIGURES = 7
-"""Of each element: the four of `Scales`, the two of `Residuals`, and the margin."""
+FIGURES = 8
+"""Of each element: the four of `Scales`, the two of `Residuals`, the margin, and the sum over the
+rows of what s and z lack of being complementary."""
 
 
 class BatchedFactor:
@@ -117,6 +119,8 @@ class BatchedFactor:
 
     Attributes
     ----------
+    active
+        (B,) the number of active rows.
     fine
         (B,) bool: elements of full rank; the solutions of others are 0.
     """
@@ -131,7 +135,8 @@ class BatchedFactor:
             U = definite(P)  # once for all
         P, A = np.ascontiguousarray(P), np.ascontiguousarray(A)
         active = np.ascontiguousarray(active)
-        self._batch = _native.kernel.prepare(n, m, size, P, A, active, U)
+        self.active = np.empty(size, dtype=np.int64)
+        self._batch = _native.kernel.prepare(n, m, size, P, A, active, U, self.active)
         self._work = SOLVE * n * (n + m)
         self.fine = np.empty(size, dtype=bool)
 
@@ -156,7 +161,20 @@ class BatchedFactor:
         _spread(solve, residual.size, len(v_x) * self._work)
         return w, zeta, residual
 
+    def probe(self, measures: Measures) -> Worst:
+        """The response to the `probe` and the points it is made at, of the worst of a batch."""
+        squares, figures = measures.batch.squares, measures.figures
+        signs = probe(measures.batch.structure)
+
+        def respond(part: slice) -> tuple[float, ...]:
+            at = part.start, part.stop, *signs, squares, figures
+            return _native.kernel.probe(self._batch, *at)
+
+        return Worst.of(_spread(respond, self.fine.size, self._work // 2))
+
 
 def _spread(function: Callable[[slice], T], size: int, work: int) -> list[T]:
     """The function's results for slices of the elements, in threads where the work is so much."""
-    return _threads.run(function, size, None if size * work > LASTING else 1)
+    if size * work <= LASTING:
+        return [function(slice(0, size))]
+    return _threads.run(function, size)

@@ -19,7 +19,7 @@ All of this is dimensionless, as in `active_set`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -32,7 +32,17 @@ from .._solution import Points
 from .._structure import Structure
 from .active_set import KINK, Scales, complementary
 
-__all__ = ["Certificate", "defects", "examine", "infeasibility", "stationarity", "worst"]
+__all__ = [
+    "Certificate",
+    "Worst",
+    "defects",
+    "examine",
+    "infeasibility",
+    "probe",
+    "settled",
+    "stationarity",
+    "worst",
+]
 
 Floats = NDArray[np.float64]
 
@@ -97,6 +107,37 @@ def infeasibility(batch: ProgramBatch, x: Floats, s: Floats) -> Floats:
     return np.where(free, 0.0, r_p)
 
 
+def probe(structure: Structure) -> tuple[Floats, Floats]:
+    """Random cotangents (n,) and (m,), of size 1 in dimensionless units."""
+    return _signs(structure.n, 0), _signs(structure.m, 1)
+
+
+class Worst(NamedTuple):
+    """The largest response to the `probe` and defects of complementary pairs in a batch of points,
+    and the least margin and sizes of x and z; all dimensionless."""
+
+    gain: float
+    defects: float
+    margin: float
+    x: float
+    z: float
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[float, ...]]) -> Worst:
+        """That of all parts of a batch."""
+        if len(parts) == 1:
+            return cls(*parts[0])
+        most, least = np.maximum.reduce(parts).tolist(), np.minimum.reduce(parts).tolist()
+        return cls(*most[:2], *least[2:])
+
+
+def settled(worst: Worst, structure: Structure) -> bool:
+    """Whether bounds leave no doubt of any point of a polyhedral batch, as `examine` finds too."""
+    gain, defects, margin, x, z = worst
+    bounds, size = _Bounds(structure.n + structure.m, gain, 0.0, gain), min(x, max(z, SMALL))
+    return x >= SMALL and bounds.settle(defects, margin, np.inf, size)
+
+
 def examine(
     batch: ProgramBatch,
     points: Points,
@@ -115,12 +156,14 @@ def examine(
     counts as an error.
     """
     n, m = batch.structure.n, batch.structure.m
-    response = solve(scale.gradient * _signs(n, 0), scale.slack_unit * _signs(m, 1))
+    v_x, v_z = probe(batch.structure)
+    v_x, v_z = scale.gradient * v_x, scale.slack_unit * v_z
+    response = solve(v_x, v_z)
     gain_x = _largest(response[0]) / scale.primal[:, 0]
     gain_z = _largest(scale.dual(response[1]))
     gain = np.maximum(gain_x, gain_z)
 
-    size_x, size_z = (scale.x / scale.primal)[:, 0], (scale.z / scale.gradient)[:, 0]
+    size_x, size_z = scale.x[:, 0], scale.z[:, 0]
     # A point that is 0 has no error relative to itself.
     x, z = size_x, np.maximum(size_z, SMALL)
     if not _least(x) >= SMALL:
@@ -128,7 +171,7 @@ def examine(
         x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 2e-3 * reach), SMALL))
     polyhedral, moves = batch.structure.polyhedral, 0.0
     if not polyhedral:
-        ds = batch.multiply("A", response[0]) - scale.slack_unit * _signs(m, 1)
+        ds = batch.multiply("A", response[0]) - v_z
         moves = worst(_largest(scale.slack(ds)))
     known = _least(margin), _least(curved_margin), min(_least(x), _least(z))
     most = steep = worst(gain)
@@ -154,7 +197,7 @@ def examine(
     error_x: Any = bounds.error(worst(uncertain))
     error_z = error_x
     if smoothing or not error_x <= SURE:
-        found = _rounding_error(batch, scale, solve, response, uncertain, smoothing)
+        found = _rounding_error(batch, scale, solve, response, v_z, uncertain, smoothing)
         error_x, error_z = (_ratio(error, gain) for error in found)
     return Certificate(
         np.maximum(distance_x / x, distance_z / z),
@@ -229,13 +272,13 @@ def _rounding_error(
     scale: Scales,
     solve: Solve,
     response: tuple[Floats, Floats],
+    v_z: Floats,
     uncertain: Floats,
     smoothing: float,
 ) -> tuple[Floats, Floats]:
     """What rounding in the data makes of the response to the probe (B,), in x and in z."""
     n, m = batch.structure.n, batch.structure.m
     w, zeta = response
-    v_z = scale.slack_unit * _signs(m, 1)
     # With random signs a, b and c, diag(a) M diag(b) is M with its entries changed by 100 %.
     a, b, c = _signs(n, 2), _signs(n, 3), _signs(m, 4)
     blurred_x = a * batch.multiply("P", b * w) + b * batch.multiply("A", c * zeta, transpose=True)
@@ -287,4 +330,6 @@ def worst(values: Floats) -> float:
 
 def _least(values: Floats) -> float:
     """The least of the values, or inf without any."""
-    return values.item() if values.size == 1 else float(np.minimum.reduce(values, initial=np.inf))
+    if values.size == 1:
+        return values.item()
+    return float(np.minimum.reduce(values, axis=None, initial=np.inf))

@@ -28,7 +28,7 @@ from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
 from .batched import BatchedFactor, Measures, covers
-from .certificate import Certificate, examine
+from .certificate import Certificate, examine, settled
 from .dense import DenseFactor
 from .lapack import SHORT
 from .report import Evidence, Reports, Residuals, kkt_residuals, row_margins
@@ -237,18 +237,23 @@ class Oracle:
         if self._residuals is None:
             self.solve(np.ones_like(self.points.x), np.zeros_like(self.points.z))
         assert self._residuals is not None
-        active, dependent, free = [np.zeros(self.batch.size, dtype=np.intp) for _ in range(3)]
-        unseen = np.zeros(self.batch.size, dtype=bool)
-        if self._batched is not None:
-            active = np.add.reduce(self.ghost.active, axis=-1, dtype=np.intp)
-        for i in self._one_by_one:
+        batched, left = self._batched, self._one_by_one
+        active = none = np.zeros(self.batch.size, dtype=np.int64)
+        if batched is not None:
+            active = batched.active
+        dependent = free = deficiency = none
+        if left:
+            active, dependent, free, deficiency = (v.copy() for v in (active, none, none, none))
+        for i in left:
             factor = self._factor(i)
-            active[i], dependent[i], free[i] = factor.active, factor.dependent, factor.free
-            if seen is not None and (dependent[i] or free[i]):
-                unseen[i] = not seen(*self._null(i))
-        margin = np.minimum(self._margins, self.ghost.margin)
-        found = self.solved, self.measured.kkt, margin, self._residuals, active, dependent, free
-        return Reports(Evidence(*found, unseen, self._certificate))
+            active[i], deficiency[i] = factor.active, factor.dependent + factor.free
+            if deficiency[i] and (seen is None or seen(*self._null(i))):
+                dependent[i], free[i] = factor.dependent, factor.free
+        margin = self._margins
+        if not self.batch.structure.polyhedral:
+            margin = np.minimum(margin, self.ghost.margin)
+        known = self.solved, self.measured.kkt, margin, self._residuals, active, deficiency
+        return Reports(Evidence(*known, dependent, free, self._certificate))
 
     def _null(self, i: int) -> tuple[Floats, Floats]:
         w, zeta = np.zeros_like(self.points.x), np.zeros_like(self.points.z)
@@ -257,9 +262,19 @@ class Oracle:
 
     @lazy
     def _certificate(self) -> Certificate | None:
-        at = self.batch, self.points, self.scales, partial(self.solve, estimate=True)
+        batch, points = self.batch, self.points
+        if self._regular and not self.smoothing:
+            assert self._measures is not None and self._batched is not None
+            if settled(self._batched.probe(self._measures), batch.structure):
+                return None
+        at = batch, points, self.scales, partial(self.solve, estimate=True)
         margins = self._margins, self.ghost.margin
         return examine(*at, self.measured.kkt, *margins, self.smoothing)
+
+    @property
+    def _regular(self) -> bool:
+        """Whether compiled code has factorized the systems of all."""
+        return self._batched is not None and self._all_solved and not self._one_by_one
 
     @lazy
     def _one_by_one(self) -> list[int]:

@@ -177,7 +177,7 @@ UNSOLVED = GradientReport("inaccurate_solution", np.nan, 0, 0, np.nan, np.inf)
 """The report of an element that has no solution."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Evidence:
     """What is known of the points of a batch and of their ghost problems, each (B,).
 
@@ -189,11 +189,11 @@ class Evidence:
         The residual of the point, and the least margin of its rows and curved cones.
     residual
         The relative residual of the latest gradient.
-    active, dependent, free
-        The counts of the factorization.
-    unseen
-        Where what is not determined shows nowhere: it counts for nothing but
-        `GradientReport.rank_deficiency`.
+    active, deficiency
+        The counts of the factorization, see `GradientReport`.
+    dependent, free
+        The two kinds of deficiency, dependent rows and directions that are not determined, as far
+        as they show in what is asked of the program.
     certificate
         See `certificate`; None where nothing there is in doubt.
     """
@@ -202,16 +202,16 @@ class Evidence:
     kkt: Floats
     margin: Floats
     residual: Floats
-    active: NDArray[np.intp]
-    dependent: NDArray[np.intp]
-    free: NDArray[np.intp]
-    unseen: NDArray[np.bool_]
+    active: NDArray[np.int64]
+    deficiency: NDArray[np.int64]
+    dependent: NDArray[np.int64]
+    free: NDArray[np.int64]
     certificate: Certificate | None
 
     def beyond_doubt(self) -> NDArray[np.bool_]:
         """Where the verdict is ``differentiable``."""
         c = self.certificate
-        regular = self.solved & ((self.dependent + self.free == 0) | self.unseen)
+        regular = self.solved & (self.dependent + self.free == 0)
         regular &= (self.kkt <= INACCURATE) & (self.residual <= GHOST) & (self.margin >= KINK)
         if c is not None:
             regular &= (c.shift <= SHIFT) & (c.distance <= ERROR)
@@ -222,8 +222,6 @@ class Evidence:
         """The gravest that applies to element ``i``."""
         kkt, margin, c = self.kkt[i], self.margin[i], self.certificate
         dependent, free = self.dependent[i], self.free[i]
-        if self.unseen[i]:
-            dependent = free = 0
         verdict: Verdict = "differentiable"
         if dependent or free:
             if margin < max(KINK, 10 * kkt):
@@ -280,7 +278,7 @@ class Reports(Sequence[GradientReport]):
             known.verdict(i),
             float(known.residual[i]),
             int(known.active[i]),
-            int(known.dependent[i] + known.free[i]),
+            int(known.deficiency[i]),
             float(known.margin[i]),
             float(known.kkt[i]),
         )

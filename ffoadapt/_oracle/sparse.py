@@ -12,7 +12,7 @@ that part taken off v, it converges to the least-squares solution. All in equili
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ REGULARIZATION = (1e-8, 1e-6, 1e-4)
 
 TARGET = 1e-13
 """Relative residual at which refinement ends."""
+
+ROUGH = 1e-9
+"""Relative residual at which it ends for an estimate, and above which there may be no solution."""
 
 MORE = 2
 """Refinement steps beyond that, where one block of the residual is not small beside its terms."""
@@ -113,8 +116,8 @@ class SparseFactor:
             self._factorize()
 
     def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
-        """As `DenseFactor.solve`; always refined."""
-        columns = v_x.shape[1]
+        """As `DenseFactor.solve`; without ``refine`` as far as an estimate needs it."""
+        columns, target = v_x.shape[1], TARGET if refine else ROUGH
         w = np.empty_like(v_x)
         zeta = np.empty((self.m, columns))
         residual = np.empty(columns)
@@ -123,10 +126,10 @@ class SparseFactor:
             if self.rows.curved:
                 below.append(self.rows.R(v_z[:, j]))
             v = self.scale * np.concatenate((v_x[:, j], *below))
-            y, residual[j] = self._refined(v)
-            if residual[j] > BORROWED and not self._sure:
+            y, residual[j] = self._refined(v, target)
+            if residual[j] > max(target, BORROWED) and not self._sure:
                 self._factorize(afresh=True)
-                y, residual[j] = self._refined(v)
+                y, residual[j] = self._refined(v, target)
             y *= self.scale
             w[:, j] = y[: self.n]
             zeta[:, j] = self.rows.G_transpose(y[self.n : self.n + self.active], self.m)
@@ -174,10 +177,10 @@ class SparseFactor:
     @cached_property
     def _null(self) -> tuple[float, float, Floats]:
         """A random vector's share of the null space, and the sizes of its x and its row part."""
-        probe = np.random.default_rng(0).standard_normal(self._signs.size)
-        probe[self.n + self.active :] = 0.0
+        probe = np.zeros(self._signs.size)
+        probe[: self.n + self.active] = _random(self.n + self.active)
         size = _norm(probe)
-        _, r, error = self._iterate(probe, size)
+        _, r, error = self._iterate(probe, size, SINGULAR)
         if error <= SINGULAR:
             return 0.0, 0.0, np.zeros_like(r)
         return _norm(r[: self.n]) / size, _norm(r[self.n :]) / size, r
@@ -192,7 +195,7 @@ class SparseFactor:
         """1 if x is not determined in some direction: a lower bound of how many."""
         return int(self._null[0] > SINGULAR)
 
-    def _refined(self, v: Floats) -> tuple[Floats, float]:
+    def _refined(self, v: Floats, target: float) -> tuple[Floats, float]:
         """The solution and its residual relative to v, which is that of least squares.
 
         The x part and the row part of v have units of their own, and equilibration need not bring
@@ -202,28 +205,29 @@ class SparseFactor:
         above[self.n :] = below[: self.n] = 0.0
         sizes = _norm(above), _norm(below)
         if max(sizes) > APART * min(sizes) > 0.0:
-            (y, error), (more, rest) = self._least(above, sizes[0]), self._least(below, sizes[1])
+            parts = (above, sizes[0]), (below, sizes[1])
+            (y, error), (more, rest) = (self._least(*part, target) for part in parts)
             return y + more, max(error, rest)
-        return self._least(v, float(np.hypot(*sizes)))
+        return self._least(v, float(np.hypot(*sizes)), target)
 
-    def _least(self, v: Floats, size: float) -> tuple[Floats, float]:
+    def _least(self, v: Floats, size: float, target: float) -> tuple[Floats, float]:
         if size == 0.0:
             return np.zeros_like(v), 0.0
-        y, r, error = self._iterate(v, size)
-        if error <= SINGULAR * 1e-2:
+        y, r, error = self._iterate(v, size, target)
+        if error <= ROUGH:
             return y, error
         # No solution, or a very slow one: what does not go away is (nearly) in the null space.
-        y, _, rest = self._iterate(v - r, size)
+        y, _, rest = self._iterate(v - r, size, target)
         return (y, max(error, rest)) if np.isfinite(y).all() else (np.zeros_like(v), 1.0)
 
-    def _iterate(self, v: Floats, size: float) -> tuple[Floats, Floats, float]:
+    def _iterate(self, v: Floats, size: float, target: float) -> tuple[Floats, Floats, float]:
         y = np.zeros_like(v)
         r, error = v, _norm(v) / size
-        slow, more = 0, MORE
+        slow, more = 0, MORE if target <= TARGET else 0
         for _ in range(ROUNDS):
             if slow > 5:
                 break
-            if error <= TARGET:
+            if error <= target:
                 if not more or self._even(v, y, r):
                     break
                 more -= 1
@@ -250,6 +254,13 @@ class SparseFactor:
 def _norm(v: Floats) -> float:
     """Without BLAS, whose threads cost more than they save on long vectors."""
     return float(np.sqrt(np.square(v).sum()))
+
+
+@lru_cache(maxsize=16)
+def _random(size: int) -> Floats:
+    values = np.random.default_rng(0).standard_normal(size)
+    values.setflags(write=False)
+    return values
 
 
 _NONE: Floats = np.zeros(0)
