@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.util
 import math
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -19,20 +21,40 @@ from numpy.typing import NDArray
 __all__ = ["finite", "one_thread"]
 
 _lock = threading.Lock()
-_state: dict[str, Any] = {"libraries": None, "depth": 0, "before": []}
+_state: dict[str, Any] = {"switches": None, "depth": 0, "changed": []}
+
+Switch = tuple[Callable[[], int], Callable[[int], None]]
 
 
-def _libraries() -> list[Any]:
-    if _state["libraries"] is None:
+def _switches() -> list[Switch]:
+    """How many threads each BLAS of the process uses, and how to change that."""
+    if _state["switches"] is None:
         if importlib.util.find_spec("threadpoolctl") is None:
-            _state["libraries"] = []
+            _state["switches"] = []
         else:
             import threadpoolctl
 
             controllers = threadpoolctl.ThreadpoolController().select(user_api="blas")
-            _state["libraries"] = controllers.lib_controllers
-    found: list[Any] = _state["libraries"]
+            _state["switches"] = list(map(_switch, controllers.lib_controllers))
+    found: list[Switch] = _state["switches"]
     return found
+
+
+def _switch(library: Any) -> Switch:
+    """Straight to the functions of OpenBLAS: threadpoolctl looks them up at every call, and lets no
+    thread set what another has set; but here the lock and the depth say whose turn it is."""
+    find = getattr(library, "_get_symbol", None)
+    if find is not None and getattr(library, "threading_layer", "") == "pthreads":
+        count, change = find("openblas_get_num_threads"), find("openblas_set_num_threads")
+        if count is not None and change is not None:
+            return count, change
+    return library.get_num_threads, partial(_set, library)
+
+
+def _set(library: Any, threads: int) -> None:
+    library.set_num_threads(threads)
+    if hasattr(library, "clear_controlling_thread"):
+        library.clear_controlling_thread(force=True)
 
 
 SMALL = 32
@@ -72,11 +94,13 @@ class one_thread:  # noqa: N801 - reads as the statement it is
             return
         with _lock:
             if _state["depth"] == 0:
-                libraries = _libraries()
-                _state["before"] = [library.num_threads for library in libraries]
-                for library, threads in zip(libraries, _state["before"], strict=True):
+                changed = []
+                for count, change in _switches():
+                    threads = count()
                     if threads != 1:
-                        _set(library, 1)
+                        change(1)
+                        changed.append((change, threads))
+                _state["changed"] = changed
             _state["depth"] += 1
 
     def __exit__(
@@ -90,14 +114,5 @@ class one_thread:  # noqa: N801 - reads as the statement it is
         with _lock:
             _state["depth"] -= 1
             if _state["depth"] == 0:
-                for library, threads in zip(_libraries(), _state["before"], strict=True):
-                    if threads != 1:
-                        _set(library, threads)
-
-
-def _set(library: Any, threads: int) -> None:
-    """Also where another thread was the last to set it: threadpoolctl would then do nothing, but
-    here the lock and the depth say whose turn it is."""
-    library.set_num_threads(threads)
-    if hasattr(library, "clear_controlling_thread"):
-        library.clear_controlling_thread(force=True)
+                for change, threads in _state["changed"]:
+                    change(threads)

@@ -565,6 +565,23 @@ static double gain(const System *s, const double *signs_x, const double *signs_z
     return larger(magnitude(s->n, x, 1) / primal, largest_y / gradient);
 }
 
+/* Limits of certificate._Bounds. */
+typedef struct {
+    double rounding, sure, brief, small;
+} Limits;
+
+/* What certificate._Bounds.settle says of a polyhedral program with this gain. */
+static int settled(double gain, const double *figures, double order, const Limits *limits)
+{
+    double step = sqrt(order) * (1.0 + gain) * (figures[KKT] + figures[UNPAIRED]);
+    double size = smaller(figures[SHARE_X], larger(limits->small, figures[SHARE_Z]));
+    double error = sqrt(order) * order * limits->rounding * (1.0 + gain);
+    return figures[SHARE_X] >= limits->small && figures[MARGIN] > 0.0 &&
+           sqrt(order) * step <= limits->brief * figures[MARGIN] &&
+           step <= limits->sure * size && limits->rounding * gain <= limits->sure * size &&
+           error <= limits->sure;
+}
+
 /* ---------------------------------------------------------------------------------- the batch */
 
 /* What `prepare` makes; the arrays that it looks into stay alive with it. */
@@ -751,20 +768,22 @@ static PyObject *solve_batch(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
-PyDoc_STRVAR(probe_doc, "probe(batch, begin, end, signs_x, signs_z, squares, figures) -> the worst "
-                        "gain, defects, margin and shares of x and z");
+PyDoc_STRVAR(settled_doc, "settled(batch, begin, end, signs_x, signs_z, squares, figures, rounding, "
+                          "sure, brief, small) -> whether all elements are");
 
-static PyObject *probe(PyObject *module, PyObject *args)
+static PyObject *settled_batch(PyObject *module, PyObject *args)
 {
     PyObject *capsule;
     Py_ssize_t begin, end;
     enum { SIGNS_X, SIGNS_Z, SQUARES, MEASURED, ARRAYS };
     Py_buffer a[ARRAYS];
-    double most = 0.0, left = 0.0, margin = INFINITY, x = INFINITY, z = INFINITY;
-    if (!PyArg_ParseTuple(args, "Onny*y*y*y*", &capsule, &begin, &end, a + SIGNS_X, a + SIGNS_Z,
-                          a + SQUARES, a + MEASURED))
+    Limits limits;
+    if (!PyArg_ParseTuple(args, "Onny*y*y*y*dddd", &capsule, &begin, &end, a + SIGNS_X,
+                          a + SIGNS_Z, a + SQUARES, a + MEASURED, &limits.rounding, &limits.sure,
+                          &limits.brief, &limits.small))
         return NULL;
     Batch *b = part(capsule, begin, end);
+    int all = 1;
     if (b && end > begin) {
         Py_ssize_t n = b->systems->n, m = b->systems->m;
         int good = a[SIGNS_X].len == n * 8 && a[SIGNS_Z].len == m * 8 &&
@@ -776,18 +795,12 @@ static PyObject *probe(PyObject *module, PyObject *args)
             PyErr_NoMemory();
         else {
             PyThreadState *thread = lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
-            for (Py_ssize_t i = begin; i < end; i++) {
+            for (Py_ssize_t i = begin; all && i < end; i++) {
                 const double *figures = (double *)a[MEASURED].buf + i * FIGURES;
-                const double *squares = numbers(a + SQUARES, m, i);
                 const System *s = b->systems + i;
-                most = larger(s->fine ? gain(s, a[SIGNS_X].buf, a[SIGNS_Z].buf, squares, figures,
-                                             work)
-                                      : INFINITY,
-                              most);
-                left = larger(figures[KKT] + figures[UNPAIRED], left);
-                margin = smaller(figures[MARGIN], margin);
-                x = smaller(figures[SHARE_X], x);
-                z = smaller(figures[SHARE_Z], z);
+                all = s->fine && settled(gain(s, a[SIGNS_X].buf, a[SIGNS_Z].buf,
+                                              numbers(a + SQUARES, m, i), figures, work),
+                                         figures, (double)(n + m), &limits);
             }
             if (thread)
                 PyEval_RestoreThread(thread);
@@ -796,7 +809,7 @@ static PyObject *probe(PyObject *module, PyObject *args)
     }
     for (int j = 0; j < ARRAYS; j++)
         PyBuffer_Release(a + j);
-    return PyErr_Occurred() ? NULL : Py_BuildValue("(ddddd)", most, left, margin, x, z);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(all);
 }
 
 /* Copies P to U; whether all |P - P'| are at most this share of the largest diagonal entry. */
@@ -925,7 +938,7 @@ static PyMethodDef methods[] = {
     {"prepare", prepare, METH_VARARGS, prepare_doc},
     {"factorize", factorize_batch, METH_VARARGS, factorize_doc},
     {"solve", solve_batch, METH_VARARGS, solve_doc},
-    {"probe", probe, METH_VARARGS, probe_doc},
+    {"settled", settled_batch, METH_VARARGS, settled_doc},
     {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
     {"squares", squares, METH_VARARGS, squares_doc},
     {"measure", measure, METH_VARARGS, measure_doc},

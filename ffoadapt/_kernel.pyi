@@ -34,7 +34,7 @@ def solve(
     residual: Floats,
     /,
 ) -> None: ...
-def probe(
+def settled(
     batch: Any,
     begin: int,
     end: int,
@@ -42,8 +42,12 @@ def probe(
     signs_z: Floats,
     squares: Floats,
     figures: Floats,
+    rounding: float,
+    sure: float,
+    brief: float,
+    small: float,
     /,
-) -> tuple[float, float, float, float, float]: ...
+) -> bool: ...
 def cholesky(n: int, P: Floats, U: Floats, asymmetry: float, share: float, /) -> bool: ...
 def squares(m: int, n: int, A: Floats, out: Floats, /) -> None: ...
 def measure(

@@ -13,10 +13,11 @@ import ffoadapt
 from ffoadapt import _native, _threads
 from ffoadapt._batching import Axes
 from ffoadapt._function import SolveFunction
-from ffoadapt._oracle import active_set, batched, report
+from ffoadapt._oracle import active_set, batched, certificate, report
 from ffoadapt._oracle.active_set import GhostBatch
 from ffoadapt._oracle.batched import BatchedFactor, Measures, covers, definite
 from ffoadapt._oracle.dense import DenseFactor
+from ffoadapt._oracle.gradient import Oracle
 from ffoadapt._oracle.rows import ElementRows
 from ffoadapt._pattern import Pattern
 from ffoadapt._program import ProgramBatch
@@ -268,6 +269,75 @@ def test_points_are_measured_as_without_it(
         )
         np.testing.assert_array_equal(alone.figures[0], found.figures[i])
         assert (alone.active[0] == found.active[i]).all()
+
+
+@compiled
+def test_complementary_pairs_have_no_larger_defects_than_it_says() -> None:
+    batch, at = points(5, 10, 4, 7)
+    found = Measures.of(batch, at)
+    pair = active_set.complementary(batch, at.s, at.z, found.scales)
+    r_d, r_p = certificate.defects(batch, at.x, *pair)
+    parts = r_d / found.scales.gradient, found.scales.slack(r_p), found.scales.dual(pair[1] - at.z)
+    bound = found.residuals.kkt + found.figures[:, 7]
+    for part in parts:
+        assert (np.abs(part).max(axis=1) <= bound * (1 + 1e-14)).all()
+
+
+def regular(rng: np.random.Generator) -> tuple[ProgramBatch, Points]:
+    """A program of any size and units, near one of its kinks or not, and a point near a solution or
+    not."""
+    n, m = int(rng.integers(1, 30)), int(rng.integers(1, 40))
+    P, A = systems(1, n, m, n)[:2]
+    active = np.arange(m) < rng.integers(0, min(m, n) + 1)
+    s, z = np.where(active, 0.0, rng.random(m)), np.where(active, rng.random(m), 0.0)
+    near = rng.integers(m)
+    s[near], z[near] = np.array([s[near], z[near]]) * 10.0 ** rng.uniform(-12, 0)
+    x = rng.standard_normal(n) * 10.0 ** rng.uniform(-9, 1) + 10.0 ** rng.uniform(-6, 0)
+    b, q = A[0] @ x + s, -(P[0] @ x + A[0].T @ z)
+    batch = ProgramBatch(Structure(n, m, polyhedral_cones(0, m)), 1, P, q[None], A, b[None])
+    error = 10.0 ** rng.uniform(-18, -6) * rng.standard_normal((3, max(n, m)))
+    at = x[None] + error[0, :n], s[None] + error[1, :m], z[None] + error[2, :m]
+    return batch, Points(*at, [Status.OPTIMAL], [{}])
+
+
+@compiled
+def test_bounds_settle_what_they_do_without_it() -> None:
+    rng, seen = np.random.default_rng(8), []
+    for _ in range(400):
+        batch, at = regular(rng)
+        oracle, n, m = Oracle(batch, at), batch.structure.n, batch.structure.m
+        assert oracle._measures is not None and oracle._batched is not None
+        settled, scale = oracle._batched.settled(oracle._measures), oracle.scales
+        v_x, v_z = certificate.probe(batch.structure)
+        w, zeta = oracle.solve(scale.gradient * v_x, scale.slack_unit * v_z, estimate=True)
+        gain = max(np.abs(w / scale.primal).max(), np.abs(scale.dual(zeta)).max())
+        bounds = certificate._Bounds(n + m, gain, 0.0, gain)
+        defects = oracle.measured.kkt[0] + oracle._measures.figures[0, 7]
+        size = min(scale.x.item(), max(scale.z.item(), certificate.SMALL))
+        expected = bounds.settle(defects, oracle._margins[0], np.inf, size)
+        assert settled == (expected and scale.x.item() >= certificate.SMALL)
+        if not oracle._batched.fine.all():
+            assert not settled
+        seen.append(settled)
+    assert 80 < sum(seen) < 320
+
+
+@compiled
+def test_one_doubtful_element_leaves_the_batch_in_doubt(threads: None) -> None:
+    rng = np.random.default_rng(9)
+    batch, at = regular(rng)
+    while not (o := Oracle(batch, at))._batched.settled(o._measures):
+        batch, at = regular(rng)
+    size = 9
+    data = [np.repeat(v, size, axis=0) for v in (batch.P, batch.q, batch.A, batch.b)]
+    many = ProgramBatch(batch.structure, size, *data)
+    x, s, z = (np.repeat(v, size, axis=0) for v in (at.x, at.s, at.z))
+    for i in (None, 0, 4, 8):
+        moved = x.copy()
+        if i is not None:
+            moved[i] += 1e-3 * np.abs(x).max()
+        oracle = Oracle(many, Points(moved, s, z, [Status.OPTIMAL] * size, [{}] * size))
+        assert oracle._batched.settled(oracle._measures) == (i is None)
 
 
 @compiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -11,19 +12,31 @@ from ffoadapt import _blas
 threadpoolctl = pytest.importorskip("threadpoolctl")
 
 
+LIBRARIES = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+
+
 def threads() -> list[int]:
-    return [library.num_threads for library in _blas._libraries()]
+    return [library.num_threads for library in LIBRARIES]
 
 
-@pytest.fixture
-def several() -> list[int]:
+@pytest.fixture(params=["straight", "threadpoolctl"])
+def several(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Two threads each, so that there is something to bound."""
+    if request.param == "threadpoolctl":
+        switches = [(lib.get_num_threads, partial(_blas._set, lib)) for lib in LIBRARIES]
+        monkeypatch.setitem(_blas._state, "switches", switches)
     before = threads()
-    for library in _blas._libraries():
+    for library in LIBRARIES:
         _blas._set(library, 2)
     yield threads()
-    for library, count in zip(_blas._libraries(), before, strict=True):
+    for library, count in zip(LIBRARIES, before, strict=True):
         _blas._set(library, count)
+
+
+def test_goes_straight_to_openblas() -> None:
+    for library in LIBRARIES:
+        if library.internal_api == "openblas" and library.threading_layer == "pthreads":
+            assert not isinstance(_blas._switch(library)[1], partial)
 
 
 def test_bounds_and_restores(several: list[int]) -> None:

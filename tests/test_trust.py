@@ -162,7 +162,8 @@ def test_results_travel() -> None:
 
 @pytest.mark.parametrize("polish", [True, False])
 def test_regular_programs_need_one_solve(polish: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probe alone; a Newton step too where the point is not accurate."""
+    """The probe alone, which compiled code has of its own; a Newton step too where the point is not
+    accurate."""
     counts, solve = [], gradient.Oracle.solve
 
     def counted(self: Any, v_x: Any, v_z: Any, estimate: bool = False) -> Any:
@@ -179,7 +180,7 @@ def test_regular_programs_need_one_solve(polish: bool, monkeypatch: pytest.Monke
         result.vjp(x=np.ones_like(result.x))
         counts.append(0)
         assert result.report().verdict == "differentiable"
-    assert counts == [1, 1] if polish else counts[0] > 1
+    assert counts == [_native.kernel is None, 1] if polish else counts[0] > 1
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -21,7 +21,7 @@ from .._program import ProgramBatch
 from .._solution import Points
 from .._structure import Structure
 from .active_set import Scales
-from .certificate import Worst, probe
+from .certificate import LIMITS, probe
 from .dense import REFINE, SURE
 from .report import Residuals
 
@@ -161,16 +161,16 @@ class BatchedFactor:
         _spread(solve, residual.size, len(v_x) * self._work)
         return w, zeta, residual
 
-    def probe(self, measures: Measures) -> Worst:
-        """The response to the `probe` and the points it is made at, of the worst of a batch."""
+    def settled(self, measures: Measures) -> bool:
+        """Whether bounds leave no doubt of any point, as `examine` finds too."""
         squares, figures = measures.batch.squares, measures.figures
-        signs = probe(measures.batch.structure)
+        arrays = *probe(measures.batch.structure), squares, figures
 
-        def respond(part: slice) -> tuple[float, ...]:
-            at = part.start, part.stop, *signs, squares, figures
-            return _native.kernel.probe(self._batch, *at)
+        def settled(part: slice) -> bool:
+            at = part.start, part.stop, *arrays, *LIMITS
+            return bool(_native.kernel.settled(self._batch, *at))
 
-        return Worst.of(_spread(respond, self.fine.size, self._work // 2))
+        return all(_spread(settled, self.fine.size, self._work // 2))
 
 
 def _spread(function: Callable[[slice], T], size: int, work: int) -> list[T]:

@@ -19,7 +19,7 @@ All of this is dimensionless, as in `active_set`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -33,13 +33,12 @@ from .._structure import Structure
 from .active_set import KINK, Scales, complementary
 
 __all__ = [
+    "LIMITS",
     "Certificate",
-    "Worst",
     "defects",
     "examine",
     "infeasibility",
     "probe",
-    "settled",
     "stationarity",
     "worst",
 ]
@@ -59,11 +58,14 @@ NOTHING = 1e-9
 SURE = 1e-7
 """Bounds of relative errors below this, far below what estimates may be, leave no doubt ..."""
 
+SHORT = 1e-3
+"""... and so do bounds of steps below this share of the margin."""
+
 TINY = 1e-300
 """Not to divide by 0."""
 
-SHORT = 1e-3
-"""... and so do bounds of steps below this share of the margin."""
+LIMITS = ROUNDING, SURE, SHORT, SMALL
+"""Those of `_Bounds.settle`, as compiled code asks for them."""
 
 Solve = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
@@ -110,32 +112,6 @@ def infeasibility(batch: ProgramBatch, x: Floats, s: Floats) -> Floats:
 def probe(structure: Structure) -> tuple[Floats, Floats]:
     """Random cotangents (n,) and (m,), of size 1 in dimensionless units."""
     return _signs(structure.n, 0), _signs(structure.m, 1)
-
-
-class Worst(NamedTuple):
-    """The largest response to the `probe` and defects of complementary pairs in a batch of points,
-    and the least margin and sizes of x and z; all dimensionless."""
-
-    gain: float
-    defects: float
-    margin: float
-    x: float
-    z: float
-
-    @classmethod
-    def of(cls, parts: Sequence[tuple[float, ...]]) -> Worst:
-        """That of all parts of a batch."""
-        if len(parts) == 1:
-            return cls(*parts[0])
-        most, least = np.maximum.reduce(parts).tolist(), np.minimum.reduce(parts).tolist()
-        return cls(*most[:2], *least[2:])
-
-
-def settled(worst: Worst, structure: Structure) -> bool:
-    """Whether bounds leave no doubt of any point of a polyhedral batch, as `examine` finds too."""
-    gain, defects, margin, x, z = worst
-    bounds, size = _Bounds(structure.n + structure.m, gain, 0.0, gain), min(x, max(z, SMALL))
-    return x >= SMALL and bounds.settle(defects, margin, np.inf, size)
 
 
 def examine(

@@ -28,7 +28,7 @@ from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
 from .batched import BatchedFactor, Measures, covers
-from .certificate import Certificate, examine, settled
+from .certificate import Certificate, examine
 from .dense import DenseFactor
 from .lapack import SHORT
 from .report import Evidence, Reports, Residuals, kkt_residuals, row_margins
@@ -265,7 +265,7 @@ class Oracle:
         batch, points = self.batch, self.points
         if self._regular and not self.smoothing:
             assert self._measures is not None and self._batched is not None
-            if settled(self._batched.probe(self._measures), batch.structure):
+            if self._batched.settled(self._measures):
                 return None
         at = batch, points, self.scales, partial(self.solve, estimate=True)
         margins = self._margins, self.ghost.margin
