@@ -154,7 +154,7 @@ class AffineProgram:
             if not on:
                 results.append(None)
             elif isinstance(total, float):  # no datum depends on any parameter
-                results.append(np.zeros((1, *shape)))
+                results.append(np.zeros((*gradient["q"].shape[:-2], 1, *shape)))
             else:
                 part = total[..., start:end]
                 results.append(part.reshape(*part.shape[:-1], *shape))

@@ -92,6 +92,8 @@ class Axes:
         if not (own or extra) and grad.shape[0] == 1:
             return grad[0]
         lead = grad.shape[:extra]
+        if grad.shape[extra] == 1 and not grad.any():  # of what nothing depends on
+            return np.zeros((*lead, *own, *core))
         if grad.shape[extra] != self.size or math.prod(own) == 1:
             if grad.shape[extra] != 1:
                 grad = grad.sum(axis=extra, keepdims=True)

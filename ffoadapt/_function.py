@@ -135,7 +135,8 @@ class SolveFunction:
                 cotangent = cotangent.reshape(*lead, axes.size, *shape)
             flat.append(cotangent)
         with self.one_thread:
-            adjoint = state.oracle.vjp(*self.model.retrieve_vjp(flat, state.batch))
+            at = self.model.retrieve_vjp(flat, state.batch)
+            adjoint = state.oracle.vjp(*at, watched=self.on_report is not None)
             gradients = self.model.program_vjp(adjoint, needed)
             if self.on_report is not None:
                 self.on_report(self.reports(state))

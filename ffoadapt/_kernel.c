@@ -44,14 +44,40 @@ static int factor(int n, double *M)
     return info == 0;
 }
 
+enum { FEW = 24 }; /* the order up to which a call of BLAS, which takes a lock, takes longer */
+
+static double inner(ptrdiff_t n, const double *v, const double *w)
+{
+    double sum[4] = {0.0, 0.0, 0.0, 0.0};
+    ptrdiff_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int j = 0; j < 4; j++)
+            sum[j] += v[i + j] * w[i + j];
+    for (; i < n; i++)
+        sum[0] += v[i] * w[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+static double dot(ptrdiff_t n, const double *v) { return inner(n, v, v); }
+
 /* Overwrites K columns with U'^-1 ("N") or U^-1 ("T") times them. */
 static void divide(char *on, int n, const double *U, int K, double *columns)
 {
-    if (!n || !K)
-        return;
-    if (K == 1)
+    if (K == 1 && n <= FEW && *on == 'N') {
+        for (ptrdiff_t i = 0; i < n; i++, U += n) {
+            columns[i] /= U[i];
+            for (ptrdiff_t j = i + 1; j < n; j++)
+                columns[j] -= columns[i] * U[j];
+        }
+    } else if (K == 1 && n <= FEW) {
+        U += (ptrdiff_t)n * n;
+        for (ptrdiff_t i = n - 1; i >= 0; i--) {
+            U -= n;
+            columns[i] = (columns[i] - inner(n - i - 1, U + i + 1, columns + i + 1)) / U[i];
+        }
+    } else if (K == 1)
         dtrsv("L", on, "N", &n, (double *)U, &n, columns, &one);
-    else
+    else if (n && K)
         dtrsm("L", "L", on, "N", &n, &K, &unit, (double *)U, &n, columns, &n);
 }
 
@@ -82,18 +108,6 @@ static void square(char *on, int k, int n, const double *R, double scale, double
         return;
     int lead = n ? n : 1;
     dsyrk("L", on, &order, &inner, &unit, (double *)R, &lead, &scale, M, &order);
-}
-
-static double dot(ptrdiff_t n, const double *v)
-{
-    double sum[4] = {0.0, 0.0, 0.0, 0.0};
-    ptrdiff_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (int j = 0; j < 4; j++)
-            sum[j] += v[i + j] * v[i + j];
-    for (; i < n; i++)
-        sum[0] += v[i] * v[i];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /* Whether the pivots of a factor keep more than this share of the diagonal of the matrix. */

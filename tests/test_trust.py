@@ -166,10 +166,10 @@ def test_regular_programs_need_one_solve(polish: bool, monkeypatch: pytest.Monke
     accurate."""
     counts, solve = [], gradient.Oracle.solve
 
-    def counted(self: Any, v_x: Any, v_z: Any, estimate: bool = False) -> Any:
+    def counted(self: Any, v_x: Any, v_z: Any, estimate: bool = False, **how: Any) -> Any:
         if estimate:
             counts[-1] += 1
-        return solve(self, v_x, v_z, estimate)
+        return solve(self, v_x, v_z, estimate, **how)
 
     monkeypatch.setattr(gradient.Oracle, "solve", counted)
     cone = ConeProgram(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +31,12 @@ Floats = NDArray[np.float64]
 
 T = TypeVar("T")
 
-LASTING = 8e6
-"""n^2 (n + m), of all elements together, above which it pays to factorize them in threads, by
-measurement: below half a millisecond."""
+LASTING = 5e6
+"""n^2 (n + m), of all elements together, above which threads pay, by measurement: 0.8 ms to
+factorize and solve. A thread that goes on with what it has factorized has it at hand."""
 
-SOLVE = 15
-"""What a solution takes of that for each of the n (n + m)."""
-
+SOLVE, CALLS = 15, 10_000
+"""What a solution takes of that for each of the n (n + m), and in any case."""
 
 MEASURE = 5
 """What it takes of that to measure a point, for each of the n (n + m)."""
@@ -71,10 +70,12 @@ class Measures:
     """The sizes and residuals of the points of a batch, and the rows that are active there.
 
     It is what `scales`, `kkt_residuals`, `row_margins` and `linearize` find for each element.
+    ``settled`` is what `BatchedFactor.settled` has found, None before.
     """
 
     def __init__(self, batch: ProgramBatch, active: NDArray[np.bool_], figures: Floats) -> None:
         self.batch, self.active, self.figures = batch, active, figures
+        self.settled: bool | None = None
 
     @classmethod
     def of(cls, batch: ProgramBatch, points: Points) -> Measures:
@@ -137,40 +138,53 @@ class BatchedFactor:
         active = np.ascontiguousarray(active)
         self.active = np.empty(size, dtype=np.int64)
         self._batch = _native.kernel.prepare(n, m, size, P, A, active, U, self.active)
-        self._work = SOLVE * n * (n + m)
+        self._work = n * n * (n + m), SOLVE * n * (n + m) + CALLS
         self.fine = np.empty(size, dtype=bool)
 
         def factorize(part: slice) -> None:
             _native.kernel.factorize(self._batch, part.start, part.stop, SURE, self.fine)
 
-        _spread(factorize, size, n * n * (n + m))
+        _spread(factorize, size, sum(self._work))
 
-    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
+    def solve(
+        self, v_x: Floats, v_z: Floats, refine: bool = True, watched: Measures | None = None
+    ) -> tuple[Floats, Floats, Floats]:
         """w (K, B, n), zeta (K, B, m), relative residual (B,) for v_x (K, B, n), v_z (K, B, m).
 
-        Without ``refine`` it is the plain solution, as in `DenseFactor.solve`.
+        Without ``refine`` it is the plain solution, as in `DenseFactor.solve`. On the way it sees
+        whether the points that are ``watched`` are `settled`.
         """
         v_x, v_z = np.ascontiguousarray(v_x), np.ascontiguousarray(v_z)
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
         limit = REFINE if refine else math.inf
+        question = _question(watched) if watched is not None else None
 
-        def solve(part: slice) -> None:
-            at = part.start, part.stop, limit, v_x, v_z, w, zeta, residual
-            _native.kernel.solve(self._batch, *at)
+        def solve(part: slice) -> bool:
+            at = self._batch, part.start, part.stop
+            _native.kernel.solve(*at, limit, v_x, v_z, w, zeta, residual)
+            return question is None or bool(_native.kernel.settled(*at, *question))
 
-        _spread(solve, residual.size, len(v_x) * self._work)
+        parts = _spread(solve, residual.size, self._work[0] + len(v_x) * self._work[1])
+        if watched is not None:
+            watched.settled = all(parts)
         return w, zeta, residual
 
     def settled(self, measures: Measures) -> bool:
         """Whether bounds leave no doubt of any point, as `examine` finds too."""
-        squares, figures = measures.batch.squares, measures.figures
-        arrays = *probe(measures.batch.structure), squares, figures
+        if measures.settled is None:
+            question = _question(measures)
 
-        def settled(part: slice) -> bool:
-            at = part.start, part.stop, *arrays, *LIMITS
-            return bool(_native.kernel.settled(self._batch, *at))
+            def settled(part: slice) -> bool:
+                at = self._batch, part.start, part.stop
+                return bool(_native.kernel.settled(*at, *question))
 
-        return all(_spread(settled, self.fine.size, self._work // 2))
+            measures.settled = all(_spread(settled, self.fine.size, sum(self._work)))
+        return measures.settled
+
+
+def _question(measures: Measures) -> tuple[Any, ...]:
+    batch = measures.batch
+    return *probe(batch.structure), batch.squares, measures.figures, *LIMITS
 
 
 def _spread(function: Callable[[slice], T], size: int, work: int) -> list[T]:

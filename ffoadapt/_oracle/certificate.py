@@ -118,6 +118,8 @@ def examine(
     batch: ProgramBatch,
     points: Points,
     scale: Scales,
+    v_z: Floats,
+    response: tuple[Floats, Floats],
     solve: Solve,
     kkt: Floats,
     margin: Floats,
@@ -126,15 +128,13 @@ def examine(
 ) -> Certificate | None:
     """Examine the points of a batch; None where bounds leave no doubt of any.
 
-    ``solve`` gives ghost solutions for right-hand sides (B, n) and (B, m). ``kkt`` (B,) is the
-    residual of the points, ``margin`` (B,) the least of their rows and ``curved_margin`` (B,) that
-    of their curved cones. ``smoothing`` is the proximal term of the ghost problem, whose bias
-    counts as an error.
+    ``response`` (B, n), (B, m) is the ghost solution for the `probe` in the units of ``scale``, its
+    part in the rows being ``v_z`` (B, m), and ``solve`` gives others. ``kkt`` (B,) is the residual
+    of the points, ``margin`` (B,) the least of their rows and ``curved_margin`` (B,) that of their
+    curved cones. ``smoothing`` is the proximal term of the ghost problem, whose bias counts as an
+    error.
     """
     n, m = batch.structure.n, batch.structure.m
-    v_x, v_z = probe(batch.structure)
-    v_x, v_z = scale.gradient * v_x, scale.slack_unit * v_z
-    response = solve(v_x, v_z)
     gain_x = _largest(response[0]) / scale.primal[:, 0]
     gain_z = _largest(scale.dual(response[1]))
     gain = np.maximum(gain_x, gain_z)

@@ -83,11 +83,13 @@ class DenseFactor:
         else:
             self._U, self._S, self._Y = U, S, C
 
-    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
+    def solve(
+        self, v_x: Floats, v_z: Floats, refine: bool = True, random: bool = False
+    ) -> tuple[Floats, Floats, Floats]:
         """w (n, K), zeta (m, K) and relative residual (K,) for cotangents v_x (n, K), v_z (m, K).
 
         Without ``refine`` it is the plain solution, for estimates, with a residual that is not
-        known and said to be 0.
+        known and said to be 0. ``random`` cotangents tell `SparseFactor` something.
         """
         rows, A = self.rows, self.A
         top, bottom = v_x + A.T @ rows.W(v_z) if rows.curved else v_x, rows.G(v_z)

@@ -28,7 +28,7 @@ from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
 from .batched import BatchedFactor, Measures, covers
-from .certificate import Certificate, examine
+from .certificate import Certificate, examine, probe
 from .dense import DenseFactor
 from .lapack import SHORT
 from .report import Evidence, Reports, Residuals, kkt_residuals, row_margins
@@ -136,6 +136,7 @@ class Oracle:
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
         self._near: Mapping[int, SparseFactor] = {}
         self._residuals: Floats | None = None  # (B,) of the last solve
+        self._response: tuple[Floats, Floats] | None = None  # to `_probe`
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the compiled factors, which are made again when they are needed."""
@@ -186,8 +187,17 @@ class Oracle:
             return self._measures.scales
         return scales(self.batch, self.points.x, self.points.z)
 
-    def vjp(self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None) -> Adjoint:
-        """Cotangents on x (..., B, n), s and z (..., B, m) to the gradient; None means zero."""
+    def vjp(
+        self,
+        v_x: Floats | None,
+        v_s: Floats | None,
+        v_z: Floats | None,
+        watched: bool = False,
+    ) -> Adjoint:
+        """Cotangents on x (..., B, n), s and z (..., B, m) to the gradient; None means zero.
+
+        If it is ``watched``, its report costs less.
+        """
         batch = self.batch
         lead = next((v.shape[:-2] for v in (v_x, v_s, v_z) if v is not None), ())
         structure, size = batch.structure, batch.size
@@ -197,7 +207,7 @@ class Oracle:
             v_z = np.zeros((*lead, size, structure.m))
         if v_s is not None:
             v_x = v_x - batch.multiply("A", v_s, transpose=True)
-        w, zeta = self.solve(v_x, v_z)
+        w, zeta = self.solve(v_x, v_z, watched=watched)
         if v_s is not None:
             zeta = zeta + np.where(self.solved[:, None], v_s, 0.0)
         return Adjoint(batch, self.points, w, zeta)
@@ -237,6 +247,7 @@ class Oracle:
         if self._residuals is None:
             self.solve(np.ones_like(self.points.x), np.zeros_like(self.points.z))
         assert self._residuals is not None
+        certificate = self._certificate  # which may tell of null spaces on the way
         batched, left = self._batched, self._one_by_one
         active = none = np.zeros(self.batch.size, dtype=np.int64)
         if batched is not None:
@@ -253,7 +264,7 @@ class Oracle:
         if not self.batch.structure.polyhedral:
             margin = np.minimum(margin, self.ghost.margin)
         known = self.solved, self.measured.kkt, margin, self._residuals, active, deficiency
-        return Reports(Evidence(*known, dependent, free, self._certificate))
+        return Reports(Evidence(*known, dependent, free, certificate))
 
     def _null(self, i: int) -> tuple[Floats, Floats]:
         w, zeta = np.zeros_like(self.points.x), np.zeros_like(self.points.z)
@@ -267,9 +278,16 @@ class Oracle:
             assert self._measures is not None and self._batched is not None
             if self._batched.settled(self._measures):
                 return None
-        at = batch, points, self.scales, partial(self.solve, estimate=True)
-        margins = self._margins, self.ghost.margin
-        return examine(*at, self.measured.kkt, *margins, self.smoothing)
+        response = self._response or self.solve(*self._probe, estimate=True, random=True)
+        solve, margins = partial(self.solve, estimate=True), (self._margins, self.ghost.margin)
+        found = self._probe[1], response, solve, self.measured.kkt, *margins, self.smoothing
+        return examine(batch, points, self.scales, *found)
+
+    @lazy
+    def _probe(self) -> tuple[Floats, Floats]:
+        """The `probe` (B, n), (B, m) in the units of the programs."""
+        v_x, v_z = probe(self.batch.structure)
+        return self.scales.gradient * v_x, self.scales.slack_unit * v_z
 
     @property
     def _regular(self) -> bool:
@@ -283,34 +301,51 @@ class Oracle:
             return np.flatnonzero(self.solved).tolist()
         return np.flatnonzero(self.solved & ~self._batched.fine).tolist()
 
-    def solve(self, v_x: Floats, v_z: Floats, estimate: bool = False) -> tuple[Floats, Floats]:
+    def solve(
+        self,
+        v_x: Floats,
+        v_z: Floats,
+        estimate: bool = False,
+        random: bool = False,
+        watched: bool = False,
+    ) -> tuple[Floats, Floats]:
         """The ghost solution (w, zeta) for right-hand sides (..., B, n) and (..., B, m).
 
         An ``estimate`` need not be refined, and does not count for the report.
         """
         shapes, count = (v_x.shape, v_z.shape), math.prod(v_x.shape[:-2])
         v_x, v_z = (v.reshape(count, *v.shape[-2:]) for v in (v_x, v_z))
-        batched = self._batched
+        batched, left = self._batched, self._one_by_one
         if batched is not None:
-            w, zeta, residuals = batched.solve(v_x, v_z, refine=not estimate)
+            measures = self._measures if watched else None
+            w, zeta, residuals = batched.solve(v_x, v_z, not estimate, measures)
             if not self._all_solved:
                 w[:, ~self.solved] = zeta[:, ~self.solved] = 0.0
+            watched = False
         else:
             w, zeta = np.zeros(v_x.shape), np.zeros(v_z.shape)
             residuals = np.zeros(self.batch.size)
-        left = self._one_by_one
+        if watched:
+            response = np.zeros_like(self._probe[0]), np.zeros_like(self._probe[1])
 
         def solve(part: slice) -> None:
             for i in left[part]:
-                found = self._factor(i).solve(v_x[:, i].T, v_z[:, i].T, refine=not estimate)
+                factor = self._factor(i)
+                found = factor.solve(v_x[:, i].T, v_z[:, i].T, not estimate, random)
                 w[:, i], zeta[:, i] = found[0].T, found[1].T
                 residuals[i] = found[2].max(initial=0.0)
+                if watched:
+                    ask_x, ask_z = (p[i, :, None] for p in self._probe)
+                    found = factor.solve(ask_x, ask_z, refine=False, random=True)
+                    response[0][i], response[1][i] = found[0][:, 0], found[1][:, 0]
 
         if left:
             _ = self.ghost  # made once, before the threads ask for it
             _threads.run(solve, len(left), None if self.batch.structure.n > SHORT else 1)
         if not estimate:
             self._residuals = residuals
+        if watched:
+            self._response = response
         return w.reshape(shapes[0]), zeta.reshape(shapes[1])
 
     def lends(self, j: int) -> SparseFactor | None:

@@ -12,13 +12,14 @@ that part taken off v, it converges to the least-squares solution. All in equili
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._blocks import joined
+from .._lazy import lazy
 from .._pattern import Pattern, digest
 from .._program import ProgramBatch
 from .rows import ElementRows
@@ -51,6 +52,9 @@ BORROWED = 1e-12
 
 NEAR = 2.0
 """Equilibration ends where the largest entries of all rows are within this factor of 1."""
+
+PART = 1e-5
+"""A random right-hand side with no entry below this share of its size leaves no null space out."""
 
 APART = 1e3
 """Parts of a right-hand side whose sizes differ by more than this are solved for one by one."""
@@ -115,8 +119,13 @@ class SparseFactor:
         if not self._borrowed:
             self._factorize()
 
-    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
-        """As `DenseFactor.solve`; without ``refine`` as far as an estimate needs it."""
+    def solve(
+        self, v_x: Floats, v_z: Floats, refine: bool = True, random: bool = False
+    ) -> tuple[Floats, Floats, Floats]:
+        """As `DenseFactor.solve`; without ``refine`` as far as an estimate needs it.
+
+        Where the cotangents are ``random`` and have a solution, there is no null space to look for.
+        """
         columns, target = v_x.shape[1], TARGET if refine else ROUGH
         w = np.empty_like(v_x)
         zeta = np.empty((self.m, columns))
@@ -130,6 +139,8 @@ class SparseFactor:
             if residual[j] > max(target, BORROWED) and not self._sure:
                 self._factorize(afresh=True)
                 y, residual[j] = self._refined(v, target)
+            if random and residual[j] <= ROUGH and np.abs(v).min() >= PART * _norm(v):
+                self._null = 0.0, 0.0, np.zeros_like(v)
             y *= self.scale
             w[:, j] = y[: self.n]
             zeta[:, j] = self.rows.G_transpose(y[self.n : self.n + self.active], self.m)
@@ -174,7 +185,7 @@ class SparseFactor:
             zeta += self.rows.R_transpose(rho, self.m)
         return y[: self.n], zeta
 
-    @cached_property
+    @lazy
     def _null(self) -> tuple[float, float, Floats]:
         """A random vector's share of the null space, and the sizes of its x and its row part."""
         probe = np.zeros(self._signs.size)

@@ -1,0 +1,115 @@
+"""Batches of layers, in which no element may depend on its neighbours nor on who watches."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ffoadapt
+from ffoadapt import _structure
+
+cp = pytest.importorskip("cvxpy")
+torch = pytest.importorskip("torch")
+
+
+def entropy() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
+    x, c = cp.Variable(30), cp.Parameter(30)
+    moments = np.random.default_rng(1).standard_normal((4, 30))
+    fixed = [moments @ x == moments @ np.full(30, 0.5)]
+    return cp.Problem(cp.Minimize(c @ x - cp.sum(cp.entr(x))), fixed), c, x
+
+
+def ball() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
+    x, c = cp.Variable(30), cp.Parameter(30)
+    inside = [cp.norm(x[:20] + 0.1) <= 1, cp.norm(x[15:]) <= 1, x <= 0.5]
+    return cp.Problem(cp.Minimize(cp.sum_squares(x - c)), inside), c, x
+
+
+def correlations() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
+    X, c = cp.Variable((6, 6), PSD=True), cp.Parameter((6, 6))
+    return cp.Problem(cp.Minimize(cp.sum_squares(X - c)), [cp.diag(X) == 1]), c, X
+
+
+@pytest.mark.parametrize("small", [0, _structure.SMALL])  # sparse factors, and dense ones
+@pytest.mark.parametrize("solver", ["clarabel", "scs"])
+@pytest.mark.parametrize("make", [entropy, ball, correlations])
+def test_an_element_is_bitwise_what_it_is_alone(
+    make, solver: str, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(solver)
+    monkeypatch.setattr(_structure, "SMALL", small)
+    problem, c, x = make()
+    layer = ffoadapt.Layer(problem, parameters=[c], variables=[x], solver=solver)
+    rng = np.random.default_rng(0)
+    sizes = np.geomspace(0.01, 2.0, 5).reshape(5, *[1] * len(c.shape))  # they take turns to polish
+    values = sizes * rng.standard_normal((5, *c.shape))
+    cotangents = rng.standard_normal((5, *x.shape))
+    together = layer.solve(values)
+    gradients = together.vjp(cotangents)[0]
+    for i in range(5):
+        alone = layer.solve(values[i])
+        np.testing.assert_array_equal(together.variables[0][i], alone.variables[0])
+        np.testing.assert_array_equal(gradients[i], alone.vjp(cotangents[i])[0])
+
+
+def singular() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
+    """A program that does not determine x[1], whose gradient is that of least squares."""
+    x, c = cp.Variable(30), cp.Parameter(30)
+    return cp.Problem(cp.Minimize(cp.square(x[0] - c[0])), [cp.norm(x) <= 9]), c, x
+
+
+def kinked() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
+    x, c = cp.Variable(30), cp.Parameter(30)
+    return cp.Problem(cp.Minimize(cp.sum_squares(x)), [x >= 1e-9 * c]), c, x
+
+
+def quadratic() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
+    x, c = cp.Variable(30), cp.Parameter(30)
+    return cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [cp.sum(x) == 1, x >= -1]), c, x
+
+
+@pytest.mark.parametrize("small", [0, _structure.SMALL])  # sparse factors, and dense ones
+@pytest.mark.parametrize(
+    "make", [quadratic, entropy, ball, correlations, singular, kinked], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_hook_sees_what_a_result_says_and_changes_nothing(
+    make: Any, size: int, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_structure, "SMALL", small)
+    problem, c, x = make()
+    layer = ffoadapt.Layer(problem, parameters=[c], variables=[x], solver="clarabel")
+    values = torch.from_numpy(np.random.default_rng(0).standard_normal((size, *c.shape)))
+    values.requires_grad_()
+
+    def gradient() -> np.ndarray:
+        return torch.autograd.grad(layer(values)[0].sum(), values)[0].numpy()
+
+    expected = gradient()
+    seen: list[Any] = []
+    layer.on_report = seen.append
+    np.testing.assert_array_equal(gradient(), expected)
+    result = layer.solve(values.detach().numpy())
+    layer.on_report = None
+    result.vjp(np.ones((size, *x.shape)))
+    reports = result.report()
+    assert list(map(str, seen[0])) == list(map(str, reports))
+    assert seen[0].verdicts == [report.verdict for report in reports]
+    if make is singular:
+        assert set(seen[0].verdicts) == {"not_unique"}
+    elif make is not kinked:
+        assert set(seen[0].verdicts) == {"differentiable"}
+
+
+@pytest.mark.parametrize("axes", [(), (1,), (3,), (3, 2)])
+def test_a_parameter_that_nothing_depends_on_has_zero_gradient(axes: tuple[int, ...]) -> None:
+    x, c = cp.Variable(4), cp.Parameter(4)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x)), [x >= cp.multiply(np.zeros(4), c)])
+    layer = ffoadapt.Layer(problem, parameters=[c], variables=[x], solver="clarabel")
+    values = torch.ones(*axes, 4, dtype=torch.float64, requires_grad=True)
+    outputs = layer(values)[0]
+    assert outputs.shape == (*axes, 4)
+    found = torch.autograd.grad(outputs.sum(), values)[0]
+    assert found.shape == values.shape and not found.any()
+    jacobian = torch.func.jacrev(lambda c: layer(c)[0])(values)
+    assert jacobian.shape == (*axes, 4, *axes, 4) and not jacobian.any()
