@@ -945,6 +945,51 @@ static PyObject *measure(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
+/* ------------------------------------------------------------------------- gradients of matrices */
+
+PyDoc_STRVAR(products_doc, "products(rows, n, begin, end, sign, z, zeta, w, x, out): sign * (z w' + "
+                           "zeta x') is written to out (K, rows, n); of z and x there may be fewer, "
+                           "which come in turn");
+
+static PyObject *products(PyObject *module, PyObject *args)
+{
+    Py_ssize_t rows, n, begin, end;
+    double sign;
+    enum { Z, ZETA, W, X, OUT, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "nnnndy*y*y*y*w*", &rows, &n, &begin, &end, &sign, a + Z, a + ZETA,
+                          a + W, a + X, a + OUT))
+        return NULL;
+    int good = rows > 0 && n > 0;
+    Py_ssize_t K = good ? a[W].len / 8 / n : 0, of_x = good ? a[X].len / 8 / n : 0;
+    Py_ssize_t of_z = good ? a[Z].len / 8 / rows : 0;
+    good = good && begin >= 0 && begin <= end && end <= K && (!K || (of_x > 0 && of_z > 0)) &&
+           a[W].len == K * n * 8 && a[X].len == of_x * n * 8 && a[Z].len == of_z * rows * 8 &&
+           a[ZETA].len == K * rows * 8 && a[OUT].len == K * rows * n * 8;
+    if (!good)
+        PyErr_SetString(PyExc_ValueError, "the vectors and their products do not have sizes that fit");
+    else {
+        double count = 8.0 * (end - begin) * rows * n;
+        PyThreadState *thread = count > LASTING ? PyEval_SaveThread() : NULL;
+        for (Py_ssize_t k = begin; k < end; k++) {
+            const double *w = (double *)a[W].buf + k * n, *zeta = (double *)a[ZETA].buf + k * rows;
+            const double *x = (double *)a[X].buf + k % of_x * n;
+            const double *z = (double *)a[Z].buf + k % of_z * rows;
+            double *out = (double *)a[OUT].buf + k * rows * n;
+            for (Py_ssize_t i = 0; i < rows; i++, out += n) {
+                double left = sign * z[i], right = sign * zeta[i];
+                for (Py_ssize_t j = 0; j < n; j++)
+                    out[j] = left * w[j] + right * x[j];
+            }
+        }
+        if (thread)
+            PyEval_RestoreThread(thread);
+    }
+    for (int j = 0; j < ARRAYS; j++)
+        PyBuffer_Release(a + j);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
 /* --------------------------------------------------------------------------------- the module */
 
 static PyMethodDef methods[] = {
@@ -956,6 +1001,7 @@ static PyMethodDef methods[] = {
     {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
     {"squares", squares, METH_VARARGS, squares_doc},
     {"measure", measure, METH_VARARGS, measure_doc},
+    {"products", products, METH_VARARGS, products_doc},
     {NULL},
 };
 

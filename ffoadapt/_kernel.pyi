@@ -69,3 +69,16 @@ def measure(
     figures: Floats,
     /,
 ) -> None: ...
+def products(
+    rows: int,
+    n: int,
+    begin: int,
+    end: int,
+    sign: float,
+    z: Floats,
+    zeta: Floats,
+    w: Floats,
+    x: Floats,
+    out: Floats,
+    /,
+) -> None: ...

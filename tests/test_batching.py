@@ -15,7 +15,7 @@ from ffoadapt._batching import Axes
 from ffoadapt._function import SolveFunction
 from ffoadapt._oracle import active_set, batched, certificate, report
 from ffoadapt._oracle.active_set import GhostBatch
-from ffoadapt._oracle.batched import BatchedFactor, Measures, covers, definite
+from ffoadapt._oracle.batched import BatchedFactor, Measures, covers, definite, products
 from ffoadapt._oracle.dense import DenseFactor
 from ffoadapt._oracle.gradient import Oracle
 from ffoadapt._oracle.rows import ElementRows
@@ -195,7 +195,13 @@ def test_sizes_are_checked() -> None:
         _kernel.factorize(factor._batch, 1, 3, 0.0, factor.fine)
     with pytest.raises(ValueError, match="sizes that fit"):
         _kernel.squares(2, 3, A[:1], np.ones((2, 2)))
+    ones = np.ones((2, 3))
+    for given in ((ones, ones, ones, ones[:, :2]), (ones[:0], ones, ones, ones)):
+        with pytest.raises(ValueError, match="sizes that fit"):
+            products(1.0, *given)
     batch, at = points(3, 5, 2, 6)
+    with pytest.raises(ValueError, match="sizes of the batch"):
+        factor.settled(Measures.of(batch, at))
     at.z = at.z[:2]
     with pytest.raises(ValueError, match="sizes of the batch"):
         Measures.of(batch, at)
@@ -350,6 +356,21 @@ def test_sparse_programs_are_measured_where_they_are_small() -> None:
     assert covers(batch.as_sparse().structure) and not covers(Structure(3, 3, (cone,)))
     pattern = Pattern.of(sparse.eye(300, format="csc"))[0]
     assert not covers(Structure(300, 300, polyhedral_cones(0, 300), pattern, pattern))
+
+
+@compiled
+@pytest.mark.parametrize("lead", [(), (3,), (2, 2)])
+@pytest.mark.parametrize("size, rows, n", [(1, 3, 4), (5, 2, 3), (1, 0, 2), (4, 2, 0), (0, 2, 2)])
+def test_products_are_those_of_vectors(
+    threads: None, lead: tuple[int, ...], size: int, rows: int, n: int
+) -> None:
+    rng = np.random.default_rng(3)
+    z, x = rng.standard_normal((size, rows + 1))[:, 1:], rng.standard_normal((size, n))
+    zeta, w = rng.standard_normal((*lead, size, rows)), rng.standard_normal((*lead, size, n))
+    found = products(-0.5, z, zeta, w, x)
+    expected = -0.5 * (z[..., None] * w[..., None, :] + zeta[..., None] * x[..., None, :])
+    assert found is not None and found.shape == (*lead, size, rows, n)
+    np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-15)
 
 
 def test_the_compiled_code_is_used_where_it_is_there() -> None:

@@ -25,7 +25,7 @@ from .certificate import LIMITS, probe
 from .dense import REFINE, SURE
 from .report import Residuals
 
-__all__ = ["BatchedFactor", "Measures", "covers", "definite"]
+__all__ = ["BatchedFactor", "Measures", "covers", "definite", "products"]
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +40,9 @@ SOLVE, CALLS = 15, 10_000
 
 MEASURE = 5
 """What it takes of that to measure a point, for each of the n (n + m)."""
+
+WRITE = 5
+"""What it takes to write an entry of the product of two vectors."""
 
 
 def covers(structure: Structure) -> bool:
@@ -180,6 +183,22 @@ class BatchedFactor:
 
             measures.settled = all(_spread(settled, self.fine.size, sum(self._work)))
         return measures.settled
+
+
+def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floats | None:
+    """sign * (z w' + zeta x') (..., B, r, n) for zeta (..., B, r) and w (..., B, n), z and x like
+    these or without axes in front; None without compiled code."""
+    if _native.kernel is None:
+        return None
+    rows, n = z.shape[-1], w.shape[-1]
+    found, given = empty(*zeta.shape, n), list(map(np.ascontiguousarray, (z, zeta, w, x)))
+
+    def multiply(part: slice) -> None:
+        _native.kernel.products(rows, n, part.start, part.stop, sign, *given, found)
+
+    if found.size:
+        _spread(multiply, math.prod(w.shape[:-1]), WRITE * rows * n)
+    return found
 
 
 def _question(measures: Measures) -> tuple[Any, ...]:

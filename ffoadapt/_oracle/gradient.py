@@ -27,7 +27,7 @@ from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
-from .batched import BatchedFactor, Measures, covers
+from .batched import BatchedFactor, Measures, covers, products
 from .certificate import Certificate, examine, probe
 from .dense import DenseFactor
 from .lapack import SHORT
@@ -75,6 +75,8 @@ class Adjoint(Mapping[str, Floats]):
         shared = lead == 1 and shape[-1] != 1
         if pattern is not None:
             return self._on_pattern(pattern, shared, z, zeta, sign)
+        if not shared and (found := products(sign, z, zeta, self.w, self.x)) is not None:
+            return found
         left, right = np.empty((*shape, z.shape[-1], 2)), self._right
         left[..., 0], left[..., 1] = z, zeta
         left *= sign
