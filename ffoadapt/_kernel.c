@@ -546,7 +546,7 @@ static void residuals(const Point *p, const double *squares, int exact, char *ac
         double violation = p->equality[i] ? fabs(s) : -smaller(s, z);
         outside = i ? larger(violation, outside) : violation;
         kkt = larger(fabs(violation), kkt);
-        unpaired += fabs(violation);
+        unpaired += free ? fabs(p->z[i]) * norm / gradient : fabs(violation);
         if (!free && !p->equality[i])
             margin = smaller(larger(s, z), margin);
         active[i] = p->equality[i] || p->z[i] * (squares[i] * (primal / gradient)) > p->s[i];

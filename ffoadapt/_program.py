@@ -311,7 +311,8 @@ def _row_squares(batch: ProgramBatch) -> Floats:
     pattern = batch.structure.A
     if pattern is None:
         if _native.kernel is not None:
-            A, squares = np.ascontiguousarray(batch.A), np.empty(batch.A.shape[:2])
+            A = np.ascontiguousarray(batch.A, dtype=np.float64)
+            squares = np.empty(A.shape[:2])
             _native.kernel.squares(*A.shape[1:], A, squares)
             return squares
         # einsum would sum in an order that B decides

@@ -289,6 +289,27 @@ def test_complementary_pairs_have_no_larger_defects_than_it_says() -> None:
         assert (np.abs(part).max(axis=1) <= bound * (1 + 1e-14)).all()
 
 
+@compiled
+def test_rows_without_a_bound_count_with_their_multiplier() -> None:
+    """A solver's multiplier of such a row is taken away, which moves the gradient."""
+    A, P, z = np.array([[[1.0, 0.0], [1.0, 0.0]]]), np.eye(2)[None], np.array([[1.0, 1e-3]])
+    x, b = np.ones((1, 2)), np.array([[1.0, np.inf]])
+    batch = ProgramBatch(Structure(2, 2, polyhedral_cones(0, 2)), 1, P, -(x + z @ A[0]), A, b)
+    at = Points(x, b - (A @ x[..., None])[..., 0], z, [Status.OPTIMAL], [{}], exact=True)
+    oracle = Oracle(batch, at)
+    assert oracle._batched is not None and not oracle._batched.settled(oracle._measures)
+
+
+@compiled
+def test_numbers_of_any_type_are_measured() -> None:
+    batch, at = points(3, 5, 2, 6)
+    batch.q = np.arange(15).reshape(3, 5)
+    at.x = at.x.astype(np.float32)
+    found, scale = Measures.of(batch, at), active_set.scales(batch, at.x, at.z)
+    expected = report.kkt_residuals(batch, at, scale)
+    np.testing.assert_allclose(found.residuals.kkt, expected.kkt, rtol=1e-6)
+
+
 def regular(rng: np.random.Generator) -> tuple[ProgramBatch, Points]:
     """A program of any size and units, near one of its kinks or not, and a point near a solution or
     not."""

@@ -60,7 +60,7 @@ def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
     """
     if _native.kernel is None:
         return None
-    P, n = np.ascontiguousarray(P), P.shape[-1]
+    P, n = np.ascontiguousarray(P, dtype=np.float64), P.shape[-1]
     U = empty(*P.shape)
 
     def succeeds(part: slice) -> bool:
@@ -86,12 +86,13 @@ class Measures:
         n, m, size = batch.structure.n, batch.structure.m, batch.size
         dense = batch.as_dense()
         data = dense.P, dense.q, dense.A, dense.b, batch.squares
-        given = *data, points.x, points.s, points.z, batch.structure.equality
-        arrays = list(map(np.ascontiguousarray, given))
+        given = *data, points.x, points.s, points.z
+        arrays = [np.ascontiguousarray(v, dtype=np.float64) for v in given]
+        equality = batch.structure.equality
         active, figures = np.empty((size, m), dtype=bool), np.empty((size, FIGURES))
 
         def measure(part: slice) -> None:
-            at = part.start, part.stop, *arrays, points.exact, active, figures
+            at = part.start, part.stop, *arrays, equality, points.exact, active, figures
             _native.kernel.measure(n, m, *at)
 
         _spread(measure, size, MEASURE * n * (n + m))
@@ -137,7 +138,7 @@ class BatchedFactor:
         n = P.shape[-1]
         if U is None and len(P) < size:
             U = definite(P)  # once for all
-        P, A = np.ascontiguousarray(P), np.ascontiguousarray(A)
+        P, A = (np.ascontiguousarray(v, dtype=np.float64) for v in (P, A))
         active = np.ascontiguousarray(active)
         self.active = np.empty(size, dtype=np.int64)
         self._batch = _native.kernel.prepare(n, m, size, P, A, active, U, self.active)
@@ -157,7 +158,7 @@ class BatchedFactor:
         Without ``refine`` it is the plain solution, as in `DenseFactor.solve`. On the way it sees
         whether the points that are ``watched`` are `settled`.
         """
-        v_x, v_z = np.ascontiguousarray(v_x), np.ascontiguousarray(v_z)
+        v_x, v_z = (np.ascontiguousarray(v, dtype=np.float64) for v in (v_x, v_z))
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
         limit = REFINE if refine else math.inf
         question = _question(watched) if watched is not None else None
@@ -191,7 +192,8 @@ def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floa
     if _native.kernel is None:
         return None
     rows, n = z.shape[-1], w.shape[-1]
-    found, given = empty(*zeta.shape, n), list(map(np.ascontiguousarray, (z, zeta, w, x)))
+    found = empty(*zeta.shape, n)
+    given = [np.ascontiguousarray(v, dtype=np.float64) for v in (z, zeta, w, x)]
 
     def multiply(part: slice) -> None:
         _native.kernel.products(rows, n, part.start, part.stop, sign, *given, found)
