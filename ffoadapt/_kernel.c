@@ -480,16 +480,6 @@ typedef struct {
     const char *equality;
 } Point;
 
-/* The squared norms (m,) of the rows of A, 1 for those that are empty. */
-static void row_squares(ptrdiff_t m, ptrdiff_t n, const double *A, double *squares)
-{
-    for (ptrdiff_t i = 0; i < m; i++) {
-        squares[i] = dot(n, A + i * n);
-        if (squares[i] == 0.0)
-            squares[i] = 1.0;
-    }
-}
-
 static double magnitude(ptrdiff_t n, const double *values, ptrdiff_t step)
 {
     double found = 0.0;
@@ -892,7 +882,8 @@ static PyObject *squares(PyObject *module, PyObject *args)
     if (n < 0 || m < 0 || A.len != rows * n * 8)
         PyErr_SetString(PyExc_ValueError, "A and its squares do not have sizes that fit");
     else
-        row_squares(rows, n, A.buf, out.buf);
+        for (Py_ssize_t i = 0; i < rows; i++)
+            ((double *)out.buf)[i] = dot(n, (double *)A.buf + i * n);
     PyBuffer_Release(&A);
     PyBuffer_Release(&out);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);

@@ -278,6 +278,23 @@ def test_points_are_measured_as_without_it(
 
 
 @compiled
+def test_an_empty_row_of_a_curved_block_has_the_unit_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    structure = Structure(3, 7, (ffoadapt.SecondOrderCone(3), *polyhedral_cones(0, 4)))
+    A = np.concatenate((np.diag([1e-6, 2e-6, 0.0]), np.zeros((1, 3)), np.eye(3)))[None]
+
+    def squares() -> np.ndarray:
+        data = np.eye(3)[None], np.ones((1, 3)), A, np.ones((1, 7))
+        return ProgramBatch(structure, 1, *data).squares
+
+    found = squares()
+    np.testing.assert_allclose(found, [[4e-12, 4e-12, 4e-12, 1.0, 1.0, 1.0, 1.0]])
+    monkeypatch.setattr(_native, "kernel", None)
+    np.testing.assert_allclose(found, squares(), rtol=1e-15)
+
+
+@compiled
 def test_complementary_pairs_have_no_larger_defects_than_it_says() -> None:
     batch, at = points(5, 10, 4, 7)
     found = Measures.of(batch, at)

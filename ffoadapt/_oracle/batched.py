@@ -60,7 +60,7 @@ def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
     """
     if _native.kernel is None:
         return None
-    P, n = np.ascontiguousarray(P, dtype=np.float64), P.shape[-1]
+    (P,), n = _plain(P), P.shape[-1]
     U = empty(*P.shape)
 
     def succeeds(part: slice) -> bool:
@@ -86,8 +86,7 @@ class Measures:
         n, m, size = batch.structure.n, batch.structure.m, batch.size
         dense = batch.as_dense()
         data = dense.P, dense.q, dense.A, dense.b, batch.squares
-        given = *data, points.x, points.s, points.z
-        arrays = [np.ascontiguousarray(v, dtype=np.float64) for v in given]
+        arrays = _plain(*data, points.x, points.s, points.z)
         equality = batch.structure.equality
         active, figures = np.empty((size, m), dtype=bool), np.empty((size, FIGURES))
 
@@ -138,7 +137,7 @@ class BatchedFactor:
         n = P.shape[-1]
         if U is None and len(P) < size:
             U = definite(P)  # once for all
-        P, A = (np.ascontiguousarray(v, dtype=np.float64) for v in (P, A))
+        P, A = _plain(P, A)
         active = np.ascontiguousarray(active)
         self.active = np.empty(size, dtype=np.int64)
         self._batch = _native.kernel.prepare(n, m, size, P, A, active, U, self.active)
@@ -158,7 +157,7 @@ class BatchedFactor:
         Without ``refine`` it is the plain solution, as in `DenseFactor.solve`. On the way it sees
         whether the points that are ``watched`` are `settled`.
         """
-        v_x, v_z = (np.ascontiguousarray(v, dtype=np.float64) for v in (v_x, v_z))
+        v_x, v_z = _plain(v_x, v_z)
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
         limit = REFINE if refine else math.inf
         question = _question(watched) if watched is not None else None
@@ -192,8 +191,7 @@ def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floa
     if _native.kernel is None:
         return None
     rows, n = z.shape[-1], w.shape[-1]
-    found = empty(*zeta.shape, n)
-    given = [np.ascontiguousarray(v, dtype=np.float64) for v in (z, zeta, w, x)]
+    found, given = empty(*zeta.shape, n), _plain(z, zeta, w, x)
 
     def multiply(part: slice) -> None:
         _native.kernel.products(rows, n, part.start, part.stop, sign, *given, found)
@@ -201,6 +199,11 @@ def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floa
     if found.size:
         _spread(multiply, math.prod(w.shape[:-1]), WRITE * rows * n)
     return found
+
+
+def _plain(*arrays: Floats) -> list[Floats]:
+    """The arrays as compiled code takes them."""
+    return [np.ascontiguousarray(array, dtype=np.float64) for array in arrays]
 
 
 def _question(measures: Measures) -> tuple[Any, ...]:

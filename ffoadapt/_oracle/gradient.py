@@ -209,7 +209,7 @@ class Oracle:
             v_z = np.zeros((*lead, size, structure.m))
         if v_s is not None:
             v_x = v_x - batch.multiply("A", v_s, transpose=True)
-        w, zeta = self.solve(v_x, v_z, watched=watched)
+        w, zeta = self.solve(v_x, v_z, watched=watched and "_certificate" not in self.__dict__)
         if v_s is not None:
             zeta = zeta + np.where(self.solved[:, None], v_s, 0.0)
         return Adjoint(batch, self.points, w, zeta)
