@@ -1,4 +1,4 @@
-"""Compiles ffoadapt/_kernel.c when a wheel or an editable install is built.
+"""Compiles ffoadapt/_compiled to ffoadapt._kernel when a wheel or an editable install is built.
 
 Without a compiler the package is built all the same: it then differentiates dense programs in
 Python, with the same results, at a lower speed.
@@ -13,8 +13,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("ffoadapt/_kernel.c")
-MODULE = ".".join(SOURCE.with_suffix("").parts)
+SOURCES = "ffoadapt/_compiled"
+MODULE = "ffoadapt._kernel"
 
 
 class CompiledKernel(BuildHookInterface):
@@ -26,7 +26,8 @@ class CompiledKernel(BuildHookInterface):
 
         root = Path(self.root)
         # The stable interface of Python 3.11: one build serves all later versions.
-        extension = Extension(MODULE, [str(root / SOURCE)], py_limited_api=True, optional=True)
+        sources = sorted(map(str, (root / SOURCES).glob("*.c")))
+        extension = Extension(MODULE, sources, py_limited_api=True, optional=True)
         command = build_ext(Distribution({"ext_modules": [extension]}))
         with tempfile.TemporaryDirectory() as temporary:
             command.build_lib, command.build_temp = str(root), temporary
@@ -35,7 +36,7 @@ class CompiledKernel(BuildHookInterface):
             built.unlink(missing_ok=True)  # of another state of the source
             command.run()
         if not built.exists():
-            self.app.display_warning(f"{SOURCE} was not compiled; going on without it")
+            self.app.display_warning(f"{SOURCES} was not compiled; going on without it")
             return
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False

@@ -1,4 +1,4 @@
-"""See `_kernel.c`; arrays are C-contiguous, of float64, int64 and bool."""
+"""See `_compiled/`; arrays are C-contiguous, of float64, int64 and bool."""
 
 from typing import Any
 
@@ -16,6 +16,7 @@ def prepare(
     A: Floats,
     active: NDArray[np.bool_],
     U: Floats | None,
+    curved: tuple[Floats, tuple[Any, ...]] | None,
     counts: NDArray[np.int64],
     /,
 ) -> Any: ...
@@ -63,7 +64,7 @@ def measure(
     x: Floats,
     s: Floats,
     z: Floats,
-    equality: NDArray[np.bool_],
+    kinds: NDArray[np.int8],
     exact: bool,
     active: NDArray[np.bool_],
     figures: Floats,

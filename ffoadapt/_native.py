@@ -1,4 +1,4 @@
-"""The compiled code, `_kernel.c`; None where the package was built without a compiler."""
+"""The compiled code, `_compiled/`; None where the package was built without a compiler."""
 
 from __future__ import annotations
 

@@ -157,6 +157,11 @@ class Structure:
         return mask
 
     @cached_property
+    def row_kinds(self) -> NDArray[np.int8]:
+        """(m,) 0 for rows in nonnegative cones, 1 for those in zero cones, 2 in curved cones."""
+        return np.select([self.nonnegative, self.equality], [np.int8(0), np.int8(1)], np.int8(2))
+
+    @cached_property
     def equalities(self) -> int:
         """The number of rows in zero cones."""
         return int(np.count_nonzero(self.equality))

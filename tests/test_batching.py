@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,11 @@ def systems(size: int, n: int, m: int, rank: int) -> tuple[np.ndarray, np.ndarra
     return P, rng.standard_normal((size, m, n)), active
 
 
+def unit(active: np.ndarray) -> GhostBatch:
+    """The ghost rows of polyhedral programs."""
+    return GhostBatch(active, np.zeros((len(active), 0)), (), np.ones(len(active)))
+
+
 def expected(P: np.ndarray, A: np.ndarray, active: np.ndarray, v: np.ndarray) -> np.ndarray:
     """(n + m, K): the solution with the whole KKT matrix, which has mu_i = v_i elsewhere."""
     n, C = len(P), A * active[:, None]
@@ -100,7 +106,7 @@ def test_systems_are_solved(threads: None, n: int, m: int, rank: int, count: int
     P, A, active = systems(7, n, m, rank)
     rng = np.random.default_rng(1)
     v_x, v_z = rng.standard_normal((count, 7, n)), rng.standard_normal((count, 7, m))
-    factor = BatchedFactor(P, A, active)
+    factor = BatchedFactor(P, A, unit(active))
     assert factor.fine.all()
     w, zeta, residual = factor.solve(v_x, v_z)
     assert residual.max() < 1e-13
@@ -110,7 +116,9 @@ def test_systems_are_solved(threads: None, n: int, m: int, rank: int, count: int
         np.testing.assert_allclose(found, expected(P[i], A[i], active[i], v), rtol=1e-7, atol=1e-8)
     # An element is solved the same whichever neighbours it has, to the last bit.
     for part in (slice(2, 3), slice(3, 7)):
-        alone = BatchedFactor(P[part], A[part], active[part]).solve(v_x[:, part], v_z[:, part])
+        alone = BatchedFactor(P[part], A[part], unit(active[part])).solve(
+            v_x[:, part], v_z[:, part]
+        )
         for one, other in zip(alone, (w[:, part], zeta[:, part], residual[part]), strict=True):
             assert (one == other).all()
 
@@ -121,8 +129,8 @@ def test_a_shared_matrix_is_as_good_as_copies(threads: None, rank: int) -> None:
     P, A, _ = systems(1, 8, 6, rank)
     active = np.random.default_rng(0).random((4, 6)) < 0.9
     v = np.random.default_rng(4).standard_normal((1, 4, 14))
-    shared = BatchedFactor(P, A, active)
-    copies = BatchedFactor(np.repeat(P, 4, axis=0), np.repeat(A, 4, axis=0), active)
+    shared = BatchedFactor(P, A, unit(active))
+    copies = BatchedFactor(np.repeat(P, 4, axis=0), np.repeat(A, 4, axis=0), unit(active))
     assert (shared.fine == copies.fine).all()
     found = shared.solve(v[..., :8], v[..., 8:]), copies.solve(v[..., :8], v[..., 8:])
     for one, other in zip(*found, strict=True):
@@ -136,7 +144,7 @@ def test_lost_ranks_are_left_to_others() -> None:
     active[:] = True
     P[1], A[2, 3], P[3] = np.diag([1.0, 0, 0, 0, 0, 0]), A[2, 0] + A[2, 1], -P[3]
     active[1] = False
-    factor = BatchedFactor(P, A, active)
+    factor = BatchedFactor(P, A, unit(active))
     assert factor.fine.tolist() == [True, False, False, False, True]
     w, zeta, _ = factor.solve(np.ones((1, 5, 6)), np.ones((1, 5, 4)))
     assert not w[:, 1:4].any() and not zeta[:, 1:4].any() and w[0, 4].all()
@@ -151,16 +159,73 @@ def test_rounding_is_refined_away(scale: float) -> None:
     active[:] = True
     A[0, 5] = scale * (A[0, 0] + 0.01 * rng.standard_normal(12))
     v_x, v_z = rng.standard_normal((2, 1, 12)), rng.standard_normal((2, 1, 6))
-    factor = BatchedFactor(P, A, active)
+    factor = BatchedFactor(P, A, unit(active))
     w, zeta, residual = factor.solve(v_x, v_z)
     assert factor.fine.all() and residual.max() < 1e-13
-    ghost = GhostBatch(active, np.zeros((1, 0)), (), np.ones(1))
-    other = DenseFactor(P[0], A[0], ElementRows(ghost, 0)).solve(v_x[:, 0].T, v_z[:, 0].T)
+    other = DenseFactor(P[0], A[0], ElementRows(unit(active), 0)).solve(v_x[:, 0].T, v_z[:, 0].T)
     np.testing.assert_allclose(w[:, 0], other[0].T, rtol=1e-9)
     np.testing.assert_allclose(zeta[:, 0], other[1].T, rtol=1e-9)
     plain = factor.solve(v_x, v_z, refine=False)
     assert not plain[2].any()
     np.testing.assert_allclose(plain[0], w, rtol=1e-6)
+
+
+def curved(size: int, rank: int) -> tuple[ProgramBatch, Points]:
+    """Programs with all kinds of cones, P of this rank, and points on faces of many kinds."""
+    cones = (
+        ffoadapt.ZeroCone(2),
+        ffoadapt.SecondOrderCone(4),
+        ffoadapt.SecondOrderCone(4),
+        ffoadapt.NonnegativeCone(3),
+        ffoadapt.PSDCone(3),
+        ffoadapt.ExponentialCone(),
+    )
+    n, m = 16, sum(cone.dim for cone in cones)
+    rng = np.random.default_rng(rank)
+    half, A = rng.standard_normal((size, n, rank)), rng.standard_normal((size, m, n))
+    P, structure = half @ half.swapaxes(-1, -2), Structure(n, m, cones)
+    q, b, p = (rng.standard_normal((size, k)) for k in (n, m, m))
+    s = np.empty_like(p)
+    for cone, start, count in structure.groups:
+        rows = slice(start, start + count * cone.dim)
+        s[:, rows] = cone.project(p[:, rows].reshape(-1, cone.dim)).reshape(size, -1)
+    x, z = rng.standard_normal((size, n)), s - p
+    at = Points(x, s, z, [Status.OPTIMAL] * size, [{}] * size, paired=True)
+    return ProgramBatch(structure, size, P, q, A, b), at
+
+
+@compiled
+@pytest.mark.parametrize("rank", [16, 6, 0])
+@pytest.mark.parametrize("count", [1, 3])
+def test_systems_with_curvature_are_solved(threads: None, rank: int, count: int) -> None:
+    """As `DenseFactor` solves them; an element as it is alone, whichever faces others are on."""
+    size = 40
+    batch, at = curved(size, rank)
+    ghost = active_set.linearize(batch, at.s, at.z, active_set.scales(batch, at.x, at.z))
+    kinds = {tuple(int(np.count_nonzero(b.has[i])) for b in ghost.blocks) for i in range(size)}
+    assert len(kinds) > 5
+    factor, rng = BatchedFactor(batch.P, batch.A, ghost), np.random.default_rng(1)
+    v_x, v_z = rng.standard_normal((count, size, 16)), rng.standard_normal((count, size, 22))
+    w, zeta, residual = factor.solve(v_x, v_z)
+    assert np.count_nonzero(factor.fine) > (10 if rank else 1) and residual.max() < 1e-12
+    plain = factor.solve(v_x, v_z, refine=False)
+    for i in np.flatnonzero(factor.fine).tolist():
+        other = DenseFactor(batch.P[i], batch.A[i], ElementRows(ghost, i))
+        assert (factor.active[i], other.dependent, other.free) == (other.active, 0, 0)
+        found = other.solve(v_x[:, i].T, v_z[:, i].T)
+        for one, expected in zip((w[:, i], zeta[:, i]), found, strict=False):
+            error = np.abs(one - expected.T).max() / max(1.0, np.abs(expected).max())
+            assert error < 1e-8
+        np.testing.assert_allclose(plain[0][:, i], w[:, i], rtol=1e-4, atol=1e-6)
+    for part in (slice(7, 8), slice(11, 30)):
+        some, v = batch.take(part), at
+        points = Points(v.x[part], v.s[part], v.z[part], v.status[part], v.info[part], paired=True)
+        scale = active_set.scales(some, points.x, points.z)
+        alone = BatchedFactor(
+            some.P, some.A, active_set.linearize(some, points.s, points.z, scale)
+        ).solve(v_x[:, part], v_z[:, part])
+        for one, other in zip(alone, (w[:, part], zeta[:, part], residual[part]), strict=True):
+            assert (one == other).all()
 
 
 @compiled
@@ -185,10 +250,10 @@ def test_sizes_are_checked() -> None:
 
     P, A, active = systems(2, 3, 2, 3)
     with pytest.raises(ValueError, match="sizes of the batch"):
-        BatchedFactor(P[:, :2], A, active)
+        BatchedFactor(P[:, :2], A, unit(active))
     with pytest.raises(ValueError, match="sizes of the batch"):
-        BatchedFactor(P, A[:, :, :2], active)
-    factor = BatchedFactor(P, A, active)
+        BatchedFactor(P, A[:, :, :2], unit(active))
+    factor = BatchedFactor(P, A, unit(active))
     with pytest.raises(ValueError, match="sizes of the batch"):
         factor.solve(np.ones((1, 2, 3)), np.ones((2, 2, 2)))
     with pytest.raises(IndexError):
@@ -202,6 +267,20 @@ def test_sizes_are_checked() -> None:
     batch, at = points(3, 5, 2, 6)
     with pytest.raises(ValueError, match="sizes of the batch"):
         factor.settled(Measures.of(batch, at))
+    batch, at = curved(2, 16)
+    ghost = active_set.linearize(batch, at.s, at.z, active_set.scales(batch, at.x, at.z))
+    block = ghost.blocks[0]
+    for name in ("G", "has", "R", "sigma"):
+        few = replace(block, **{name: getattr(block, name)[..., :-1]})
+        with pytest.raises(ValueError, match="sizes of the batch"):
+            BatchedFactor(batch.P, batch.A, replace(ghost, blocks=(few,)))
+    for start, weight in ((20, ghost.weight), (block.start, ghost.weight[:, 1:])):
+        moved = replace(ghost, blocks=(replace(block, start=start),), weight=weight)
+        with pytest.raises(ValueError, match="sizes of the batch"):
+            BatchedFactor(batch.P, batch.A, moved)
+    with pytest.raises(ValueError, match="sizes of the batch"):
+        BatchedFactor(batch.P, batch.A, ghost).settled(Measures.of(batch, at))
+    batch, at = points(3, 5, 2, 6)
     at.z = at.z[:2]
     with pytest.raises(ValueError, match="sizes of the batch"):
         Measures.of(batch, at)
@@ -275,6 +354,20 @@ def test_points_are_measured_as_without_it(
         )
         np.testing.assert_array_equal(alone.figures[0], found.figures[i])
         assert (alone.active[0] == found.active[i]).all()
+
+
+@compiled
+@pytest.mark.parametrize("paired", [True, False])
+def test_points_of_curved_cones_are_measured_as_without_it(threads: None, paired: bool) -> None:
+    batch, at = curved(20, 16)
+    if not paired:
+        rng, at.paired = np.random.default_rng(0), False
+        at.s, at.z = (v + 1e-3 * rng.standard_normal(v.shape) for v in (at.s, at.z))
+    found, scale = Measures.of(batch, at), active_set.scales(batch, at.x, at.z)
+    residuals, expected = found.residuals, report.kkt_residuals(batch, at, scale)
+    np.testing.assert_allclose(residuals.kkt, expected.kkt, rtol=1e-12)
+    np.testing.assert_allclose(residuals.infeasibility, expected.infeasibility, rtol=1e-12)
+    np.testing.assert_allclose(found.margins, report.row_margins(batch, at, scale), rtol=1e-13)
 
 
 @compiled
@@ -391,7 +484,7 @@ def test_sparse_programs_are_measured_where_they_are_small() -> None:
     np.testing.assert_allclose(dense.figures, found.figures, rtol=1e-14)
     assert (dense.active == found.active).all()
     cone = ffoadapt.SecondOrderCone(3)
-    assert covers(batch.as_sparse().structure) and not covers(Structure(3, 3, (cone,)))
+    assert covers(batch.as_sparse().structure) and covers(Structure(3, 3, (cone,)))
     pattern = Pattern.of(sparse.eye(300, format="csc"))[0]
     assert not covers(Structure(300, 300, polyhedral_cones(0, 300), pattern, pattern))
 

@@ -1,6 +1,6 @@
-"""The ghost KKT systems of all elements of a dense polyhedral batch, by compiled code.
+"""The ghost KKT systems of all elements of a dense batch, by compiled code.
 
-`_kernel.c` has the algorithm of `dense` for one element after the other, in as many threads as
+`_compiled/` has the algorithm of `dense` for one element after the other, in as many threads as
 there are cores: for small programs Python would take many times as long as LAPACK. An element whose
 Cholesky pivots show a lost rank is marked and left to `DenseFactor`, as all are where the package
 was built without a compiler.
@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native, _threads
+from .._lazy import lazy
 from .._memory import empty
 from .._program import ProgramBatch
 from .._solution import Points
 from .._structure import Structure
-from .active_set import Scales
+from .active_set import GhostBatch, Scales
 from .certificate import LIMITS, probe
 from .dense import REFINE, SURE
-from .report import Residuals
+from .report import Residuals, curved_violations
 
 __all__ = ["BatchedFactor", "Measures", "covers", "definite", "products"]
 
@@ -46,10 +47,8 @@ WRITE = 5
 
 
 def covers(structure: Structure) -> bool:
-    """Whether compiled code does what there is to do for such programs."""
-    if _native.kernel is None or not structure.polyhedral:
-        return False
-    return structure.dense or structure.small
+    """Whether compiled code factorizes the systems of such programs."""
+    return _native.kernel is not None and (structure.dense or structure.small)
 
 
 def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
@@ -87,17 +86,23 @@ class Measures:
         dense = batch.as_dense()
         data = dense.P, dense.q, dense.A, dense.b, batch.squares
         arrays = _plain(*data, points.x, points.s, points.z)
-        equality = batch.structure.equality
+        kinds = batch.structure.row_kinds
         active, figures = np.empty((size, m), dtype=bool), np.empty((size, FIGURES))
 
         def measure(part: slice) -> None:
-            at = part.start, part.stop, *arrays, equality, points.exact, active, figures
+            at = part.start, part.stop, *arrays, kinds, points.exact, active, figures
             _native.kernel.measure(n, m, *at)
 
         _spread(measure, size, MEASURE * n * (n + m))
-        return cls(batch, active, figures)
+        found = cls(batch, active, figures)
+        if not (batch.structure.polyhedral or points.paired):
+            at = found.scales.slack(points.s), found.scales.dual(points.z)
+            outside, gap = curved_violations(batch.structure, *at)
+            figures[:, 5] = np.maximum(figures[:, 5], outside)
+            figures[:, 4] = np.maximum(np.maximum(figures[:, 4], gap), outside)
+        return found
 
-    @property
+    @lazy
     def scales(self) -> Scales:
         """The sizes of slacks and multipliers."""
         return Scales(self.batch, *(self.figures[:, k : k + 1] for k in range(4)))
@@ -119,28 +124,32 @@ rows of what s and z lack of being complementary."""
 
 
 class BatchedFactor:
-    """Factorizations of B systems with P (B or 1, n, n), A (B or 1, m, n), active (B, m).
+    """Factorizations of B systems with P (B or 1, n, n), A (B or 1, m, n) and ghost rows.
 
     Attributes
     ----------
+    curved
+        Whether there may be rows besides unit rows.
     active
         (B,) the number of active rows.
     fine
         (B,) bool: elements of full rank; the solutions of others are 0.
     """
 
-    def __init__(
-        self, P: Floats, A: Floats, active: NDArray[np.bool_], U: Floats | None = None
-    ) -> None:
+    def __init__(self, P: Floats, A: Floats, ghost: GhostBatch, U: Floats | None = None) -> None:
         """``U`` are the factors of P, where `definite` has given them."""
-        size, m = active.shape
+        size, m = ghost.active.shape
         n = P.shape[-1]
-        if U is None and len(P) < size:
+        curved = _curved(ghost)
+        if curved is not None:
+            U = None  # P + A'WA is not P
+        elif U is None and len(P) < size:
             U = definite(P)  # once for all
         P, A = _plain(P, A)
-        active = np.ascontiguousarray(active)
+        active = np.ascontiguousarray(ghost.active)
         self.active = np.empty(size, dtype=np.int64)
-        self._batch = _native.kernel.prepare(n, m, size, P, A, active, U, self.active)
+        self.curved = curved is not None
+        self._batch = _native.kernel.prepare(n, m, size, P, A, active, U, curved, self.active)
         self._work = n * n * (n + m), SOLVE * n * (n + m) + CALLS
         self.fine = np.empty(size, dtype=bool)
 
@@ -204,6 +213,18 @@ def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floa
 def _plain(*arrays: Floats) -> list[Floats]:
     """The arrays as compiled code takes them."""
     return [np.ascontiguousarray(array, dtype=np.float64) for array in arrays]
+
+
+def _curved(ghost: GhostBatch) -> tuple[Floats, tuple[Any, ...]] | None:
+    """The rows besides the unit rows, as compiled code takes them."""
+    if not ghost.weight.size:
+        return None
+    blocks = []
+    for b in ghost.blocks:
+        G, R, sigma = _plain(b.G, b.R, b.sigma)
+        has = np.ascontiguousarray(b.has)
+        blocks.append((b.start, b.count, b.dim, G, has, R, sigma))
+    return np.ascontiguousarray(ghost.weight), tuple(blocks)
 
 
 def _question(measures: Measures) -> tuple[Any, ...]:

@@ -156,7 +156,7 @@ class Oracle:
     def ghost(self) -> GhostBatch:
         """The active sets and curvatures."""
         batch, points, how = self.batch, self.points, self.degenerate
-        if self._measures is not None:
+        if self._measures is not None and batch.structure.polyhedral:
             ghost = unit_rows(batch, self._measures.active, points.z)
             if how == "auto":
                 return ghost
@@ -293,8 +293,9 @@ class Oracle:
 
     @property
     def _regular(self) -> bool:
-        """Whether compiled code has factorized the systems of all."""
-        return self._batched is not None and self._all_solved and not self._one_by_one
+        """Whether compiled code has factorized the systems of all, and they have no curvature."""
+        batched = self._batched
+        return not (batched is None or batched.curved or not self._all_solved or self._one_by_one)
 
     @lazy
     def _one_by_one(self) -> list[int]:
@@ -319,7 +320,7 @@ class Oracle:
         v_x, v_z = (v.reshape(count, *v.shape[-2:]) for v in (v_x, v_z))
         batched, left = self._batched, self._one_by_one
         if batched is not None:
-            measures = self._measures if watched else None
+            measures = self._measures if watched and not batched.curved else None
             w, zeta, residuals = batched.solve(v_x, v_z, not estimate, measures)
             if not self._all_solved:
                 w[:, ~self.solved] = zeta[:, ~self.solved] = 0.0
@@ -372,11 +373,11 @@ class Oracle:
     @lazy
     def _batched(self) -> BatchedFactor | None:
         batch = self.batch
-        if not covers(batch.structure) or self.ghost.weight.size:
+        if not covers(batch.structure):
             return None
         batch = batch.as_dense()
         U = None if self.smoothing else batch.P_factor
-        return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost.active, U)
+        return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost, U)
 
     def _factor(self, i: int) -> DenseFactor | SparseFactor:
         found = self._factors.get(i)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .._program import ProgramBatch, largest
 from .._solution import Points
+from .._structure import Structure
 from .active_set import KINK, Scales
 from .certificate import Certificate, infeasibility, stationarity
 
@@ -20,6 +21,7 @@ __all__ = [
     "Reports",
     "Residuals",
     "Verdict",
+    "curved_violations",
     "kkt_residuals",
     "row_margins",
 ]
@@ -150,17 +152,25 @@ def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residua
         gap = scale.slack(infeasibility(batch, x, s))
         outside = np.maximum(outside, largest(gap)[:, 0])
     if not structure.polyhedral and not points.paired:
-        for cone, start, count in structure.groups:
-            if cone.polyhedral:
-                continue
-            at = slice(start, start + count * cone.dim)
-            s_at, z_at = s_hat[:, at], z_hat[:, at]
-            for hat, found in ((s_at, cone.violation), (z_at, cone.dual_violation)):
-                far = found(hat.reshape(-1, cone.dim)).reshape(hat.shape[0], -1)
-                outside = np.maximum(outside, far.max(axis=-1, initial=0.0))
-            gaps = (s_at * z_at).reshape(s_at.shape[0], count, cone.dim).sum(axis=-1)
-            worst = np.maximum(worst, np.abs(gaps).max(axis=-1, initial=0.0))
+        far, gap = curved_violations(structure, s_hat, z_hat)
+        outside, worst = np.maximum(outside, far), np.maximum(worst, gap)
     return Residuals(np.maximum(worst, outside), outside)
+
+
+def curved_violations(structure: Structure, s_hat: Floats, z_hat: Floats) -> tuple[Floats, Floats]:
+    """(B,) each: how far blocks of curved cones are outside of these, and the largest |s'z|."""
+    outside = worst = np.zeros(len(s_hat))
+    for cone, start, count in structure.groups:
+        if cone.polyhedral:
+            continue
+        at = slice(start, start + count * cone.dim)
+        s_at, z_at = s_hat[:, at], z_hat[:, at]
+        for hat, found in ((s_at, cone.violation), (z_at, cone.dual_violation)):
+            far = found(hat.reshape(-1, cone.dim)).reshape(hat.shape[0], -1)
+            outside = np.maximum(outside, far.max(axis=-1, initial=0.0))
+        gaps = (s_at * z_at).reshape(s_at.shape[0], count, cone.dim).sum(axis=-1)
+        worst = np.maximum(worst, np.abs(gaps).max(axis=-1, initial=0.0))
+    return outside, worst
 
 
 def row_margins(batch: ProgramBatch, points: Points, scale: Scales) -> Floats:

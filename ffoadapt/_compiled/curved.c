@@ -1,0 +1,146 @@
+/* The ghost rows of curved cones: the system of a program is that of P + A'WA and C = GA.
+
+   G and W of an element are its unit rows and diagonal curvature and those of the blocks, see
+   _oracle/active_set.py. Every product is one of this element alone, with the rows that it has. */
+
+#include "kernel.h"
+
+/* The number of rows of C. */
+int ghost_rows(const Ghost *g)
+{
+    int rows = 0;
+    for (int i = 0; i < g->m; i++)
+        rows += g->active[i] != 0;
+    for (const Block *b = g->block; b < g->block + g->blocks; b++)
+        for (ptrdiff_t j = 0; j < (ptrdiff_t)b->count * b->g; j++)
+            rows += b->has[j] != 0;
+    return rows;
+}
+
+/* The rows of a cone that are there, with the sign that is asked for where they are curvature. */
+static int chosen(int rows, ptrdiff_t dim, const double *all, const char *has, const double *sigma,
+                  double sign, double *found)
+{
+    int count = 0;
+    for (ptrdiff_t i = 0; i < rows; i++)
+        if (has ? has[i] != 0 : sigma[i] * sign > 0.0)
+            memcpy(found + dim * count++, all + i * dim, dim * sizeof(double));
+    return count;
+}
+
+/* Adds sign * A'W A of the curvature with this sign to H; false if there is no memory. */
+static int curvature(Ghost *g, double sign)
+{
+    ptrdiff_t n = g->n, rows = 0, dim = 0;
+    for (int i = 0; sign > 0.0 && i < g->m; i++)
+        rows += g->weight[i] != 0.0;
+    for (const Block *b = g->block; b < g->block + g->blocks; b++) {
+        for (ptrdiff_t j = 0; j < (ptrdiff_t)b->count * b->r; j++)
+            rows += b->sigma[j] * sign > 0.0;
+        if ((ptrdiff_t)b->r * b->dim > dim)
+            dim = (ptrdiff_t)b->r * b->dim;
+    }
+    if (!rows)
+        return 1;
+    double *all = malloc((rows * n + dim) * sizeof(double)), *next = all;
+    if (!all)
+        return 0;
+    for (ptrdiff_t i = 0; sign > 0.0 && i < g->m; i++)
+        if (g->weight[i] != 0.0) {
+            double root = sqrt(g->weight[i]);
+            for (ptrdiff_t c = 0; c < n; c++)
+                next[c] = root * g->A[i * n + c];
+            next += n;
+        }
+    double *some = all + rows * n;
+    for (const Block *b = g->block; b < g->block + g->blocks; b++)
+        for (ptrdiff_t j = 0; j < b->count; j++) {
+            int count = chosen(b->r, b->dim, b->R + j * b->r * b->dim, NULL, b->sigma + j * b->r,
+                               sign, some);
+            multiply("N", b->dim, g->n, g->A + (b->start + j * b->dim) * n, count, 1.0, some, 0.0,
+                     next);
+            next += count * n;
+        }
+    square("N", (int)rows, g->n, all, sign, 1.0, g->H);
+    free(all);
+    return 1;
+}
+
+/* Writes H and C; false if there is no memory. */
+int bend(Ghost *g)
+{
+    ptrdiff_t n = g->n, dim = 1;
+    memcpy(g->H, g->P, n * n * sizeof(double));
+    if (!curvature(g, 1.0) || !curvature(g, -1.0))
+        return 0;
+    for (ptrdiff_t i = 0; i < n; i++) /* what lies below the diagonal was not written */
+        for (ptrdiff_t j = 0; j < i; j++)
+            g->H[i * n + j] = g->H[j * n + i];
+    double *next = g->C;
+    for (ptrdiff_t i = 0; i < g->m; i++)
+        if (g->active[i]) {
+            memcpy(next, g->A + i * n, n * sizeof(double));
+            next += n;
+        }
+    for (const Block *b = g->block; b < g->block + g->blocks; b++)
+        if ((ptrdiff_t)b->g * b->dim > dim)
+            dim = (ptrdiff_t)b->g * b->dim;
+    double *some = malloc(dim * sizeof(double));
+    if (!some)
+        return 0;
+    for (const Block *b = g->block; b < g->block + g->blocks; b++)
+        for (ptrdiff_t j = 0; j < b->count; j++) {
+            int count = chosen(b->g, b->dim, b->G + j * b->g * b->dim, b->has + j * b->g, NULL, 0.0,
+                               some);
+            multiply("N", b->dim, g->n, g->A + (b->start + j * b->dim) * n, count, 1.0, some, 0.0,
+                     next);
+            next += count * n;
+        }
+    free(some);
+    return 1;
+}
+
+/* out = W v (m,) */
+static void weigh(const Ghost *g, const double *v, double *out)
+{
+    for (ptrdiff_t i = 0; i < g->m; i++)
+        out[i] = g->weight[i] * v[i];
+    for (const Block *b = g->block; b < g->block + g->blocks; b++)
+        for (ptrdiff_t j = 0; j < (ptrdiff_t)b->count * b->r; j++)
+            if (b->sigma[j] != 0.0) {
+                ptrdiff_t at = b->start + j / b->r * b->dim;
+                const double *R = b->R + j * b->dim;
+                add(b->dim, b->sigma[j] * inner(b->dim, R, v + at), R, out + at);
+            }
+}
+
+/* The right-hand side x (n,), y (k,) of cotangents v_x (n,), v_z (m,); work is (m,). */
+void ask(const Ghost *g, const double *v_x, const double *v_z, double *x, double *y, double *work)
+{
+    memcpy(x, v_x, g->n * sizeof(double));
+    weigh(g, v_z, work);
+    multiply("N", g->m, g->n, g->A, 1, 1.0, work, 1.0, x);
+    for (ptrdiff_t i = 0; i < g->m; i++)
+        if (g->active[i])
+            *y++ = v_z[i];
+    for (const Block *b = g->block; b < g->block + g->blocks; b++)
+        for (ptrdiff_t j = 0; j < (ptrdiff_t)b->count * b->g; j++)
+            if (b->has[j])
+                *y++ = inner(b->dim, b->G + j * b->dim, v_z + b->start + j / b->g * b->dim);
+}
+
+/* zeta (m,) = G'y + W (A w - v_z); work is (m,). */
+void answer(const Ghost *g, const double *w, const double *y, const double *v_z, double *zeta,
+            double *work)
+{
+    memcpy(work, v_z, g->m * sizeof(double));
+    multiply("T", g->m, g->n, g->A, 1, 1.0, w, -1.0, work);
+    weigh(g, work, zeta);
+    for (ptrdiff_t i = 0; i < g->m; i++)
+        if (g->active[i])
+            zeta[i] += *y++;
+    for (const Block *b = g->block; b < g->block + g->blocks; b++)
+        for (ptrdiff_t j = 0; j < (ptrdiff_t)b->count * b->g; j++)
+            if (b->has[j])
+                add(b->dim, *y++, b->G + j * b->dim, zeta + b->start + j / b->g * b->dim);
+}

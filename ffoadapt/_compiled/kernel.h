@@ -1,0 +1,174 @@
+/* Compiled code: the ghost KKT systems of dense programs, and memory that is used again.
+
+   linear.c   BLAS and LAPACK, from scipy
+   system.c   one ghost KKT system: factors and solutions
+   curved.c   the ghost rows of curved cones, which make a system of a program
+   point.c    sizes and residuals of a point, and whether they leave a doubt
+   memory.c   memory that is kept
+   batch.c    all of that for the elements of a batch, for Python
+   module.c   the rest of what Python calls
+
+   _oracle/batched.py calls it, and says what the arguments are.
+
+   Arrays are in C order. BLAS sees them transposed: a (k, n) matrix as n x k by columns, and the
+   upper triangle as the lower one. Vectors are columns, K of them where there are K cotangents,
+   each of which is contiguous. */
+
+#ifndef FFOADAPT_KERNEL_H
+#define FFOADAPT_KERNEL_H
+
+#define PY_SSIZE_T_CLEAN
+#ifndef Py_LIMITED_API
+#define Py_LIMITED_API 0x030B0000
+#endif
+#include <Python.h>
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __GNUC__
+#pragma GCC visibility push(hidden)
+#endif
+
+/* -------------------------------------------------------------------------- numbers and vectors */
+
+static inline double inner(ptrdiff_t n, const double *v, const double *w)
+{
+    double sum[4] = {0.0, 0.0, 0.0, 0.0};
+    ptrdiff_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int j = 0; j < 4; j++)
+            sum[j] += v[i + j] * w[i + j];
+    for (; i < n; i++)
+        sum[0] += v[i] * w[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+static inline double dot(ptrdiff_t n, const double *v) { return inner(n, v, v); }
+
+/* out += a v */
+static inline void add(ptrdiff_t n, double a, const double *v, double *out)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        out[i] += a * v[i];
+}
+
+/* NaN stays NaN in all three: a solution that is none must not look like one. */
+static inline double ratio(double error, double size) { return size == 0.0 ? 0.0 : error / size; }
+static inline double larger(double a, double b) { return a >= b || isnan(a) ? a : b; }
+static inline double smaller(double a, double b) { return a <= b || isnan(a) ? a : b; }
+
+/* ------------------------------------------------------------------------------------- linear.c */
+
+int find_functions(void);
+int factor(int n, double *M);
+void divide(const char *on, int n, const double *U, int K, double *columns);
+void multiply(const char *on, int k, int n, const double *M, int K, double sign, const double *v,
+              double scale, double *out);
+void square(const char *on, int k, int n, const double *R, double sign, double scale, double *M);
+int sure(double share, int n, const double *U, const double *diagonal);
+
+/* ------------------------------------------------------------------------------------- memory.c */
+
+void *take(size_t size);
+void give(void *memory, size_t size);
+int memory_ready(void);
+PyObject *memory_new(PyObject *module, PyObject *args);
+extern const char memory_doc[];
+
+/* ------------------------------------------------------------------------------------- system.c */
+
+/* The data and factors of a system with k active rows; D are the k weights of the penalty. */
+typedef struct {
+    int n, m, k;
+    const double *P, *A;
+    const char *active;
+    double *U, *Y, *S, *D;
+    double steepness; /* the squared size of C */
+    int known;        /* whether U was given: the factor of P */
+    int penalized;    /* whether U is that of P + C'DC */
+    int fine;         /* whether the factors are good for anything */
+} System;
+
+/* Right-hand sides or solutions: x (n, K), y (k, K). */
+typedef struct {
+    double *x, *y;
+} Pair;
+
+int factorize(System *s, double share);
+void scatter(const System *s, int K, const double *values, const double *weights, double *full);
+void solve(const System *s, int K, double *x, double *y, double *full);
+size_t room(const System *s, int K, int refine);
+double solution(const System *s, int K, double limit, Pair at, double *work);
+
+/* ------------------------------------------------------------------------------------- curved.c */
+
+/* The rows other than unit rows of `count` equal cones from row `start` on, of one element: G
+   (count, g, dim) where `has` (count, g), R (count, r, dim) where sigma (count, r) is not 0. */
+typedef struct {
+    int start, count, dim, g, r;
+    const double *G, *R, *sigma;
+    const char *has;
+} Block;
+
+/* The ghost rows of an element: unit rows and diagonal curvature (m,), and the blocks. */
+typedef struct {
+    int n, m, blocks;
+    const double *P, *A, *weight;
+    const char *active;
+    Block *block;
+    double *H, *C; /* P + A'WA, and the k rows GA */
+} Ghost;
+
+int ghost_rows(const Ghost *g);
+int bend(Ghost *g);
+void ask(const Ghost *g, const double *v_x, const double *v_z, double *x, double *y, double *work);
+void answer(const Ghost *g, const double *w, const double *y, const double *v_z, double *zeta,
+            double *work);
+
+/* -------------------------------------------------------------------------------------- point.c */
+
+/* What `measure` says of an element, in this order. */
+enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, FIGURES };
+
+enum { NONNEGATIVE, ZERO, CURVED }; /* the kinds of rows */
+
+typedef struct {
+    int n, m;
+    const double *P, *q, *A, *b, *x, *s, *z;
+    const char *kinds;
+} Point;
+
+/* Limits of certificate._Bounds. */
+typedef struct {
+    double rounding, sure, brief, small;
+} Limits;
+
+void scales(const Point *p, const double *squares, double *out);
+void residuals(const Point *p, const double *squares, int exact, char *active, double *work,
+               double *out);
+double gain(const System *s, const double *signs_x, const double *signs_z, const double *squares,
+            const double *figures, double *work);
+int settled(double gain, const double *figures, double order, const Limits *limits);
+
+/* -------------------------------------------------------------------------------------- batch.c */
+
+extern PyMethodDef batch_methods[];
+
+/* The numbers of element i, of which there are `count`, in an array of one or of all elements. */
+static inline double *numbers(const Py_buffer *array, Py_ssize_t count, Py_ssize_t i)
+{
+    return (double *)array->buf + (array->len == count * 8 ? 0 : i * count);
+}
+
+static inline int holds(const Py_buffer *array, Py_ssize_t count, Py_ssize_t size)
+{
+    return array->len == count * 8 || array->len == count * 8 * size;
+}
+
+enum { LASTING = 300000 }; /* n^2 (n + m) from which on the GIL is handed over, by measurement */
+
+#endif

@@ -1,0 +1,191 @@
+/* What Python calls, but for the systems of a batch. */
+
+#include "kernel.h"
+
+/* Copies P to U; whether all |P - P'| are at most this share of the largest diagonal entry. */
+static int symmetric(ptrdiff_t n, const double *P, double *U, double share)
+{
+    enum { TILE = 16 };
+    double size = 0.0, far = 0.0;
+    for (ptrdiff_t i = 0; i < n; i++)
+        size = fmax(size, P[i * n + i]);
+    for (ptrdiff_t row = 0; row < n; row += TILE)
+        for (ptrdiff_t column = row; column < n; column += TILE)
+            for (ptrdiff_t i = row; i < n && i < row + TILE; i++)
+                for (ptrdiff_t j = column; j < n && j < column + TILE; j++) {
+                    double difference = fabs(P[i * n + j] - P[j * n + i]);
+                    far = difference > far ? difference : far;
+                }
+    memcpy(U, P, n * n * sizeof(double));
+    return far <= share * size;
+}
+
+PyDoc_STRVAR(cholesky_doc, "cholesky(n, P, U, asymmetry, share) -> bool: U (B, n, n) is written");
+
+static PyObject *cholesky(PyObject *module, PyObject *args)
+{
+    int n;
+    double asymmetry, share;
+    Py_buffer P, U;
+    if (!PyArg_ParseTuple(args, "iy*w*dd", &n, &P, &U, &asymmetry, &share))
+        return NULL;
+    Py_ssize_t entries = (Py_ssize_t)n * n, count = entries > 0 ? P.len / 8 / entries : 0;
+    int good = n >= 0 && U.len == P.len && P.len == count * entries * 8, memory = 1;
+    if (good) {
+        PyThreadState *thread =
+            (double)count * entries * n > LASTING ? PyEval_SaveThread() : NULL;
+        double *diagonal = malloc((n + 1) * sizeof(double));
+        memory = diagonal != NULL;
+        good = memory;
+        for (Py_ssize_t k = 0; good && k < count; k++) {
+            const double *p = (double *)P.buf + k * entries;
+            double *u = (double *)U.buf + k * entries;
+            for (ptrdiff_t i = 0; i < n; i++)
+                diagonal[i] = p[i * n + i];
+            good = symmetric(n, p, u, asymmetry) && factor(n, u) && sure(share, n, u, diagonal);
+        }
+        free(diagonal);
+        if (thread)
+            PyEval_RestoreThread(thread);
+    } else
+        PyErr_SetString(PyExc_ValueError, "P and U do not have the same size");
+    PyBuffer_Release(&P);
+    PyBuffer_Release(&U);
+    if (!memory)
+        PyErr_NoMemory();
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(good);
+}
+
+PyDoc_STRVAR(squares_doc, "squares(m, n, A, out): out (B, m) of A (B, m, n) is written");
+
+static PyObject *squares(PyObject *module, PyObject *args)
+{
+    int m, n;
+    Py_buffer A, out;
+    if (!PyArg_ParseTuple(args, "iiy*w*", &m, &n, &A, &out))
+        return NULL;
+    Py_ssize_t rows = out.len / 8;
+    if (n < 0 || m < 0 || A.len != rows * n * 8)
+        PyErr_SetString(PyExc_ValueError, "A and its squares do not have sizes that fit");
+    else
+        for (Py_ssize_t i = 0; i < rows; i++)
+            ((double *)out.buf)[i] = dot(n, (double *)A.buf + i * n);
+    PyBuffer_Release(&A);
+    PyBuffer_Release(&out);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(measure_doc, "measure(n, m, begin, end, P, q, A, b, squares, x, s, z, kinds, "
+                          "exact, active, figures): the last two (B, m), (B, 8) are written");
+
+static PyObject *measure(PyObject *module, PyObject *args)
+{
+    int n, m, exact;
+    Py_ssize_t begin, end;
+    enum { P, Q, A, B, SQUARES, X, S, Z, KINDS, ACTIVE, OUT, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "iinny*y*y*y*y*y*y*y*y*pw*w*", &n, &m, &begin, &end, a + P,
+                          a + Q, a + A, a + B, a + SQUARES, a + X, a + S, a + Z, a + KINDS,
+                          &exact, a + ACTIVE, a + OUT))
+        return NULL;
+    Py_ssize_t size = a[OUT].len / 8 / FIGURES, rows = m, square = (Py_ssize_t)n * n;
+    Py_ssize_t block = (Py_ssize_t)m * n;
+    int good = n >= 0 && m >= 0 && begin >= 0 && begin <= end && end <= size &&
+               holds(a + P, square, size) && holds(a + Q, n, size) && holds(a + A, block, size) &&
+               holds(a + B, rows, size) && a[X].len == size * n * 8 && a[S].len == size * m * 8 &&
+               a[Z].len == a[S].len && a[KINDS].len == m && a[ACTIVE].len == size * m &&
+               holds(a + SQUARES, rows, size);
+    double *work = good ? malloc((n + m + 1) * sizeof(double)) : NULL;
+    if (!good)
+        PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
+    else if (!work)
+        PyErr_NoMemory();
+    else {
+        double count = (double)(end - begin) * n * ((double)n + m);
+        PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
+        for (Py_ssize_t i = begin; i < end; i++) {
+            Point p = {n, m, numbers(a + P, square, i), numbers(a + Q, n, i),
+                       numbers(a + A, block, i), numbers(a + B, rows, i),
+                       (double *)a[X].buf + i * n, (double *)a[S].buf + i * m,
+                       (double *)a[Z].buf + i * m, a[KINDS].buf};
+            const double *squares = numbers(a + SQUARES, rows, i);
+            double *out = (double *)a[OUT].buf + i * FIGURES;
+            scales(&p, squares, out);
+            residuals(&p, squares, exact, (char *)a[ACTIVE].buf + i * m, work, out);
+        }
+        if (thread)
+            PyEval_RestoreThread(thread);
+        free(work);
+    }
+    for (int j = 0; j < ARRAYS; j++)
+        PyBuffer_Release(a + j);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(products_doc, "products(rows, n, begin, end, sign, z, zeta, w, x, out): sign * (z w' + "
+                           "zeta x') is written to out (K, rows, n); of z and x there may be fewer, "
+                           "which come in turn");
+
+static PyObject *products(PyObject *module, PyObject *args)
+{
+    Py_ssize_t rows, n, begin, end;
+    double sign;
+    enum { Z, ZETA, W, X, OUT, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "nnnndy*y*y*y*w*", &rows, &n, &begin, &end, &sign, a + Z, a + ZETA,
+                          a + W, a + X, a + OUT))
+        return NULL;
+    int good = rows > 0 && n > 0;
+    Py_ssize_t K = good ? a[W].len / 8 / n : 0, of_x = good ? a[X].len / 8 / n : 0;
+    Py_ssize_t of_z = good ? a[Z].len / 8 / rows : 0;
+    good = good && begin >= 0 && begin <= end && end <= K && (!K || (of_x > 0 && of_z > 0)) &&
+           a[W].len == K * n * 8 && a[X].len == of_x * n * 8 && a[Z].len == of_z * rows * 8 &&
+           a[ZETA].len == K * rows * 8 && a[OUT].len == K * rows * n * 8;
+    if (!good)
+        PyErr_SetString(PyExc_ValueError, "the vectors and their products do not have sizes that fit");
+    else {
+        double count = 8.0 * (end - begin) * rows * n;
+        PyThreadState *thread = count > LASTING ? PyEval_SaveThread() : NULL;
+        for (Py_ssize_t k = begin; k < end; k++) {
+            const double *w = (double *)a[W].buf + k * n, *zeta = (double *)a[ZETA].buf + k * rows;
+            const double *x = (double *)a[X].buf + k % of_x * n;
+            const double *z = (double *)a[Z].buf + k % of_z * rows;
+            double *out = (double *)a[OUT].buf + k * rows * n;
+            for (Py_ssize_t i = 0; i < rows; i++, out += n) {
+                double left = sign * z[i], right = sign * zeta[i];
+                for (Py_ssize_t j = 0; j < n; j++)
+                    out[j] = left * w[j] + right * x[j];
+            }
+        }
+        if (thread)
+            PyEval_RestoreThread(thread);
+    }
+    for (int j = 0; j < ARRAYS; j++)
+        PyBuffer_Release(a + j);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef methods[] = {
+    {"memory", memory_new, METH_VARARGS, memory_doc},
+    {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
+    {"squares", squares, METH_VARARGS, squares_doc},
+    {"measure", measure, METH_VARARGS, measure_doc},
+    {"products", products, METH_VARARGS, products_doc},
+    {NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_kernel", "See kernel.h.", -1, methods,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void)
+{
+    if (!find_functions() || !memory_ready())
+        return NULL;
+    PyObject *module = PyModule_Create(&definition);
+    if (module && PyModule_AddFunctions(module, batch_methods)) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}
