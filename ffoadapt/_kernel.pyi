@@ -43,6 +43,7 @@ def settled(
     signs_z: Floats,
     squares: Floats,
     figures: Floats,
+    margins: Floats,
     rounding: float,
     sure: float,
     brief: float,

@@ -194,7 +194,10 @@ class SplitModel(RawModel):
 
     def program_vjp(self, gradient: Any, needed: Sequence[bool]) -> list[Floats | None]:
         adjoint: Adjoint = gradient
-        p = self.equalities
+        p, z, zeta = self.equalities, adjoint.z, adjoint.zeta
+        both: Floats | None = None
+        if needed[2] and needed[4] and self.dense and zeta.size == z.shape[-1]:  # of one element
+            both = adjoint.matrix(None, 1, z, zeta)
         results: list[Floats | None] = []
         for name, on in zip(self.names, needed, strict=True):
             if not on:
@@ -204,7 +207,9 @@ class SplitModel(RawModel):
             else:
                 rows = slice(0, p) if name in ("A", "b") else slice(p, None)
                 zeta = adjoint.zeta[..., rows]
-                if name in ("A", "G"):
+                if both is not None and name in ("A", "G"):
+                    results.append(both[..., rows, :])
+                elif name in ("A", "G"):
                     z, lead = adjoint.z[..., rows], adjoint.batch.A.shape[0]
                     results.append(adjoint.matrix(self.patterns.get(name), lead, z, zeta))
                 else:

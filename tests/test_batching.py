@@ -278,8 +278,9 @@ def test_sizes_are_checked() -> None:
         moved = replace(ghost, blocks=(replace(block, start=start),), weight=weight)
         with pytest.raises(ValueError, match="sizes of the batch"):
             BatchedFactor(batch.P, batch.A, moved)
+    few = BatchedFactor(batch.P, batch.A, replace(ghost, margin=ghost.margin[:1]))
     with pytest.raises(ValueError, match="sizes of the batch"):
-        BatchedFactor(batch.P, batch.A, ghost).settled(Measures.of(batch, at))
+        few.settled(Measures.of(batch, at))
     batch, at = points(3, 5, 2, 6)
     at.z = at.z[:2]
     with pytest.raises(ValueError, match="sizes of the batch"):
@@ -457,6 +458,38 @@ def test_bounds_settle_what_they_do_without_it() -> None:
             assert not settled
         seen.append(settled)
     assert 80 < sum(seen) < 320
+
+
+@compiled
+def test_bounds_settle_curved_programs_as_they_do_without_it() -> None:
+    """Near kinks of curved cones or not, with points near a solution or not."""
+    batch, at = curved(200, 16)
+    rng, seen = np.random.default_rng(8), []
+    for i in range(batch.size):
+        part = slice(i, i + 1)
+        one = batch.take(part)
+        x, s, z = at.x[part], at.s[part], at.z[part]
+        near = 10.0 ** rng.uniform(-3, 0)
+        for start, to in ((5, s), (8, z)):  # the second block of the one, the first of the other
+            to[:, start : start + 4] *= near
+        one.b = one.multiply("A", x) + s + 10.0 ** rng.uniform(-18, -8) * rng.standard_normal(22)
+        one.q = -one.multiply("P", x) - one.multiply("A", z, transpose=True)
+        oracle = Oracle(one, Points(x, s, z, [Status.OPTIMAL], [{}], paired=True))
+        found, scale = oracle._batched, oracle.scales
+        assert found is not None and oracle._measures is not None
+        v_x, v_z = oracle._probe
+        w, zeta = oracle.solve(v_x, v_z, estimate=True)
+        moves = np.abs(scale.slack(one.multiply("A", w) - v_z)).max()
+        gain = max(np.abs(w / scale.primal).max(), np.abs(scale.dual(zeta)).max())
+        margin = oracle.ghost.margin.item()
+        bounds = certificate._Bounds(16 + 22, gain, moves, max(gain, 1.0 / margin))
+        size = min(scale.x.item(), max(scale.z.item(), certificate.SMALL))
+        defects = oracle.measured.kkt[0] + oracle._measures.figures[0, 7]
+        expected = bounds.settle(defects, oracle._margins[0], margin, size)
+        settled = found.settled(oracle._measures)
+        assert settled == (expected and bool(found.fine[0]))
+        seen.append(settled)
+    assert 20 < sum(seen) < 180
 
 
 @compiled

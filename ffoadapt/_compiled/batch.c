@@ -298,29 +298,33 @@ static PyObject *solve_batch(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
-PyDoc_STRVAR(settled_doc, "settled(batch, begin, end, signs_x, signs_z, squares, figures, rounding, "
-                          "sure, brief, small) -> whether all elements are");
+PyDoc_STRVAR(settled_doc, "settled(batch, begin, end, signs_x, signs_z, squares, figures, margins, "
+                          "rounding, sure, brief, small) -> whether all elements are; margins (size,) "
+                          "are those of the curved cones");
 
 static PyObject *settled_batch(PyObject *module, PyObject *args)
 {
     PyObject *capsule;
     Py_ssize_t begin, end;
-    enum { SIGNS_X, SIGNS_Z, SQUARES, MEASURED, ARRAYS };
+    enum { SIGNS_X, SIGNS_Z, SQUARES, MEASURED, MARGINS, ARRAYS };
     Py_buffer a[ARRAYS];
     Limits limits;
-    if (!PyArg_ParseTuple(args, "Onny*y*y*y*dddd", &capsule, &begin, &end, a + SIGNS_X,
-                          a + SIGNS_Z, a + SQUARES, a + MEASURED, &limits.rounding, &limits.sure,
-                          &limits.brief, &limits.small))
+    if (!PyArg_ParseTuple(args, "Onny*y*y*y*y*dddd", &capsule, &begin, &end, a + SIGNS_X,
+                          a + SIGNS_Z, a + SQUARES, a + MEASURED, a + MARGINS, &limits.rounding,
+                          &limits.sure, &limits.brief, &limits.small))
         return NULL;
     Batch *b = part(capsule, begin, end);
     int all = 1;
     if (b && end > begin) {
-        Py_ssize_t n = b->n, m = b->m;
-        int good = !b->ghosts && a[SIGNS_X].len == n * 8 && a[SIGNS_Z].len == m * 8 &&
-                   holds(a + SQUARES, m, b->size) && a[MEASURED].len == b->size * FIGURES * 8;
-        double *work = good ? malloc((n + 2 * m + 1) * sizeof(double)) : NULL;
+        Py_ssize_t n = b->n, m = b->m, most = 0;
+        int good = a[SIGNS_X].len == n * 8 && a[SIGNS_Z].len == m * 8 &&
+                   holds(a + SQUARES, m, b->size) && a[MEASURED].len == b->size * FIGURES * 8 &&
+                   a[MARGINS].len == b->size * 8;
+        for (Py_ssize_t i = begin; i < end; i++)
+            most = b->systems[i].m > most ? b->systems[i].m : most;
+        double *work = good ? malloc((n + 2 * most + 3 * m + 1) * sizeof(double)) : NULL;
         if (!good)
-            PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
+            misfit();
         else if (!work)
             PyErr_NoMemory();
         else {
@@ -328,9 +332,10 @@ static PyObject *settled_batch(PyObject *module, PyObject *args)
             for (Py_ssize_t i = begin; all && i < end; i++) {
                 const double *figures = (double *)a[MEASURED].buf + i * FIGURES;
                 const System *s = b->systems + i;
-                all = s->fine && settled(gain(s, a[SIGNS_X].buf, a[SIGNS_Z].buf,
-                                              numbers(a + SQUARES, m, i), figures, work),
-                                         figures, (double)(n + m), &limits);
+                all = s->fine &&
+                      settled(respond(s, b->ghosts ? b->ghosts + i : NULL, a[SIGNS_X].buf,
+                                      a[SIGNS_Z].buf, numbers(a + SQUARES, m, i), figures, work),
+                              figures, ((double *)a[MARGINS].buf)[i], (double)(n + m), &limits);
             }
             if (thread)
                 PyEval_RestoreThread(thread);

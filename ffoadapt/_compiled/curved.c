@@ -114,10 +114,12 @@ static void weigh(const Ghost *g, const double *v, double *out)
             }
 }
 
-/* The right-hand side x (n,), y (k,) of cotangents v_x (n,), v_z (m,); work is (m,). */
+/* The right-hand side x (n,), y (k,) of cotangents v_x (n,), which x may be, and v_z (m,); work is
+   (m,). */
 void ask(const Ghost *g, const double *v_x, const double *v_z, double *x, double *y, double *work)
 {
-    memcpy(x, v_x, g->n * sizeof(double));
+    if (x != v_x)
+        memcpy(x, v_x, g->n * sizeof(double));
     weigh(g, v_z, work);
     multiply("N", g->m, g->n, g->A, 1, 1.0, work, 1.0, x);
     for (ptrdiff_t i = 0; i < g->m; i++)
@@ -129,7 +131,7 @@ void ask(const Ghost *g, const double *v_x, const double *v_z, double *x, double
                 *y++ = inner(b->dim, b->G + j * b->dim, v_z + b->start + j / b->g * b->dim);
 }
 
-/* zeta (m,) = G'y + W (A w - v_z); work is (m,). */
+/* zeta (m,) = G'y + W (A w - v_z); work (m,) is then A w - v_z. */
 void answer(const Ghost *g, const double *w, const double *y, const double *v_z, double *zeta,
             double *work)
 {

@@ -150,9 +150,15 @@ typedef struct {
 void scales(const Point *p, const double *squares, double *out);
 void residuals(const Point *p, const double *squares, int exact, char *active, double *work,
                double *out);
-double gain(const System *s, const double *signs_x, const double *signs_z, const double *squares,
-            const double *figures, double *work);
-int settled(double gain, const double *figures, double order, const Limits *limits);
+
+typedef struct {
+    double gain, moves;
+} Response;
+
+Response respond(const System *s, const Ghost *g, const double *signs_x, const double *signs_z,
+                 const double *squares, const double *figures, double *work);
+int settled(Response response, const double *figures, double margin, double order,
+            const Limits *limits);
 
 /* -------------------------------------------------------------------------------------- batch.c */
 

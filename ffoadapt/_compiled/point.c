@@ -78,33 +78,51 @@ void residuals(const Point *p, const double *squares, int exact, char *active, d
     out[UNPAIRED] = unpaired;
 }
 
-/* How much larger than a dimensionless question of signs its answer is, see certificate.examine;
-   work is (n + k + m). */
-double gain(const System *s, const double *signs_x, const double *signs_z,
-                   const double *squares, const double *figures, double *work)
+/* The answer to a dimensionless question of signs: how much larger than the question it is, and how
+   far it moves the slacks where there is curvature. See certificate.examine; work is
+   (n + 2 k + 3 m). */
+Response respond(const System *s, const Ghost *g, const double *signs_x, const double *signs_z,
+                 const double *squares, const double *figures, double *work)
 {
-    double primal = figures[PRIMAL], gradient = figures[GRADIENT];
-    double *x = work, *y = x + s->n, *full = y + s->k, largest_y = 0.0;
-    for (ptrdiff_t i = 0; i < s->n; i++)
+    ptrdiff_t n = s->n, k = s->k, m = g ? g->m : s->m;
+    double primal = figures[PRIMAL], gradient = figures[GRADIENT], largest_z = 0.0, moved = 0.0;
+    double *x = work, *y = x + n, *full = y + k, *v_z = full + s->m, *zeta = v_z + m;
+    for (ptrdiff_t i = 0; i < n; i++)
         x[i] = gradient * signs_x[i];
-    for (ptrdiff_t i = 0, j = 0; i < s->m; i++)
-        if (s->active[i])
-            y[j++] = sqrt(squares[i]) * primal * signs_z[i];
+    for (ptrdiff_t i = 0; i < m; i++)
+        v_z[i] = sqrt(squares[i]) * primal * signs_z[i];
+    if (g)
+        ask(g, x, v_z, x, y, zeta);
+    else
+        for (ptrdiff_t i = 0, j = 0; i < m; i++)
+            if (s->active[i])
+                y[j++] = v_z[i];
     solve(s, 1, x, y, full);
-    for (ptrdiff_t i = 0, j = 0; i < s->m; i++)
-        if (s->active[i])
-            largest_y = larger(fabs(y[j++]) * sqrt(squares[i]), largest_y);
-    return larger(magnitude(s->n, x, 1) / primal, largest_y / gradient);
+    if (g) {
+        double *left = zeta + m; /* Aw - v_z, the slacks' with the opposite sign */
+        answer(g, x, y, v_z, zeta, left);
+        for (ptrdiff_t i = 0; i < m; i++)
+            moved = larger(fabs(left[i]) / (sqrt(squares[i]) * primal), moved);
+    } else
+        scatter(s, 1, y, NULL, zeta);
+    for (ptrdiff_t i = 0; i < m; i++)
+        largest_z = larger(fabs(zeta[i]) * sqrt(squares[i]), largest_z);
+    return (Response){larger(magnitude(n, x, 1) / primal, largest_z / gradient), moved};
 }
 
-/* What certificate._Bounds.settle says of a polyhedral program with this gain. */
-int settled(double gain, const double *figures, double order, const Limits *limits)
+/* What certificate._Bounds.settle says where the curved cones have this margin, inf where there are
+   none. */
+int settled(Response response, const double *figures, double margin, double order,
+            const Limits *limits)
 {
-    double step = sqrt(order) * (1.0 + gain) * (figures[KKT] + figures[UNPAIRED]);
+    double gain = response.gain, bent = 1.0 / larger(margin, 1e-300);
+    double steep = larger(gain, bent), worse = steep > gain ? steep / larger(gain, 1e-300) : 1.0;
+    double step = sqrt(order) * (1.0 + steep) * (figures[KKT] + figures[UNPAIRED]);
+    double moved = sqrt(order) * step, least = smaller(figures[MARGIN], margin);
     double size = smaller(figures[SHARE_X], larger(limits->small, figures[SHARE_Z]));
-    double error = sqrt(order) * order * limits->rounding * (1.0 + gain);
-    return figures[SHARE_X] >= limits->small && figures[MARGIN] > 0.0 &&
-           sqrt(order) * step <= limits->brief * figures[MARGIN] &&
-           step <= limits->sure * size && limits->rounding * gain <= limits->sure * size &&
+    double rounding = order * limits->rounding * (1.0 + gain);
+    double error = sqrt(order) * (rounding + moved / margin * response.moves) * worse;
+    return figures[SHARE_X] >= limits->small && least > 0.0 && moved <= limits->brief * least &&
+           step <= limits->sure * size && limits->rounding * steep <= limits->sure * size &&
            error <= limits->sure;
 }

@@ -69,7 +69,7 @@ def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
 
 
 class Measures:
-    """The sizes and residuals of the points of a batch, and the rows that are active there.
+    """The sizes and residuals of the points of a batch, and the single rows that are active there.
 
     It is what `scales`, `kkt_residuals`, `row_margins` and `linearize` find for each element.
     ``settled`` is what `BatchedFactor.settled` has found, None before.
@@ -128,8 +128,6 @@ class BatchedFactor:
 
     Attributes
     ----------
-    curved
-        Whether there may be rows besides unit rows.
     active
         (B,) the number of active rows.
     fine
@@ -148,7 +146,7 @@ class BatchedFactor:
         P, A = _plain(P, A)
         active = np.ascontiguousarray(ghost.active)
         self.active = np.empty(size, dtype=np.int64)
-        self.curved = curved is not None
+        self._margins = ghost.margin
         self._batch = _native.kernel.prepare(n, m, size, P, A, active, U, curved, self.active)
         self._work = n * n * (n + m), SOLVE * n * (n + m) + CALLS
         self.fine = np.empty(size, dtype=bool)
@@ -169,7 +167,7 @@ class BatchedFactor:
         v_x, v_z = _plain(v_x, v_z)
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
         limit = REFINE if refine else math.inf
-        question = _question(watched) if watched is not None else None
+        question = self._question(watched) if watched is not None else None
 
         def solve(part: slice) -> bool:
             at = self._batch, part.start, part.stop
@@ -184,7 +182,7 @@ class BatchedFactor:
     def settled(self, measures: Measures) -> bool:
         """Whether bounds leave no doubt of any point, as `examine` finds too."""
         if measures.settled is None:
-            question = _question(measures)
+            question = self._question(measures)
 
             def settled(part: slice) -> bool:
                 at = self._batch, part.start, part.stop
@@ -192,6 +190,11 @@ class BatchedFactor:
 
             measures.settled = all(_spread(settled, self.fine.size, sum(self._work)))
         return measures.settled
+
+    def _question(self, measures: Measures) -> tuple[Any, ...]:
+        batch = measures.batch
+        signs = probe(batch.structure)
+        return *signs, batch.squares, measures.figures, self._margins, *LIMITS
 
 
 def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floats | None:
@@ -225,11 +228,6 @@ def _curved(ghost: GhostBatch) -> tuple[Floats, tuple[Any, ...]] | None:
         has = np.ascontiguousarray(b.has)
         blocks.append((b.start, b.count, b.dim, G, has, R, sigma))
     return np.ascontiguousarray(ghost.weight), tuple(blocks)
-
-
-def _question(measures: Measures) -> tuple[Any, ...]:
-    batch = measures.batch
-    return *probe(batch.structure), batch.squares, measures.figures, *LIMITS
 
 
 def _spread(function: Callable[[slice], T], size: int, work: int) -> list[T]:

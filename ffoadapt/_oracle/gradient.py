@@ -200,8 +200,8 @@ class Oracle:
 
         If it is ``watched``, its report costs less.
         """
-        batch = self.batch
-        lead = next((v.shape[:-2] for v in (v_x, v_s, v_z) if v is not None), ())
+        batch, given = self.batch, v_x if v_x is not None else v_z if v_z is not None else v_s
+        lead = () if given is None else given.shape[:-2]
         structure, size = batch.structure, batch.size
         if v_x is None:
             v_x = np.zeros((*lead, size, structure.n))
@@ -293,16 +293,20 @@ class Oracle:
 
     @property
     def _regular(self) -> bool:
-        """Whether compiled code has factorized the systems of all, and they have no curvature."""
-        batched = self._batched
-        return not (batched is None or batched.curved or not self._all_solved or self._one_by_one)
+        """Whether compiled code has factorized the systems of all, and s and z leave no gap."""
+        if self._batched is None or not self._all_solved or self._one_by_one:
+            return False
+        return self.batch.structure.polyhedral or self.points.paired
 
     @lazy
     def _one_by_one(self) -> list[int]:
         """The elements that have a factorization of their own."""
-        if self._batched is None:
+        batched = self._batched
+        if batched is None:
             return np.flatnonzero(self.solved).tolist()
-        return np.flatnonzero(self.solved & ~self._batched.fine).tolist()
+        if self._all_solved and np.count_nonzero(batched.fine) == batched.fine.size:
+            return []
+        return np.flatnonzero(self.solved & ~batched.fine).tolist()
 
     def solve(
         self,
@@ -316,11 +320,12 @@ class Oracle:
 
         An ``estimate`` need not be refined, and does not count for the report.
         """
-        shapes, count = (v_x.shape, v_z.shape), math.prod(v_x.shape[:-2])
-        v_x, v_z = (v.reshape(count, *v.shape[-2:]) for v in (v_x, v_z))
+        shapes = v_x.shape, v_z.shape
+        count = math.prod(v_x.shape[:-2])
+        v_x, v_z = v_x.reshape(count, *v_x.shape[-2:]), v_z.reshape(count, *v_z.shape[-2:])
         batched, left = self._batched, self._one_by_one
         if batched is not None:
-            measures = self._measures if watched and not batched.curved else None
+            measures = self._measures if watched and self._regular else None
             w, zeta, residuals = batched.solve(v_x, v_z, not estimate, measures)
             if not self._all_solved:
                 w[:, ~self.solved] = zeta[:, ~self.solved] = 0.0

@@ -230,8 +230,8 @@ class Evidence:
 
     def verdict(self, i: int) -> Verdict:
         """The gravest that applies to element ``i``."""
-        kkt, margin, c = self.kkt[i], self.margin[i], self.certificate
-        dependent, free = self.dependent[i], self.free[i]
+        kkt, margin, c = self.kkt.item(i), self.margin.item(i), self.certificate
+        dependent, free = self.dependent.item(i), self.free.item(i)
         verdict: Verdict = "differentiable"
         if dependent or free:
             if margin < max(KINK, 10 * kkt):
@@ -247,9 +247,9 @@ class Evidence:
                 verdict = "not_unique"
         if dependent:
             verdict = "dependent_constraints"
-        if free or not self.residual[i] <= GHOST:
+        if free or not self.residual.item(i) <= GHOST:
             verdict = "not_unique"
-        if not kkt <= INACCURATE or not self.solved[i]:
+        if not kkt <= INACCURATE or not self.solved.item(i):
             verdict = "inaccurate_solution"
         return verdict
 
@@ -282,13 +282,13 @@ class Reports(Sequence[GradientReport]):
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         known, i = self._evidence, range(len(self))[index]
-        if not known.solved[i]:
+        if not known.solved.item(i):
             return UNSOLVED
         return GradientReport(
             known.verdict(i),
-            float(known.residual[i]),
-            int(known.active[i]),
-            int(known.deficiency[i]),
-            float(known.margin[i]),
-            float(known.kkt[i]),
+            known.residual.item(i),
+            known.active.item(i),
+            known.deficiency.item(i),
+            known.margin.item(i),
+            known.kkt.item(i),
         )
