@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from measure import Contestant
-from problems import QP, cvxpy_problem
+from problems import QP, cvxpy_problem, cvxpy_values
 from reference import NAMES
 
 __all__ = [
@@ -273,7 +273,7 @@ def _cvxpylayers_sparse(problem: QP, v: Any) -> Contestant:
 
 
 def ours_cone(kind: str, n: int, v: Any, **settings: Any) -> Contestant:
-    """`ffoadapt_torch.CvxpyLayer`."""
+    """`ffoadapt_torch.CvxpyLayer`; a batch where ``v`` has an axis more than x."""
     from ffoadapt_torch import CvxpyLayer
 
     return _cone(kind, n, v, "ffoadapt", lambda *a: CvxpyLayer(*a, **settings))
@@ -313,5 +313,8 @@ def _cone(
 ) -> Contestant:
     statement, parameters, x, values = cvxpy_problem(kind, n)
     layer = make(statement, parameters, [x])
+    if v.ndim > x.ndim:
+        each = zip(*cvxpy_values(kind, n, len(v)), strict=True)
+        values = [np.stack(one) for one in each]
     leaves = Leaves.of({f"p{k}": value for k, value in enumerate(values)}, v)
     return leaves.contestant(name, lambda *tensors: layer(*tensors, **options)[0])

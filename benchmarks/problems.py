@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-__all__ = ["QP", "cvxpy_problem", "dense_lp", "dense_qp", "sparse_lp", "sparse_qp"]
+__all__ = ["QP", "cvxpy_problem", "cvxpy_values", "dense_lp", "dense_qp", "sparse_lp", "sparse_qp"]
 
 Floats = NDArray[np.float64]
 
@@ -147,6 +147,11 @@ def _sparse_around(P: Any, G: Any, A: Any, active: int, rng: np.random.Generator
     s = np.where(on, 0.0, rng.uniform(0.5, 1.5, k))
     q = -(P @ x + G.T @ z + A.T @ y)
     return QP(P, q, G, G @ x + s, A, A @ x, x, z, y)
+
+
+def cvxpy_values(kind: str, n: int, batch: int) -> list[list[Floats]]:
+    """The parameter values of ``batch`` such problems."""
+    return [cvxpy_problem(kind, n, seed)[3] for seed in range(batch)]
 
 
 def cvxpy_problem(kind: str, n: int, seed: int = 0) -> tuple[Any, list[Any], Any, list[Floats]]:

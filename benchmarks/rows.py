@@ -15,7 +15,7 @@ import limit
 import numpy as np
 import peers
 from measure import Contestant, Timing, median_ratio, race
-from problems import QP, cvxpy_problem, dense_qp, sparse_qp
+from problems import QP, cvxpy_problem, cvxpy_values, dense_qp, sparse_qp
 from reference import gradient_error, reference
 from threadpoolctl import ThreadpoolController
 
@@ -123,15 +123,18 @@ def sparse(plan: Plan) -> Iterator[Cell]:
 
 def cone(plan: Plan) -> Iterator[Cell]:
     """Cone programs through the cvxpy modeler, and the dense quadratic program through it."""
-    sizes = [("soc", 50), ("soc", 200), ("entropy", 50), ("sdp", 10), ("qp", 50)]
+    sizes = [("soc", 50, 1), ("soc", 200, 1), ("entropy", 50, 1), ("sdp", 10, 1), ("qp", 50, 1)]
     if not plan.quick:
-        sizes += [("soc", 500), ("entropy", 200), ("sdp", 30), ("qp", 100), ("qp", 200)]
-    for kind, n in sorted(sizes):
-        v = np.random.default_rng(n).standard_normal((n, n) if kind == "sdp" else n)
+        sizes += [("soc", 500, 1), ("entropy", 200, 1), ("sdp", 30, 1), ("qp", 100, 1)]
+        sizes += [("qp", 200, 1), ("soc", 50, 32), ("entropy", 50, 32), ("sdp", 10, 32)]
+    for kind, n, B in sorted(sizes):
+        shape = (n, n) if kind == "sdp" else (n,)
+        v = np.random.default_rng(n).standard_normal(shape if B == 1 else (B, *shape))
         skip = set(plan.missing) | ({"cvxpylayers"} if kind == "qp" and n > 100 else set())
         contestants = [peers.ours_cone(kind, n, v), *peers.cone_peers(kind, n, v, skip)]
-        contestants += cone_limit(kind, n)
-        yield from cells(f"cone {kind}", n, 1, contestants, plan, directional(kind, n, v))
+        contestants += cone_limit(kind, n, B)
+        expected = directional(kind, n, v if B > 1 else v[None])
+        yield from cells(f"cone {kind}", n, B, contestants, plan, expected)
 
 
 def overhead(plan: Plan) -> Iterator[Cell]:
@@ -175,22 +178,24 @@ def limits(problem: QP, v: Any, slow: bool = False) -> list[Contestant]:
     return [_bare(LIMIT, solves, systems)]
 
 
-def cone_limit(kind: str, n: int) -> list[Contestant]:
+def cone_limit(kind: str, n: int, B: int) -> list[Contestant]:
     """Clarabel on cvxpy's own canonical data."""
     import cvxpy as cp
     from cvxpy.reductions.solvers.conic_solvers.clarabel_conif import dims_to_solver_cones
-
-    statement, parameters, _, values = cvxpy_problem(kind, n)
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.value = value
-    data, _, _ = statement.get_problem_data(cp.CLARABEL)
     from scipy import sparse
 
-    size = data["c"].size
-    P = sparse.triu(data.get("P", sparse.csc_matrix((size, size))), format="csc")
-    A = sparse.csc_matrix(data["A"])
-    solve = limit.bare_cone_solver(P, data["c"], A, data["b"], dims_to_solver_cones(data["dims"]))
-    return [_bare(LIMIT, [solve], [limit.cone_kkt(P, A)])]
+    statement, parameters, _, _ = cvxpy_problem(kind, n)
+    solves, systems = [], []
+    for values in cvxpy_values(kind, n, B):
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.value = value
+        data, _, _ = statement.get_problem_data(cp.CLARABEL)
+        size = data["c"].size
+        P = sparse.triu(data.get("P", sparse.csc_matrix((size, size))), format="csc")
+        A, cones = sparse.csc_matrix(data["A"]), dims_to_solver_cones(data["dims"])
+        solves.append(limit.bare_cone_solver(P, data["c"], A, data["b"], cones))
+        systems.append(limit.cone_kkt(P, A))
+    return [_bare(LIMIT, solves, systems)]
 
 
 def _bare(name: str, solves: list[Any], systems: list[Any]) -> Contestant:
@@ -225,22 +230,24 @@ def _quickest(run: Any) -> float:
 
 
 def directional(kind: str, n: int, v: Any) -> dict[str, Any]:
-    """{"slope": d<v, x>/dt, "moves"} along one direction of all data, by central differences.
+    """{"slope": d<v, x>/dt, "moves"} along one direction of all data, by central differences, for
+    the problems of a batch together; v (B, *shape of x).
 
     Tight solves by Clarabel through cvxpy: nothing of the library.
     """
     import cvxpy as cp
 
-    statement, parameters, x, values = cvxpy_problem(kind, n)
-    step, found = 1e-3, []
-    for sign in (1.0, -1.0):
-        for parameter, value, move in zip(parameters, values, moves(values, v), strict=True):
-            parameter.value = value + sign * step * move
-        tight = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
-        statement.solve(solver=cp.CLARABEL, **tight)
-        found.append(float(np.vdot(v, x.value)))
-    slope = np.array((found[0] - found[1]) / (2.0 * step))
-    return {"slope": slope, "moves": moves(values, v)}
+    statement, parameters, x, _ = cvxpy_problem(kind, n)
+    step, slope, each = 1e-3, 0.0, []
+    for values, v_i in zip(cvxpy_values(kind, n, len(v)), v, strict=True):
+        each.append(moves(values, v_i))
+        for sign in (1.0, -1.0):
+            for parameter, value, move in zip(parameters, values, each[-1], strict=True):
+                parameter.value = value + sign * step * move
+            tight = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
+            statement.solve(solver=cp.CLARABEL, **tight)
+            slope += sign * float(np.vdot(v_i, x.value)) / (2.0 * step)
+    return {"slope": np.array(slope), "moves": [np.stack(move) for move in zip(*each, strict=True)]}
 
 
 def moves(values: list[Any], v: Any) -> list[Any]:
