@@ -17,7 +17,9 @@ def prepare(
     active: NDArray[np.bool_],
     U: Floats | None,
     curved: tuple[Floats, tuple[Any, ...]] | None,
+    near: tuple[tuple[Any, int] | None, ...] | None,
     counts: NDArray[np.int64],
+    borrowed: NDArray[np.bool_],
     /,
 ) -> Any: ...
 def factorize(

@@ -19,8 +19,9 @@ __all__ = ["BoxRows", "Structure", "polyhedral_cones"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-SMALL = 40_000
-"""Entries of P and A up to which a sparse program is factorized faster as a dense one."""
+SMALL, CURVED = 40_000, 80_000
+"""Entries of P and A up to which a sparse program is factorized faster as a dense one, by
+measurement: with flat cones alone and with curved ones, whose blocks fill the factors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ class Structure:
     @cached_property
     def small(self) -> bool:
         """Whether sparse matrices are so small that dense ones are faster."""
-        return self.n * (self.n + self.m) <= SMALL
+        return self.n * (self.n + self.m) <= (SMALL if self.polyhedral else CURVED)
 
     @cached_property
     def kinds(self) -> frozenset[str]:

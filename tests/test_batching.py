@@ -229,6 +229,54 @@ def test_systems_with_curvature_are_solved(threads: None, rank: int, count: int)
 
 
 @compiled
+@pytest.mark.parametrize("distance", [1e-9, 1e-3, 1.0])
+def test_factors_of_a_nearby_system_serve_or_there_are_others(
+    threads: None, distance: float
+) -> None:
+    """The answers are those of a factorization of its own, for each element as it is alone."""
+    size = 12
+    batch, at = curved(size, 16)
+    scale = active_set.scales(batch, at.x, at.z)
+    first = active_set.linearize(batch, at.s, at.z, scale)
+    rng = np.random.default_rng(2)
+    moved = active_set.complementary(
+        batch, *(v + distance * rng.standard_normal(v.shape) for v in (at.s, at.z)), scale
+    )
+    ghost = active_set.linearize(batch, *moved, scale)
+    lender, own = (BatchedFactor(batch.P, batch.A, g) for g in (first, ghost))
+    v_x, v_z = rng.standard_normal((2, size, 16)), rng.standard_normal((2, size, 22))
+    near = [(lender, i) if i % 3 and lender.fine[i] else None for i in range(size)]
+    factor = BatchedFactor(batch.P, batch.A, ghost, near=near)
+    lent = factor._borrowed.copy()
+    assert lent[2] and not lent[0] and lent[lender.fine].any()
+    w, zeta, residual = factor.solve(v_x, v_z)
+    same = own.solve(v_x, v_z)
+    assert (factor.fine == own.fine).all() and residual.max() < 1e-12
+    for one, other in zip((w, zeta), same, strict=False):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    kept = factor._borrowed
+    if distance != 1e-3:
+        assert kept[lent].all() == (distance < 1.0)
+    for one, other in zip((w, zeta), same, strict=False):  # who has a factor of its own
+        assert (one[:, ~kept] == other[:, ~kept]).all()
+    for i in range(size):
+        part = slice(i, i + 1)
+        some = active_set.GhostBatch(
+            ghost.active[part],
+            ghost.weight[part],
+            tuple(
+                replace(b, G=b.G[part], has=b.has[part], R=b.R[part], sigma=b.sigma[part])
+                for b in ghost.blocks
+            ),
+            ghost.margin[part],
+        )
+        alone = BatchedFactor(batch.P[part], batch.A[part], some, near=near[part])
+        found = alone.solve(v_x[:, part], v_z[:, part])
+        for one, other in zip(found, (w[:, part], zeta[:, part], residual[part]), strict=True):
+            assert (one == other).all()
+
+
+@compiled
 def test_factors_of_definite_matrices() -> None:
     P = systems(3, 20, 0, 20)[0]
     U = definite(P, asymmetry=1e-12)
@@ -278,6 +326,10 @@ def test_sizes_are_checked() -> None:
         moved = replace(ghost, blocks=(replace(block, start=start),), weight=weight)
         with pytest.raises(ValueError, match="sizes of the batch"):
             BatchedFactor(batch.P, batch.A, moved)
+    one = BatchedFactor(batch.P, batch.A, ghost)
+    for near in ([(one, 0)], [(one, 0), (one, 2)], [(one, 0), (one, -1)]):
+        with pytest.raises(ValueError, match="sizes of the batch"):
+            BatchedFactor(batch.P, batch.A, ghost, near=near)
     few = BatchedFactor(batch.P, batch.A, replace(ghost, margin=ghost.margin[:1]))
     with pytest.raises(ValueError, match="sizes of the batch"):
         few.settled(Measures.of(batch, at))

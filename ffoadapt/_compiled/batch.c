@@ -14,6 +14,7 @@ typedef struct {
     System *systems;
     Ghost *ghosts; /* NULL where there are unit rows alone */
     Block *block;
+    PyObject *near; /* keeps alive whose factors are borrowed */
 } Batch;
 
 static const char *BATCH = "ffoadapt.batch";
@@ -27,6 +28,7 @@ static void release(Batch *b)
     for (int j = 0; b->of_blocks && j < 4 * b->blocks; j++)
         if (b->of_blocks[j].obj)
             PyBuffer_Release(b->of_blocks + j);
+    Py_XDECREF(b->near);
     give(b->memory, b->bytes);
     free(b->of_blocks);
     free(b->systems);
@@ -94,13 +96,47 @@ static int read_ghosts(Batch *b, PyObject *curved)
     return 1;
 }
 
+/* Lends each system the factors of one nearby, of (batch, which) or None in a tuple, where these are
+   of its size; false with an exception. */
+static int borrow(Batch *b, PyObject *near, char *borrowed)
+{
+    if (PyTuple_Size(near) != b->size)
+        return PyErr_Occurred() ? 0 : misfit();
+    b->near = Py_NewRef(near);
+    for (Py_ssize_t i = 0; i < b->size; i++) {
+        PyObject *one = PyTuple_GetItem(near, i), *capsule;
+        Py_ssize_t j;
+        borrowed[i] = 0;
+        if (one == Py_None)
+            continue;
+        if (!PyArg_ParseTuple(one, "On", &capsule, &j))
+            return 0;
+        const Batch *other = PyCapsule_GetPointer(capsule, BATCH);
+        if (!other)
+            return 0;
+        if (j < 0 || j >= other->size)
+            return misfit();
+        System *s = b->systems + i;
+        const System *from = other->systems + j;
+        if (!b->ghosts || !from->fine || from->n != s->n || from->k != s->k)
+            continue;
+        s->U = from->U, s->Y = from->Y, s->S = from->S, s->D = from->D;
+        s->penalized = from->penalized, s->steepness = from->steepness;
+        borrowed[i] = 1;
+        s->borrowed = s->fine = 1;
+    }
+    return 1;
+}
+
 /* The memory of the systems, element by element; false if there is none. */
 static int lay_out(Batch *b)
 {
     Py_ssize_t n = b->n, entries = n * n, count = 0, most = 0;
     for (Py_ssize_t i = 0; i < b->size; i++) {
         Py_ssize_t k = b->systems[i].k;
-        count += k * (n + k + 1) + (b->U.obj ? 0 : entries) + (b->ghosts ? entries + k * n : 0);
+        if (!b->systems[i].borrowed)
+            count += k * (n + k + 1) + (b->U.obj ? 0 : entries);
+        count += b->ghosts ? entries + k * n : 0;
         most = k > most ? k : most;
     }
     b->bytes = (count + 1) * sizeof(double) + (b->ghosts ? most : 0);
@@ -112,13 +148,15 @@ static int lay_out(Batch *b)
         memset(ones, 1, most);
     for (Py_ssize_t i = 0; i < b->size; i++) {
         System *s = b->systems + i;
-        s->known = b->U.obj != NULL;
-        s->U = s->known ? numbers(&b->U, entries, i) : next;
-        next += s->known ? 0 : entries;
-        s->Y = next;
-        s->S = s->Y + s->k * n;
-        s->D = s->S + (Py_ssize_t)s->k * s->k;
-        next = s->D + s->k;
+        if (!s->borrowed) {
+            s->known = b->U.obj != NULL;
+            s->U = s->known ? numbers(&b->U, entries, i) : next;
+            next += s->known ? 0 : entries;
+            s->Y = next;
+            s->S = s->Y + s->k * n;
+            s->D = s->S + (Py_ssize_t)s->k * s->k;
+            next = s->D + s->k;
+        }
         if (b->ghosts) {
             s->P = b->ghosts[i].H = next;
             s->A = b->ghosts[i].C = next + entries;
@@ -130,26 +168,28 @@ static int lay_out(Batch *b)
 }
 
 PyDoc_STRVAR(prepare_doc,
-             "prepare(n, m, size, P, A, active, U or None, (weight, blocks) or None, counts) -> "
-             "batch: how many rows are active is written to counts (size,); blocks are "
-             "(start, count, dim, G, has, R, sigma)");
+             "prepare(n, m, size, P, A, active, U or None, (weight, blocks) or None, near or None, "
+             "counts, borrowed) -> batch: how many rows are active, and whether the factors are those "
+             "of a system nearby, is written to the last two (size,); blocks are (start, count, dim, "
+             "G, has, R, sigma)");
 
 static PyObject *prepare(PyObject *module, PyObject *args)
 {
     Batch *b = calloc(1, sizeof(Batch));
-    Py_buffer counts;
-    PyObject *curved;
+    Py_buffer counts, borrowed;
+    PyObject *curved, *near;
     if (!b)
         return PyErr_NoMemory();
-    if (!PyArg_ParseTuple(args, "iiny*y*y*z*Ow*", &b->n, &b->m, &b->size, &b->P, &b->A, &b->active,
-                          &b->U, &curved, &counts)) {
+    if (!PyArg_ParseTuple(args, "iiny*y*y*z*OOw*w*", &b->n, &b->m, &b->size, &b->P, &b->A,
+                          &b->active, &b->U, &curved, &near, &counts, &borrowed)) {
         free(b);
         return NULL;
     }
     Py_ssize_t n = b->n, m = b->m, size = b->size;
     int good = n >= 0 && m >= 0 && size >= 0 && holds(&b->P, n * n, size) &&
                holds(&b->A, m * n, size) && b->active.len == size * m &&
-               (!b->U.obj || holds(&b->U, n * n, size)) && counts.len == size * 8;
+               (!b->U.obj || holds(&b->U, n * n, size)) && counts.len == size * 8 &&
+               borrowed.len == size;
     good = good ? curved == Py_None || read_ghosts(b, curved) : misfit();
     if (good) {
         b->systems = calloc(size + 1, sizeof(System));
@@ -164,11 +204,12 @@ static PyObject *prepare(PyObject *module, PyObject *args)
                     s->k += s->active[j] != 0;
             ((int64_t *)counts.buf)[i] = s->k;
         }
-        good = b->systems && lay_out(b);
-        if (!good)
+        good = b->systems && (near == Py_None || borrow(b, near, borrowed.buf)) && lay_out(b);
+        if (!good && !PyErr_Occurred())
             PyErr_NoMemory();
     }
     PyBuffer_Release(&counts);
+    PyBuffer_Release(&borrowed);
     PyObject *capsule = good ? PyCapsule_New(b, BATCH, destroy) : NULL;
     if (!capsule)
         release(b);

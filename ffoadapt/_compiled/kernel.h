@@ -89,6 +89,7 @@ typedef struct {
     double *U, *Y, *S, *D;
     double steepness; /* the squared size of C */
     int known;        /* whether U was given: the factor of P */
+    int borrowed;     /* whether all factors are those of a system nearby */
     int penalized;    /* whether U is that of P + C'DC */
     int fine;         /* whether the factors are good for anything */
 } System;

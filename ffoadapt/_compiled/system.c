@@ -49,10 +49,13 @@ static void penalize(System *s)
     gather(s, s->Y);
 }
 
-/* The factors of a system; P is factorized unless U is known. False if there is no memory. */
+/* The factors of a system, unless it has borrowed some; P is factorized unless U is known. False if
+   there is no memory. */
 int factorize(System *s, double share)
 {
     ptrdiff_t n = s->n, k = s->k;
+    if (s->borrowed)
+        return 1;
     double *diagonal = malloc((n + k + 1) * sizeof(double));
     if (!diagonal)
         return 0;

@@ -9,8 +9,8 @@ was built without a compiler.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,14 @@ from .certificate import LIMITS, probe
 from .dense import REFINE, SURE
 from .report import Residuals, curved_violations
 
-__all__ = ["BatchedFactor", "Measures", "covers", "definite", "products"]
+__all__ = ["BatchedFactor", "Lent", "Measures", "covers", "definite", "products"]
 
 Floats = NDArray[np.float64]
 
 T = TypeVar("T")
+
+Lent: TypeAlias = "tuple[BatchedFactor, int]"
+"""A factorization, and which of its elements."""
 
 LASTING = 5e6
 """n^2 (n + m), of all elements together, above which threads pay, by measurement: 0.8 ms to
@@ -38,6 +41,9 @@ factorize and solve. A thread that goes on with what it has factorized has it at
 
 SOLVE, CALLS = 15, 10_000
 """What a solution takes of that for each of the n (n + m), and in any case."""
+
+BORROWED = 1e-12
+"""Where nearby factors leave more than this relative residual, a system gets its own."""
 
 MEASURE = 5
 """What it takes of that to measure a point, for each of the n (n + m)."""
@@ -134,8 +140,19 @@ class BatchedFactor:
         (B,) bool: elements of full rank; the solutions of others are 0.
     """
 
-    def __init__(self, P: Floats, A: Floats, ghost: GhostBatch, U: Floats | None = None) -> None:
-        """``U`` are the factors of P, where `definite` has given them."""
+    def __init__(
+        self,
+        P: Floats,
+        A: Floats,
+        ghost: GhostBatch,
+        U: Floats | None = None,
+        near: Sequence[Lent | None] = (),
+    ) -> None:
+        """``U`` are the factors of P, where `definite` has given them.
+
+        ``near`` are factorizations of systems with curvature near to those here: refinement with
+        their factors solves these too, and only where that fails is there another factorization.
+        """
         size, m = ghost.active.shape
         n = P.shape[-1]
         curved = _curved(ghost)
@@ -145,16 +162,23 @@ class BatchedFactor:
             U = definite(P)  # once for all
         P, A = _plain(P, A)
         active = np.ascontiguousarray(ghost.active)
-        self.active = np.empty(size, dtype=np.int64)
+        self._given = n, m, size, P, A, active, U, curved
         self._margins = ghost.margin
-        self._batch = _native.kernel.prepare(n, m, size, P, A, active, U, curved, self.active)
         self._work = n * n * (n + m), SOLVE * n * (n + m) + CALLS
-        self.fine = np.empty(size, dtype=bool)
+        self._factorize([lent and (lent[0]._batch, lent[1]) for lent in near])
+
+    def _factorize(self, near: Sequence[tuple[Any, int] | None]) -> None:
+        size = self._given[2]
+        active, fine = np.empty(size, dtype=np.int64), np.empty(size, dtype=bool)
+        borrowed = np.zeros(size, dtype=bool)
+        batch = _native.kernel.prepare(*self._given, tuple(near) or None, active, borrowed)
 
         def factorize(part: slice) -> None:
-            _native.kernel.factorize(self._batch, part.start, part.stop, SURE, self.fine)
+            _native.kernel.factorize(batch, part.start, part.stop, SURE, fine)
 
-        _spread(factorize, size, sum(self._work))
+        _spread(factorize, size, self._work[1] if borrowed.all() else sum(self._work))
+        self._near, self._batch, self._borrowed = near, batch, borrowed
+        self.active, self.fine = active, fine
 
     def solve(
         self, v_x: Floats, v_z: Floats, refine: bool = True, watched: Measures | None = None
@@ -166,15 +190,20 @@ class BatchedFactor:
         """
         v_x, v_z = _plain(v_x, v_z)
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
-        limit = REFINE if refine else math.inf
+        limit, batch = REFINE if refine else math.inf, self._batch
         question = self._question(watched) if watched is not None else None
 
         def solve(part: slice) -> bool:
-            at = self._batch, part.start, part.stop
+            at = batch, part.start, part.stop
             _native.kernel.solve(*at, limit, v_x, v_z, w, zeta, residual)
             return question is None or bool(_native.kernel.settled(*at, *question))
 
         parts = _spread(solve, residual.size, self._work[0] + len(v_x) * self._work[1])
+        if self._near:
+            left = self._borrowed & ~(residual <= BORROWED)
+            if left.any():
+                self._factorize([None if left[i] else one for i, one in enumerate(self._near)])
+                return self.solve(v_x, v_z, refine, watched)
         if watched is not None:
             watched.settled = all(parts)
         return w, zeta, residual

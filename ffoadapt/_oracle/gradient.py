@@ -27,7 +27,7 @@ from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
-from .batched import BatchedFactor, Measures, covers, products
+from .batched import BatchedFactor, Lent, Measures, covers, products
 from .certificate import Certificate, examine, probe
 from .dense import DenseFactor
 from .lapack import SHORT
@@ -136,13 +136,14 @@ class Oracle:
         self.degenerate: Degenerate = "auto"
         self.smoothing = 0.0
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
-        self._near: Mapping[int, SparseFactor] = {}
+        self._near: Mapping[int, SparseFactor | Lent] = {}
         self._residuals: Floats | None = None  # (B,) of the last solve
         self._response: tuple[Floats, Floats] | None = None  # to `_probe`
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the compiled factors, which are made again when they are needed."""
-        return {name: v for name, v in self.__dict__.items() if name != "_batched"}
+        kept = {name: v for name, v in self.__dict__.items() if name != "_batched"}
+        return {**kept, "_near": {}}
 
     def choosing(self, degenerate: Degenerate, smoothing: float) -> Oracle:
         """The oracle here with these choices, see `SolveSettings`; itself if it has them."""
@@ -298,7 +299,7 @@ class Oracle:
             return False
         return self.batch.structure.polyhedral or self.points.paired
 
-    @lazy
+    @property
     def _one_by_one(self) -> list[int]:
         """The elements that have a factorization of their own."""
         batched = self._batched
@@ -323,7 +324,7 @@ class Oracle:
         shapes = v_x.shape, v_z.shape
         count = math.prod(v_x.shape[:-2])
         v_x, v_z = v_x.reshape(count, *v_x.shape[-2:]), v_z.reshape(count, *v_z.shape[-2:])
-        batched, left = self._batched, self._one_by_one
+        batched = self._batched
         if batched is not None:
             measures = self._measures if watched and self._regular else None
             w, zeta, residuals = batched.solve(v_x, v_z, not estimate, measures)
@@ -333,6 +334,7 @@ class Oracle:
         else:
             w, zeta = np.zeros(v_x.shape), np.zeros(v_z.shape)
             residuals = np.zeros(self.batch.size)
+        left = self._one_by_one
         if watched:
             response = np.zeros_like(self._probe[0]), np.zeros_like(self._probe[1])
 
@@ -356,12 +358,15 @@ class Oracle:
             self._response = response
         return w.reshape(shapes[0]), zeta.reshape(shapes[1])
 
-    def lends(self, j: int) -> SparseFactor | None:
+    def lends(self, j: int) -> SparseFactor | Lent | None:
         """The factorization of element j, if it may serve at nearby points too."""
         found = self._factors.get(j)
-        return found if isinstance(found, SparseFactor) else None
+        if isinstance(found, SparseFactor):
+            return found
+        batched: BatchedFactor | None = self.__dict__.get("_batched")
+        return (batched, j) if batched is not None and batched.fine[j] else None
 
-    def borrow(self, near: Mapping[int, SparseFactor]) -> None:
+    def borrow(self, near: Mapping[int, SparseFactor | Lent]) -> None:
         """Let factorizations at nearby points of the elements serve here as far as they can."""
         self._near = near
 
@@ -382,7 +387,8 @@ class Oracle:
             return None
         batch = batch.as_dense()
         U = None if self.smoothing else batch.P_factor
-        return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost, U)
+        near: list[Any] = [self._near.get(i) for i in range(batch.size)] if self._near else []
+        return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost, U, near)
 
     def _factor(self, i: int) -> DenseFactor | SparseFactor:
         found = self._factors.get(i)
@@ -394,7 +400,8 @@ class Oracle:
                     P, A = P.toarray(), A.toarray()
                 found = DenseFactor(self._smoothed(P), A, rows)
             else:
-                found = SparseFactor(batch, i, rows, self.smoothing, self._near.get(i))
+                near: Any = self._near.get(i)
+                found = SparseFactor(batch, i, rows, self.smoothing, near)
             self._factors[i] = found
         return found
 

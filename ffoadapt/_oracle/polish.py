@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .._program import ProgramBatch, largest
 from .._solution import Points
 from .active_set import Scales, complementary, scales
+from .batched import Lent
 from .certificate import defects, worst
 from .gradient import Oracle
 from .report import Residuals
@@ -71,7 +72,7 @@ def polish(
     if not wanted.any():
         return points, oracle, before.kkt
     latest: tuple[Oracle, NDArray[np.intp]] | None = None
-    near: dict[int, SparseFactor] = {}  # of the steps that led to the current points
+    near: dict[int, SparseFactor | Lent] = {}  # of the steps that led to the current points
     final: Oracle | None = None  # at the current points, where one step has led all there
     residual, outside = before.kkt.copy(), before.infeasibility.copy()
     iterate, misses = current, np.zeros(batch.size, dtype=int)
