@@ -32,15 +32,26 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 
+TRIES = 3
+"""Some vendors' last digit differs once in thousands of solves, whatever they are given; what the
+session holds makes itself felt in every one."""
+
+
 def check_determinism(
     solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
 ) -> None:
     """Two solves of equal programs in fresh sessions give equal bits."""
     found, name = require(solver, problem)
-    first, second = (
-        point_of(view, call(found, name, view, settings))
-        for view in (view_of(found, problem.program()) for _ in range(2))
-    )
+
+    def solved() -> Point:
+        view = view_of(found, problem.program())
+        return point_of(view, call(found, name, view, settings))
+
+    first = second = solved()
+    for _ in range(TRIES):
+        second = solved()
+        if np.array_equal(first.x, second.x) and np.array_equal(first.dual, second.dual):
+            break
     for what in ("x", "dual"):
         a, b = getattr(first, what), getattr(second, what)
         if not np.array_equal(a, b):
@@ -85,8 +96,11 @@ def check_session(solver: AnySolver, problem: Problem, settings: CheckSettings =
     # Random numbers are what `check_determinism` is there to tell.
     limit = 0.0 if np.array_equal(first.x, again.x) else _limit(settings)
     for what, program in _changes(problem, settings):
-        reused = _solve_in(found, name, program, settings, session)
-        fresh = _solve_in(found, name, program, settings, Session())
+        for _ in range(TRIES):
+            reused = _solve_in(found, name, program, settings, session)
+            fresh = _solve_in(found, name, program, settings, Session())
+            if np.array_equal(reused.x, fresh.x) and np.array_equal(reused.dual, fresh.dual):
+                break
         _agree(
             reused,
             fresh,
