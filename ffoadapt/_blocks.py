@@ -103,6 +103,8 @@ class ConeEntries:
         """``weights`` (count, k, dim) times the rows of each cone, where ``on`` (count, k)."""
         count, k = on.shape
         cone, number = np.nonzero(on)
+        if not cone.size:
+            return Rows(np.zeros(0), self.columns[:0], cone)
         lengths = np.diff(self.ends)[cone]
         entries = values[self.places]
         if k <= max(2, count):  # each k for all cones at once

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 import ffoadapt
-from ffoadapt import _structure
+from ffoadapt import _native, _structure
 
 cp = pytest.importorskip("cvxpy")
 torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(params=["dense", "sparse"])
+def factors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "sparse":
+        monkeypatch.setattr(_structure, "SMALL", 0)
+        monkeypatch.setattr(_structure, "CURVED", 0)
 
 
 def entropy() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
@@ -30,14 +37,10 @@ def correlations() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
     return cp.Problem(cp.Minimize(cp.sum_squares(X - c)), [cp.diag(X) == 1]), c, X
 
 
-@pytest.mark.parametrize("small", [0, _structure.SMALL])  # sparse factors, and dense ones
 @pytest.mark.parametrize("solver", ["clarabel", "scs"])
 @pytest.mark.parametrize("make", [entropy, ball, correlations])
-def test_an_element_is_bitwise_what_it_is_alone(
-    make, solver: str, small: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_element_is_bitwise_what_it_is_alone(make: Any, solver: str, factors: None) -> None:
     pytest.importorskip(solver)
-    monkeypatch.setattr(_structure, "SMALL", small)
     problem, c, x = make()
     layer = ffoadapt.Layer(problem, parameters=[c], variables=[x], solver=solver)
     rng = np.random.default_rng(0)
@@ -50,6 +53,36 @@ def test_an_element_is_bitwise_what_it_is_alone(
         alone = layer.solve(values[i])
         np.testing.assert_array_equal(together.variables[0][i], alone.variables[0])
         np.testing.assert_array_equal(gradients[i], alone.vjp(cotangents[i])[0])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_dependent_rows_of_a_semidefinite_cone_are_an_element_s_own(
+    seed: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many rows its neighbours have, from the ranks of their matrices, is not seen."""
+    pytest.importorskip("clarabel")
+    if not compiled:
+        monkeypatch.setattr(_native, "kernel", None)
+    cones = (ffoadapt.ZeroCone(1), ffoadapt.NonnegativeCone(5), ffoadapt.PSDCone(3))
+    rng, size, n, m = np.random.default_rng(seed), 16, 5, 12
+    half, A, x = (rng.standard_normal((size, *s)) for s in ((n, n), (m, n), (n,)))
+    P = half @ half.swapaxes(-1, -2) + 0.1 * np.eye(n)
+    p = rng.standard_normal((size, m))
+    parts = np.split(p, [1, 6], axis=1)
+    s = np.concatenate([c.project(v) for c, v in zip(cones, parts, strict=True)], axis=1)
+    b = (A @ x[..., None])[..., 0] + s
+    q = -(P @ x[..., None])[..., 0] - (A.swapaxes(-1, -2) @ (s - p)[..., None])[..., 0]
+    leaves = [torch.from_numpy(v).requires_grad_() for v in (P, q, A, b)]
+    together = ffoadapt.cone_program(*leaves, cones, solver="clarabel")
+    gradients = torch.autograd.grad(together.x.sum() + together.z.sum(), leaves)
+    for i in range(size):
+        one = [leaf.detach()[i].clone().requires_grad_() for leaf in leaves]
+        alone = ffoadapt.cone_program(*one, cones, solver="clarabel")
+        assert torch.equal(alone.x, together.x[i])
+        found = torch.autograd.grad(alone.x.sum() + alone.z.sum(), one)
+        for single, many in zip(found, gradients, strict=True):
+            assert torch.equal(single, many[i])
 
 
 def singular() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
@@ -68,15 +101,13 @@ def quadratic() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
     return cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [cp.sum(x) == 1, x >= -1]), c, x
 
 
-@pytest.mark.parametrize("small", [0, _structure.SMALL])  # sparse factors, and dense ones
 @pytest.mark.parametrize(
     "make", [quadratic, entropy, ball, correlations, singular, kinked], ids=lambda f: f.__name__
 )
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_hook_sees_what_a_result_says_and_changes_nothing(
-    make: Any, size: int, small: int, monkeypatch: pytest.MonkeyPatch
+    make: Any, size: int, factors: None
 ) -> None:
-    monkeypatch.setattr(_structure, "SMALL", small)
     problem, c, x = make()
     layer = ffoadapt.Layer(problem, parameters=[c], variables=[x], solver="clarabel")
     values = torch.from_numpy(np.random.default_rng(0).standard_normal((size, *c.shape)))

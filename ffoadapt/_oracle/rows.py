@@ -50,8 +50,12 @@ class ElementRows:
     @cached_property
     def _curved(self) -> list[tuple[_Part, Floats]]:
         """The curvature rows of the blocks, and their signs (count, r)."""
-        i = self.i
-        return [(_Part.of(b, b.R[i], b.sigma[i] != 0.0), b.sigma[i]) for b in self.ghost.blocks]
+        parts = []
+        for b in self.ghost.blocks:
+            sigma = b.sigma[self.i]
+            there = sigma != 0.0
+            parts.append((_Part.of(b, b.R[self.i], there), sigma[:, there.any(axis=0)]))
+        return parts
 
     def G(self, v: Floats) -> Floats:
         """G v."""
@@ -133,7 +137,9 @@ class _Part:
 
     @classmethod
     def of(cls, block: Block, rows: Floats, on: NDArray[np.bool_]) -> _Part:
-        return cls(block, rows, on, int(np.count_nonzero(on)))
+        # Rows that other elements of the batch have must not be there: BLAS would see them.
+        some = on.any(axis=0)
+        return cls(block, rows[:, some], on[:, some], int(np.count_nonzero(on)))
 
     def all_times(self, v: Floats) -> Floats:
         """All rows times v (m, ...): (count, k, ...)."""
