@@ -79,6 +79,7 @@ def race(
             gradients = contestant.backward(state) if contestant.backward else None
             if contestant.gradients is not None:
                 timing.result = contestant.gradients(gradients)
+            del state, gradients  # a training loop keeps no graph of an earlier step either
             _once(contestant, timing)
         except Exception as error:  # a contestant that fails loses; the race goes on
             timing.failure = f"{type(error).__name__}: {error}".splitlines()[0][:200]
