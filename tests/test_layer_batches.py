@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import ffoadapt
 from ffoadapt import _native, _structure
@@ -55,34 +57,83 @@ def test_an_element_is_bitwise_what_it_is_alone(make: Any, solver: str, factors:
         np.testing.assert_array_equal(gradients[i], alone.vjp(cotangents[i])[0])
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_dependent_rows_of_a_semidefinite_cone_are_an_element_s_own(
-    seed: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """How many rows its neighbours have, from the ranks of their matrices, is not seen."""
-    pytest.importorskip("clarabel")
-    if not compiled:
-        monkeypatch.setattr(_native, "kernel", None)
-    cones = (ffoadapt.ZeroCone(1), ffoadapt.NonnegativeCone(5), ffoadapt.PSDCone(3))
-    rng, size, n, m = np.random.default_rng(seed), 16, 5, 12
-    half, A, x = (rng.standard_normal((size, *s)) for s in ((n, n), (m, n), (n,)))
+def random_batch(seed: int, cones: tuple[ffoadapt.Cone, ...], n: int, size: int) -> list[Any]:
+    """P, q, A, b of programs with known solutions, on faces of all kinds."""
+    rng, m = np.random.default_rng(seed), sum(cone.dim for cone in cones)
+    half, A, x, p = (rng.standard_normal((size, *s)) for s in ((n, n), (m, n), (n,), (m,)))
     P = half @ half.swapaxes(-1, -2) + 0.1 * np.eye(n)
-    p = rng.standard_normal((size, m))
-    parts = np.split(p, [1, 6], axis=1)
+    parts = np.split(p, np.cumsum([cone.dim for cone in cones])[:-1], axis=1)
     s = np.concatenate([c.project(v) for c, v in zip(cones, parts, strict=True)], axis=1)
     b = (A @ x[..., None])[..., 0] + s
     q = -(P @ x[..., None])[..., 0] - (A.swapaxes(-1, -2) @ (s - p)[..., None])[..., 0]
-    leaves = [torch.from_numpy(v).requires_grad_() for v in (P, q, A, b)]
-    together = ffoadapt.cone_program(*leaves, cones, solver="clarabel")
-    gradients = torch.autograd.grad(together.x.sum() + together.z.sum(), leaves)
-    for i in range(size):
-        one = [leaf.detach()[i].clone().requires_grad_() for leaf in leaves]
-        alone = ffoadapt.cone_program(*one, cones, solver="clarabel")
-        assert torch.equal(alone.x, together.x[i])
-        found = torch.autograd.grad(alone.x.sum() + alone.z.sum(), one)
+    return [P, q, A, b]
+
+
+def check_alone(data: list[Any], cones: tuple[ffoadapt.Cone, ...], elements: Any) -> None:
+    """Values and gradients of these elements of a batch are to the bit what they are alone."""
+
+    def solved(arrays: list[Any]) -> tuple[Any, Any]:
+        leaves = [torch.from_numpy(v).requires_grad_() for v in arrays]
+        found = ffoadapt.cone_program(*leaves, cones, solver="clarabel", on_failure="nan")
+        there = torch.isfinite(found.x)
+        weights = torch.linspace(-1.0, 1.0, found.x.shape[-1], dtype=torch.float64)
+        total = (found.x * weights)[there].sum() + torch.nan_to_num(found.z).sum()
+        return found.x.detach(), torch.autograd.grad(total, leaves)
+
+    x, gradients = solved(data)
+    for i in elements:
+        alone, found = solved([v[i].copy() for v in data])
+        assert torch.equal(torch.nan_to_num(alone), torch.nan_to_num(x[i]))
         for single, many in zip(found, gradients, strict=True):
             assert torch.equal(single, many[i])
+
+
+@pytest.fixture(params=["compiled", "not compiled"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "compiled":
+        monkeypatch.setattr(_native, "kernel", None)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_dependent_rows_of_a_semidefinite_cone_are_an_element_s_own(
+    seed: int, kernel: None
+) -> None:
+    """How many rows its neighbours have, from the ranks of their matrices, is not seen."""
+    pytest.importorskip("clarabel")
+    cones = (ffoadapt.ZeroCone(1), ffoadapt.NonnegativeCone(5), ffoadapt.PSDCone(3))
+    check_alone(random_batch(seed, cones, 5, 16), cones, range(16))
+
+
+CONES = st.one_of(
+    st.builds(ffoadapt.NonnegativeCone, st.integers(1, 6)),
+    st.builds(ffoadapt.SecondOrderCone, st.integers(2, 5)),
+    st.builds(ffoadapt.PSDCone, st.integers(2, 4)),
+    st.just(ffoadapt.ExponentialCone()),
+    st.builds(ffoadapt.PowerCone, st.floats(0.1, 0.9)),
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    seed=st.integers(0, 2**20),
+    cones=st.lists(CONES, min_size=1, max_size=4).map(tuple),
+    n=st.integers(1, 9),
+    size=st.integers(2, 20),
+)
+def test_elements_of_random_batches_are_bitwise_what_they_are_alone(
+    kernel: None, seed: int, cones: tuple[ffoadapt.Cone, ...], n: int, size: int
+) -> None:
+    """Also where a neighbour has no solution."""
+    pytest.importorskip("clarabel")
+    data = random_batch(seed, (ffoadapt.ZeroCone(1), *cones), n, size)
+    bad = seed % size
+    data[2][bad, 0], data[3][bad, 0] = 0.0, 1.0  # 0'x = 1
+    elements = {(bad + 1) % size, (bad + size // 2) % size, size - 1} - {bad}
+    check_alone(data, (ffoadapt.ZeroCone(1), *cones), elements)
 
 
 def singular() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
