@@ -151,13 +151,31 @@ def test_what_is_no_number_is_no_derivative(
 def test_results_travel() -> None:
     """To other processes, with what was factorized or without, and give the same there."""
     program = ConeProgram.from_split(np.eye(3), -np.ones(3), np.eye(3), np.full(3, 0.5))
-    for asked in (False, True):
-        result = ffoadapt.solve(program, "piqp")
-        expected = result.vjp(x=np.ones(3)).h if asked else None
-        for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
-            found = other.vjp(x=np.ones(3)).h
-            assert other.report() == result.report()
-            assert expected is None or (found == expected).all()
+    rows = np.random.default_rng(0).standard_normal((7, 6))
+    cones = (SecondOrderCone(4), ffoadapt.PSDCone(2))
+    curved = ConeProgram(np.eye(6), -np.arange(1.0, 7.0), rows, np.ones(7), cones)
+    for given, solver, name in ((program, "piqp", "h"), (curved, "clarabel", "b")):
+        for asked in (False, True):
+            result = ffoadapt.solve(given, solver)
+            ones = np.ones_like(result.x)
+            expected = getattr(result.vjp(x=ones), name) if asked else None
+            for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+                found = getattr(other.vjp(x=ones), name)
+                assert other.report() == result.report()
+                assert expected is None or (found == expected).all()
+
+
+def test_sparse_results_travel() -> None:
+    """Their factors are made again, of the same systems."""
+    pytest.importorskip("clarabel")
+    rows = sparse.vstack([sparse.random(10, 300, 0.1, random_state=0), sparse.eye(300)], "csc")
+    cones = (SecondOrderCone(100), SecondOrderCone(210))
+    program = ConeProgram(sparse.eye(300, format="csc"), -np.ones(300), rows, np.ones(310), cones)
+    result = ffoadapt.solve(program, "clarabel")
+    expected = result.vjp(x=np.ones(300)).A
+    other = pickle.loads(pickle.dumps(result))
+    np.testing.assert_allclose(other.vjp(x=np.ones(300)).A.data, expected.data, atol=1e-10)
+    assert other.report().verdict == result.report().verdict == "differentiable"
 
 
 @pytest.mark.parametrize("polish", [True, False])

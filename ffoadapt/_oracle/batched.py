@@ -165,13 +165,23 @@ class BatchedFactor:
         self._given = n, m, size, P, A, active, U, curved
         self._margins = ghost.margin
         self._work = n * n * (n + m), SOLVE * n * (n + m) + CALLS
-        self._factorize([lent and (lent[0]._batch, lent[1]) for lent in near])
+        self._factorize(near)
 
-    def _factorize(self, near: Sequence[tuple[Any, int] | None]) -> None:
+    def __getstate__(self) -> dict[str, Any]:
+        """What it was made from: the factors are made again."""
+        return {name: v for name, v in self.__dict__.items() if name not in ("_batch", "fine")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if _native.kernel is not None:
+            self._factorize(self._near)
+
+    def _factorize(self, near: Sequence[Lent | None]) -> None:
         size = self._given[2]
+        lent: Any = tuple([one and (one[0]._batch, one[1]) for one in near]) or None
         active, fine = np.empty(size, dtype=np.int64), np.empty(size, dtype=bool)
         borrowed = np.zeros(size, dtype=bool)
-        batch = _native.kernel.prepare(*self._given, tuple(near) or None, active, borrowed)
+        batch: Any = _native.kernel.prepare(*self._given, lent, active, borrowed)
 
         def factorize(part: slice) -> None:
             _native.kernel.factorize(batch, part.start, part.stop, SURE, fine)

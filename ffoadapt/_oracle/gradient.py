@@ -141,9 +141,12 @@ class Oracle:
         self._response: tuple[Floats, Floats] | None = None  # to `_probe`
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the compiled factors, which are made again when they are needed."""
+        """Without factors that live in compiled code: these are made again when they are needed."""
         kept = {name: v for name, v in self.__dict__.items() if name != "_batched"}
-        return {**kept, "_near": {}}
+        for name in ("_factors", "_near"):
+            factors = kept[name].items()
+            kept[name] = {i: one for i, one in factors if not isinstance(one, SparseFactor)}
+        return kept
 
     def choosing(self, degenerate: Degenerate, smoothing: float) -> Oracle:
         """The oracle here with these choices, see `SolveSettings`; itself if it has them."""
