@@ -154,9 +154,9 @@ def test_results_travel() -> None:
     rows = np.random.default_rng(0).standard_normal((7, 6))
     cones = (SecondOrderCone(4), ffoadapt.PSDCone(2))
     curved = ConeProgram(np.eye(6), -np.arange(1.0, 7.0), rows, np.ones(7), cones)
-    for given, solver, name in ((program, "piqp", "h"), (curved, "clarabel", "b")):
+    for one, solver, name in ((program, "piqp", "h"), (curved, "clarabel", "b")):
         for asked in (False, True):
-            result = ffoadapt.solve(given, solver)
+            result = ffoadapt.solve(one, solver)
             ones = np.ones_like(result.x)
             expected = getattr(result.vjp(x=ones), name) if asked else None
             for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):

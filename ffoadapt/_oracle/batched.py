@@ -140,6 +140,8 @@ class BatchedFactor:
         (B,) bool: elements of full rank; the solutions of others are 0.
     """
 
+    _batch: Any
+
     def __init__(
         self,
         P: Floats,
@@ -178,10 +180,10 @@ class BatchedFactor:
 
     def _factorize(self, near: Sequence[Lent | None]) -> None:
         size = self._given[2]
-        lent: Any = tuple([one and (one[0]._batch, one[1]) for one in near]) or None
+        lent = tuple([one and (one[0]._batch, one[1]) for one in near]) or None
         active, fine = np.empty(size, dtype=np.int64), np.empty(size, dtype=bool)
         borrowed = np.zeros(size, dtype=bool)
-        batch: Any = _native.kernel.prepare(*self._given, lent, active, borrowed)
+        batch = _native.kernel.prepare(*self._given, lent, active, borrowed)
 
         def factorize(part: slice) -> None:
             _native.kernel.factorize(batch, part.start, part.stop, SURE, fine)
