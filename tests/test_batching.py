@@ -247,14 +247,14 @@ def test_factors_of_a_nearby_system_serve_or_there_are_others(
     v_x, v_z = rng.standard_normal((2, size, 16)), rng.standard_normal((2, size, 22))
     near = [(lender, i) if i % 3 and lender.fine[i] else None for i in range(size)]
     factor = BatchedFactor(batch.P, batch.A, ghost, near=near)
-    lent = factor._borrowed.copy()
+    lent = factor._state[1].copy()
     assert lent[2] and not lent[0] and lent[lender.fine].any()
     w, zeta, residual = factor.solve(v_x, v_z)
     same = own.solve(v_x, v_z)
     assert (factor.fine == own.fine).all() and residual.max() < 1e-12
     for one, other in zip((w, zeta), same, strict=False):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
-    kept = factor._borrowed
+    kept = factor._state[1]
     if distance != 1e-3:
         assert kept[lent].all() == (distance < 1.0)
     for one, other in zip((w, zeta), same, strict=False):  # who has a factor of its own
@@ -305,7 +305,7 @@ def test_sizes_are_checked() -> None:
     with pytest.raises(ValueError, match="sizes of the batch"):
         factor.solve(np.ones((1, 2, 3)), np.ones((2, 2, 2)))
     with pytest.raises(IndexError):
-        _kernel.factorize(factor._batch, 1, 3, 0.0, factor.fine)
+        _kernel.factorize(factor._state[0], 1, 3, 0.0, factor.fine)
     with pytest.raises(ValueError, match="sizes that fit"):
         _kernel.squares(2, 3, A[:1], np.ones((2, 2)))
     ones = np.ones((2, 3))

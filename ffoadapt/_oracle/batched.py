@@ -140,7 +140,8 @@ class BatchedFactor:
         (B,) bool: elements of full rank; the solutions of others are 0.
     """
 
-    _batch: Any
+    _state: tuple[Any, NDArray[np.bool_], Sequence[Lent | None]]
+    """What compiled code made, which elements borrow, and from whom."""
 
     def __init__(
         self,
@@ -171,16 +172,16 @@ class BatchedFactor:
 
     def __getstate__(self) -> dict[str, Any]:
         """What it was made from: the factors are made again."""
-        return {name: v for name, v in self.__dict__.items() if name not in ("_batch", "fine")}
+        return {**self.__dict__, "_state": (None, None, self._state[2])}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if _native.kernel is not None:
-            self._factorize(self._near)
+            self._factorize(self._state[2])
 
     def _factorize(self, near: Sequence[Lent | None]) -> None:
         size = self._given[2]
-        lent = tuple([one and (one[0]._batch, one[1]) for one in near]) or None
+        lent = tuple([one and (one[0]._state[0], one[1]) for one in near]) or None
         active, fine = np.empty(size, dtype=np.int64), np.empty(size, dtype=bool)
         borrowed = np.zeros(size, dtype=bool)
         batch = _native.kernel.prepare(*self._given, lent, active, borrowed)
@@ -189,8 +190,7 @@ class BatchedFactor:
             _native.kernel.factorize(batch, part.start, part.stop, SURE, fine)
 
         _spread(factorize, size, self._work[1] if borrowed.all() else sum(self._work))
-        self._near, self._batch, self._borrowed = near, batch, borrowed
-        self.active, self.fine = active, fine
+        self.active, self.fine, self._state = active, fine, (batch, borrowed, near)
 
     def solve(
         self, v_x: Floats, v_z: Floats, refine: bool = True, watched: Measures | None = None
@@ -202,7 +202,8 @@ class BatchedFactor:
         """
         v_x, v_z = _plain(v_x, v_z)
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
-        limit, batch = REFINE if refine else math.inf, self._batch
+        batch, borrowed, near = self._state  # another thread may change it
+        limit = REFINE if refine else math.inf
         question = self._question(watched) if watched is not None else None
 
         def solve(part: slice) -> bool:
@@ -211,10 +212,10 @@ class BatchedFactor:
             return question is None or bool(_native.kernel.settled(*at, *question))
 
         parts = _spread(solve, residual.size, self._work[0] + len(v_x) * self._work[1])
-        if self._near:
-            left = self._borrowed & ~(residual <= BORROWED)
+        if near:
+            left = borrowed & ~(residual <= BORROWED)
             if left.any():
-                self._factorize([None if left[i] else one for i, one in enumerate(self._near)])
+                self._factorize([None if left[i] else one for i, one in enumerate(near)])
                 return self.solve(v_x, v_z, refine, watched)
         if watched is not None:
             watched.settled = all(parts)
@@ -226,7 +227,7 @@ class BatchedFactor:
             question = self._question(measures)
 
             def settled(part: slice) -> bool:
-                at = self._batch, part.start, part.stop
+                at = self._state[0], part.start, part.stop
                 return bool(_native.kernel.settled(*at, *question))
 
             measures.settled = all(_spread(settled, self.fine.size, sum(self._work)))
