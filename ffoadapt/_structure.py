@@ -24,6 +24,10 @@ SMALL, CURVED = 40_000, 80_000
 measurement: with flat cones alone and with curved ones, whose blocks fill the factors."""
 
 
+FULL = 2_000, 0.25
+"""Also up to so many variables, if they are filled by this share."""
+
+
 @dataclass(frozen=True, eq=False)
 class BoxRows:
     """Which row of ``l <= Ax <= u`` each canonical row came from, and with which sign.
@@ -93,8 +97,23 @@ class Structure:
 
     @cached_property
     def small(self) -> bool:
-        """Whether sparse matrices are so small that dense ones are faster."""
-        return self.n * (self.n + self.m) <= (SMALL if self.polyhedral else CURVED)
+        """Whether sparse matrices are so small, or so full, that dense ones are faster."""
+        size = self.n * (self.n + self.m)
+        if size <= (SMALL if self.polyhedral else CURVED):
+            return True
+        return self.n <= FULL[0] and self._filled > FULL[1] * size
+
+    @property
+    def _filled(self) -> int:
+        """The entries of P and A, and those that semidefinite cones make of them."""
+        assert self.P is not None and self.A is not None
+        filled = self.P.nnz + self.A.nnz
+        for cone, start, count in self.groups:
+            if cone.kind == "psd":
+                for first in range(start, start + count * cone.dim, cone.dim):
+                    ends = self.entries.indptr[first], self.entries.indptr[first + cone.dim]
+                    filled += np.unique(self.entries.columns[slice(*ends)]).size ** 2
+        return filled
 
     @cached_property
     def kinds(self) -> frozenset[str]:

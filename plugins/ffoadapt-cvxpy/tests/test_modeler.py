@@ -257,6 +257,7 @@ def power_cones(rng):
         cp.Problem(cp.Maximize(cp.sum(z) - cp.sum_squares(x - 0.1)), C),
         [(c, rng.random((3, 3)) + 0.5)],
         [x, y, z, *cone.dual_variables, C[1].dual_variables[0]],
+        tolerance=1e-5,  # cvxpy's own error: Clarabel stops early
     )
 
 
@@ -269,7 +270,6 @@ def power_cones_nd(rng):
         cp.Problem(cp.Minimize(cp.sum_squares(W - c) - cp.sum(z)), [cone]),
         [(c, 1 + rng.random((4, 2)))],
         [W, z, *cone.dual_variables],
-        tolerance=1e-5,  # Clarabel stops early on the n-dimensional cone that cvxpy hands it
     )
 
 
@@ -475,6 +475,11 @@ class TestCases:
         form = batch.view("cone", 0)
         assert abs(form.P - form.P.T).max() <= 1e-14
         x, s, z, objective = solve_clarabel(form)
+        if any(isinstance(cone, ffoadapt.PowerCone) for cone in form.cones):
+            # There Clarabel stops at 1e-5; polishing brings x to the last digits.
+            data = form.P, form.q, form.A, form.b, form.cones
+            point = ffoadapt.solve(ffoadapt.ConeProgram(*data), "clarabel")
+            x, s, z, objective = point.x, point.s, point.z, point.objective
         outputs = program.retrieve(x[None], s[None], z[None])
 
         for parameter, value in case.values:

@@ -35,6 +35,7 @@ from ffoadapt import (
 
 from ._canonical import Canonical, canonicalize, cvxpy_version, is_symmetric, lower, recover
 from ._checks import Dual, check_outputs, check_parameters, check_problem, short
+from ._condense import CondensedProgram, Entries, Tensors, condensed
 from ._cvxpylayers import CvxpyLayers
 
 __all__ = ["CvxpyModeler"]
@@ -86,21 +87,35 @@ class CvxpyModeler(Modeler):
         check_parameters(problem, parameters)
         duals = check_outputs(problem, outputs)
         canonical = canonicalize(problem)
-        structure, maps, constant = _data_maps(canonical.program, _theta(canonical, parameters))
-        dual_maps = _dual_maps(canonical, duals, structure.m)
-        results = [
-            AffineOutput(duals[out.id].name, out.shape, "z", dual_maps[out.id])
-            if out.id in duals
-            else AffineOutput(out.name(), out.shape, "x", _primal_map(canonical, out))
+        data, offset = _tensors(canonical.program, _theta(canonical, parameters))
+        dual_maps = _dual_maps(canonical, duals, data.m)
+        wanted = [
+            ("z", dual_maps[out.id]) if out.id in duals else ("x", _primal_map(canonical, out))
             for out in outputs
         ]
-        return AffineProgram(
+        used = {"x": np.zeros(data.n, dtype=bool), "z": np.zeros(data.m, dtype=bool)}
+        for at, matrix in wanted:
+            used[at][matrix.indices] = True
+        data, left_x, left_z, squares = condensed(data, used["x"], used["z"])
+        left = {"x": left_x, "z": left_z}
+        results = [
+            AffineOutput(
+                duals[out.id].name if out.id in duals else out.name(),
+                out.shape,
+                at,
+                matrix[:, left[at]],
+            )
+            for out, (at, matrix) in zip(outputs, wanted, strict=True)
+        ]
+        structure, maps = _data_maps(data, _cones(canonical.program.cone_dims, data.zero))
+        return CondensedProgram(
             structure,
             [(parameter.name(), parameter.shape) for parameter in parameters],
             maps,
             results,
-            constant=constant,
+            constant=offset,
             sense=-1.0 if isinstance(problem.objective, cp.Maximize) else 1.0,
+            squares=squares,
         )
 
 
@@ -153,32 +168,38 @@ def _used(parameter: Any) -> Floats:
     return np.ones(parameter.shape)
 
 
-def _data_maps(program: Any, theta: list[_Columns]) -> tuple[Structure, dict[str, Any], Floats]:
-    """Structure, maps and objective offset from cvxpy's tensors.
+def _tensors(program: Any, theta: list[_Columns]) -> tuple[Tensors, Floats]:
+    """The numbers and the offset of the objective from cvxpy's tensors.
 
     ``A`` has the rows of [A b], ``P`` those of P, each raveled in Fortran order, with the sign of
     Ax + b in K; ``q`` has those of (q, offset).
     """
     n, width = program.x.size, int(theta[0].at[-1]) + 1
     m = program.A.shape[0] // (n + 1)
-    rows, columns, data = _entries(program.A, theta)
+    rows, columns, values = _entries(program.A, theta)
     in_b = rows >= m * n
-    A = _Entries(rows[~in_b], columns[~in_b], -data[~in_b])
-    b = _Entries(rows[in_b] - m * n, columns[in_b], data[in_b])
-    P = _Entries(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0))
+    A = Entries(rows[~in_b], columns[~in_b], -values[~in_b])
+    b = _map(Entries(rows[in_b] - m * n, columns[in_b], values[in_b]), m, width)
+    P = Entries(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0))
     if program.P is not None:
         # The symmetric part, for a matrix parameter that is not declared symmetric.
-        rows, columns, data = _entries(program.P, theta)
+        rows, columns, values = _entries(program.P, theta)
         both = np.concatenate((rows, rows % n * n + rows // n))
-        P = _Entries(both, np.tile(columns, 2), np.tile(0.5 * data, 2))
+        P = Entries(both, np.tile(columns, 2), np.tile(0.5 * values, 2))
     linear = program.q if hasattr(program, "q") else program.c  # c until cvxpy 1.6
     q = _map(_entries(linear, theta), n + 1, width)
+    data = Tensors(n, m, program.cone_dims.zero, width, P, q[:n], A, b)
+    return data, q[n].toarray()[0]
 
-    cones = _cones(program.cone_dims)
-    maps = {"q": q[:n], "b": _map(b, m, width)}
+
+def _data_maps(data: Tensors, cones: tuple[Any, ...]) -> tuple[Structure, dict[str, Any]]:
+    """The structure of the numbers, and the maps as `AffineProgram` wants them."""
+    n, m, width, P, A = data.n, data.m, data.width, data.P, data.A
+    maps = {"q": data.q, "b": data.b}
     at_A, index_A = _distinct(A.rows, m * n)
     at_P, index_P = _distinct(P.rows, n * n)
-    if _is_dense(n, m, at_A.size + at_P.size):
+    flat = all(cone.polyhedral for cone in cones)  # others' solvers take sparse matrices
+    if flat and _is_dense(n, m, at_A.size + at_P.size):
         structure = Structure(n, m, cones)
         maps["P"] = _map(P._replace(rows=P.rows % n * n + P.rows // n), n * n, width)
         in_C = A.rows % max(m, 1) * n + A.rows // max(m, 1)
@@ -187,7 +208,7 @@ def _data_maps(program: Any, theta: list[_Columns]) -> tuple[Structure, dict[str
         at_P, maps["P"] = _filled(at_P, _map(P._replace(rows=index_P), at_P.size, width))
         at_A, maps["A"] = _filled(at_A, _map(A._replace(rows=index_A), at_A.size, width))
         structure = Structure(n, m, cones, _pattern(at_P, n, n), _pattern(at_A, m, n))
-    return structure, maps, q[n].toarray()[0]
+    return structure, maps
 
 
 def _is_dense(n: int, m: int, nonzeros: int) -> bool:
@@ -196,14 +217,10 @@ def _is_dense(n: int, m: int, nonzeros: int) -> bool:
     return size <= 2_500 or (n <= 2_000 and nonzeros > 0.25 * size)
 
 
-def _cones(dims: Any) -> tuple[Any, ...]:
-    """The cones in the order in which cvxpy stacks their rows."""
+def _cones(dims: Any, zero: int) -> tuple[Any, ...]:
+    """The cones in the order in which cvxpy stacks their rows, ``zero`` of them in zero cones."""
     return (
-        *(
-            kind(size)
-            for kind, size in ((ZeroCone, dims.zero), (NonnegativeCone, dims.nonneg))
-            if size
-        ),
+        *(kind(size) for kind, size in ((ZeroCone, zero), (NonnegativeCone, dims.nonneg)) if size),
         *(SecondOrderCone(size) for size in dims.soc),
         *(PSDCone(size) for size in dims.psd),
         *(ExponentialCone() for _ in range(dims.exp)),
@@ -211,24 +228,15 @@ def _cones(dims: Any) -> tuple[Any, ...]:
     )
 
 
-class _Entries(NamedTuple):
-    """Entries of a map: its rows, of which there may be m * n or more, the columns of theta, and
-    the values; those of one place add up."""
-
-    rows: Ints
-    columns: Ints
-    values: Floats
-
-
-def _entries(tensor: Any, theta: list[_Columns]) -> _Entries:
+def _entries(tensor: Any, theta: list[_Columns]) -> Entries:
     """Those of a tensor of cvxpy's."""
     coo = tensor.tocoo()
     parts = []
     for view in theta:
         values = coo.data * view.weights[coo.col]
         on = np.flatnonzero(values)
-        parts.append(_Entries(coo.row[on].astype(np.int64), view.at[coo.col[on]], values[on]))
-    return parts[0] if len(parts) == 1 else _Entries(*map(np.concatenate, zip(*parts, strict=True)))
+        parts.append(Entries(coo.row[on].astype(np.int64), view.at[coo.col[on]], values[on]))
+    return parts[0] if len(parts) == 1 else Entries(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _distinct(rows: Ints, size: int) -> tuple[Ints, Ints]:
@@ -240,7 +248,7 @@ def _distinct(rows: Ints, size: int) -> tuple[Ints, Ints]:
     return np.flatnonzero(marked), (np.cumsum(marked) - 1)[rows]
 
 
-def _map(entries: _Entries, size: int, width: int) -> Any:
+def _map(entries: Entries, size: int, width: int) -> Any:
     """The CSR matrix (size, width) with these entries."""
     at = entries.rows, entries.columns
     matrix = sparse.csr_matrix((entries.values, at), shape=(size, width))
