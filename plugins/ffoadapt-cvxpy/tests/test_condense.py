@@ -19,7 +19,7 @@ Made = tuple[cp.Problem, list[cp.Parameter], list[Any]]
 
 def ball() -> Made:
     x, c, t = cp.Variable(5), cp.Parameter(5), cp.Parameter()
-    rows = [cp.norm(x) <= 1, x[0] + t <= 0.3]
+    rows = [cp.norm(x) <= 1, x[0] + 0.1 * t <= 0.3]
     return cp.Problem(cp.Minimize(cp.sum_squares(x - c) + t * x[1]), rows), [c, t], [x]
 
 
