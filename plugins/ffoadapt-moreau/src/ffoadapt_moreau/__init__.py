@@ -17,15 +17,15 @@ SPEED = {
     ("filled", 300): 0.011,
     ("filled", 1000): 0.06,
     ("filled", 2000): 0.24,
-    ("second_order", 16): 0.004,
-    ("second_order", 37): 0.0056,
-    ("second_order", 144): 0.053,
-    ("exponential", 40): 0.0029,
-    ("exponential", 100): 0.0046,
+    ("second_order", 12): 0.0033,
+    ("second_order", 26): 0.0059,
+    ("second_order", 102): 0.046,
+    ("exponential", 40): 0.0024,
+    ("exponential", 100): 0.0042,
     ("exponential", 399): 0.02,
-    ("psd", 26): 0.0028,
-    ("psd", 77): 0.0032,
-    ("psd", 1189): 0.11,
+    ("psd", 10): 0.0018,
+    ("psd", 27): 0.0024,
+    ("psd", 405): 0.068,
 }
 
 
