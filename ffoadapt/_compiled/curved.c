@@ -28,6 +28,28 @@ static int chosen(int rows, ptrdiff_t dim, const double *all, const char *has, c
     return count;
 }
 
+enum { SPARSE = 8 }; /* BLAS is faster from this share of nonzeros on: one in so many */
+
+/* out (count, n) = rows (count, dim) A, where A (dim, n) may have few nonzeros. */
+static void combine(int count, int dim, int n, const double *rows, const double *A, double *out)
+{
+    ptrdiff_t entries = (ptrdiff_t)dim * n, nonzeros = 0;
+    if (!count)
+        return;
+    for (ptrdiff_t j = 0; j < entries; j++)
+        nonzeros += A[j] != 0.0;
+    if (nonzeros * SPARSE > entries) {
+        multiply("N", dim, n, A, count, 1.0, rows, 0.0, out);
+        return;
+    }
+    memset(out, 0, (ptrdiff_t)count * n * sizeof(double));
+    for (ptrdiff_t d = 0; d < dim; d++, A += n)
+        for (ptrdiff_t c = 0; c < n; c++)
+            if (A[c] != 0.0)
+                for (ptrdiff_t i = 0; i < count; i++)
+                    out[i * n + c] += rows[i * dim + d] * A[c];
+}
+
 /* Adds sign * A'W A of the curvature with this sign to H; false if there is no memory. */
 static int curvature(Ghost *g, double sign)
 {
@@ -57,8 +79,7 @@ static int curvature(Ghost *g, double sign)
         for (ptrdiff_t j = 0; j < b->count; j++) {
             int count = chosen(b->r, b->dim, b->R + j * b->r * b->dim, NULL, b->sigma + j * b->r,
                                sign, some);
-            multiply("N", b->dim, g->n, g->A + (b->start + j * b->dim) * n, count, 1.0, some, 0.0,
-                     next);
+            combine(count, b->dim, g->n, some, g->A + (b->start + j * b->dim) * n, next);
             next += count * n;
         }
     square("N", (int)rows, g->n, all, sign, 1.0, g->H);
@@ -73,9 +94,12 @@ int bend(Ghost *g)
     memcpy(g->H, g->P, n * n * sizeof(double));
     if (!curvature(g, 1.0) || !curvature(g, -1.0))
         return 0;
-    for (ptrdiff_t i = 0; i < n; i++) /* what lies below the diagonal was not written */
-        for (ptrdiff_t j = 0; j < i; j++)
-            g->H[i * n + j] = g->H[j * n + i];
+    enum { TILE = 16 };
+    for (ptrdiff_t row = 0; row < n; row += TILE) /* what lies below the diagonal was not written */
+        for (ptrdiff_t column = 0; column <= row; column += TILE)
+            for (ptrdiff_t i = row; i < n && i < row + TILE; i++)
+                for (ptrdiff_t j = column; j < i && j < column + TILE; j++)
+                    g->H[i * n + j] = g->H[j * n + i];
     double *next = g->C;
     for (ptrdiff_t i = 0; i < g->m; i++)
         if (g->active[i]) {
@@ -92,8 +116,7 @@ int bend(Ghost *g)
         for (ptrdiff_t j = 0; j < b->count; j++) {
             int count = chosen(b->g, b->dim, b->G + j * b->g * b->dim, b->has + j * b->g, NULL, 0.0,
                                some);
-            multiply("N", b->dim, g->n, g->A + (b->start + j * b->dim) * n, count, 1.0, some, 0.0,
-                     next);
+            combine(count, b->dim, g->n, some, g->A + (b->start + j * b->dim) * n, next);
             next += count * n;
         }
     free(some);
