@@ -97,12 +97,11 @@ def condensed(
     """
     n, m, width = data.n, data.m, data.width
     fixed, rows_vary, columns_vary = _fixed(data)
-    v, r = _pairs(data, fixed, wanted_x | columns_vary, wanted_z | rows_vary)
+    v, r, a = _pairs(data, fixed, wanted_x | columns_vary, wanted_z | rows_vary)
     left_x, left_z = np.ones(n, dtype=bool), np.ones(m, dtype=bool)
     if not v.size:
         return data, left_x, left_z, None
     left_x[v], left_z[r] = False, False
-    a = np.asarray(fixed[r, v]).reshape(-1)
     c = fixed[r].multiply(left_x).tocsr()
     on = data.P.rows % n == data.P.rows // n
     p = np.bincount(data.P.rows[on] // n, data.P.values[on], minlength=n)[v]
@@ -110,7 +109,8 @@ def condensed(
     squares = Squares(weights, data.b[r], sparse.diags_array(1.0 / a) @ data.q[v])
     q = data.q - c.T @ (sparse.diags_array(weights) @ squares.left + squares.right)
     more = (c.T @ sparse.diags_array(weights) @ c).tocoo()
-    added = more.row + n * more.col, np.full(more.nnz, width - 1), more.data
+    places = more.row + np.int64(n) * more.col  # the product may need more than 32 bits
+    added = places, np.full(more.nnz, width - 1), more.data
     P = Entries(*map(np.concatenate, zip(data.P, added, strict=True)))
     left = Tensors(
         n - v.size,
@@ -137,8 +137,8 @@ def _fixed(data: Tensors) -> tuple[Any, Mask, Mask]:
     return fixed, *vary
 
 
-def _pairs(data: Tensors, fixed: Any, kept_x: Mask, kept_z: Mask) -> tuple[Ints, Ints]:
-    """Variables and rows that can go, each variable with its row."""
+def _pairs(data: Tensors, fixed: Any, kept_x: Mask, kept_z: Mask) -> tuple[Ints, Ints, Floats]:
+    """Variables that can go, each with its row and its entry there."""
     n, P = data.n, data.P
     bound = kept_x.copy()
     i, j = P.rows % max(n, 1), P.rows // max(n, 1)
@@ -146,11 +146,12 @@ def _pairs(data: Tensors, fixed: Any, kept_x: Mask, kept_z: Mask) -> tuple[Ints,
     bound[i[other]] = bound[j[other]] = True
     by_column = fixed.tocsc()
     v = np.flatnonzero(~bound & (np.diff(by_column.indptr) == 1))
-    r = by_column.indices[by_column.indptr[v]].astype(np.int64)
+    only = by_column.indptr[v]
+    r, a = by_column.indices[only].astype(np.int64), by_column.data[only]
     few = np.diff(fixed.indptr) <= FEW + 1
     good = (r < data.zero) & ~kept_z[r] & few[r]
     r, first = np.unique(r[good], return_index=True)  # one variable for each row
-    return v[good][first], r
+    return v[good][first], r, a[good][first]
 
 
 def _kept(entries: Entries, rows: Mask, columns: Mask) -> Entries:
