@@ -194,10 +194,10 @@ class SplitModel(RawModel):
 
     def program_vjp(self, gradient: Any, needed: Sequence[bool]) -> list[Floats | None]:
         adjoint: Adjoint = gradient
-        p, z, zeta = self.equalities, adjoint.z, adjoint.zeta
+        p = self.equalities
         both: Floats | None = None
-        if needed[2] and needed[4] and self.dense and zeta.size == z.shape[-1]:  # of one element
-            both = adjoint.matrix(None, 1, z, zeta)
+        if needed[2] and needed[4] and self.dense and adjoint.batch.size == 1:
+            both = adjoint.matrix(None, 1, adjoint.z, adjoint.zeta)  # one product for both
         results: list[Floats | None] = []
         for name, on in zip(self.names, needed, strict=True):
             if not on:

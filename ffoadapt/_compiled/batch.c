@@ -39,12 +39,6 @@ static void release(Batch *b)
 
 static void destroy(PyObject *capsule) { release(PyCapsule_GetPointer(capsule, BATCH)); }
 
-static int misfit(void)
-{
-    PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
-    return 0;
-}
-
 /* The ghosts of the elements, but for H and C, from (weight, blocks); false with an exception. */
 static int read_ghosts(Batch *b, PyObject *curved)
 {
@@ -383,8 +377,7 @@ static PyObject *settled_batch(PyObject *module, PyObject *args)
             free(work);
         }
     }
-    for (int j = 0; j < ARRAYS; j++)
-        PyBuffer_Release(a + j);
+    let_go(a, ARRAYS);
     return PyErr_Occurred() ? NULL : PyBool_FromLong(all);
 }
 

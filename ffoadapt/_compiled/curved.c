@@ -17,17 +17,6 @@ int ghost_rows(const Ghost *g)
     return rows;
 }
 
-/* The rows of a cone that are there, with the sign that is asked for where they are curvature. */
-static int chosen(int rows, ptrdiff_t dim, const double *all, const char *has, const double *sigma,
-                  double sign, double *found)
-{
-    int count = 0;
-    for (ptrdiff_t i = 0; i < rows; i++)
-        if (has ? has[i] != 0 : sigma[i] * sign > 0.0)
-            memcpy(found + dim * count++, all + i * dim, dim * sizeof(double));
-    return count;
-}
-
 enum { SPARSE = 8 }; /* BLAS is faster from this share of nonzeros on: one in so many */
 
 /* out (count, n) = rows (count, dim) A, where A (dim, n) may have few nonzeros. */
@@ -50,21 +39,46 @@ static void combine(int count, int dim, int n, const double *rows, const double 
                     out[i * n + c] += rows[i * dim + d] * A[c];
 }
 
+/* Writes RA, of the rows R of the blocks whose sigma has this sign, or GA where it is 0, from `next`
+   on; false if there is no memory. */
+static int combine_blocks(const Ghost *g, double sign, double *next)
+{
+    ptrdiff_t most = 1;
+    for (const Block *b = g->block; b < g->block + g->blocks; b++) {
+        ptrdiff_t size = (ptrdiff_t)(sign ? b->r : b->g) * b->dim;
+        most = size > most ? size : most;
+    }
+    double *there = malloc(most * sizeof(double));
+    if (!there)
+        return 0;
+    for (const Block *b = g->block; b < g->block + g->blocks; b++) {
+        ptrdiff_t rows = sign ? b->r : b->g, dim = b->dim;
+        const double *row = sign ? b->R : b->G;
+        for (ptrdiff_t j = 0, at = 0; j < b->count; j++) {
+            int count = 0;
+            for (ptrdiff_t i = 0; i < rows; i++, at++, row += dim)
+                if (sign ? b->sigma[at] * sign > 0.0 : b->has[at] != 0)
+                    memcpy(there + dim * count++, row, dim * sizeof(double));
+            combine(count, b->dim, g->n, there, g->A + (b->start + j * dim) * g->n, next);
+            next += count * (ptrdiff_t)g->n;
+        }
+    }
+    free(there);
+    return 1;
+}
+
 /* Adds sign * A'W A of the curvature with this sign to H; false if there is no memory. */
 static int curvature(Ghost *g, double sign)
 {
-    ptrdiff_t n = g->n, rows = 0, dim = 0;
+    ptrdiff_t n = g->n, rows = 0;
     for (int i = 0; sign > 0.0 && i < g->m; i++)
         rows += g->weight[i] != 0.0;
-    for (const Block *b = g->block; b < g->block + g->blocks; b++) {
+    for (const Block *b = g->block; b < g->block + g->blocks; b++)
         for (ptrdiff_t j = 0; j < (ptrdiff_t)b->count * b->r; j++)
             rows += b->sigma[j] * sign > 0.0;
-        if ((ptrdiff_t)b->r * b->dim > dim)
-            dim = (ptrdiff_t)b->r * b->dim;
-    }
     if (!rows)
         return 1;
-    double *all = malloc((rows * n + dim) * sizeof(double)), *next = all;
+    double *all = malloc((rows * n + 1) * sizeof(double)), *next = all;
     if (!all)
         return 0;
     for (ptrdiff_t i = 0; sign > 0.0 && i < g->m; i++)
@@ -74,23 +88,17 @@ static int curvature(Ghost *g, double sign)
                 next[c] = root * g->A[i * n + c];
             next += n;
         }
-    double *some = all + rows * n;
-    for (const Block *b = g->block; b < g->block + g->blocks; b++)
-        for (ptrdiff_t j = 0; j < b->count; j++) {
-            int count = chosen(b->r, b->dim, b->R + j * b->r * b->dim, NULL, b->sigma + j * b->r,
-                               sign, some);
-            combine(count, b->dim, g->n, some, g->A + (b->start + j * b->dim) * n, next);
-            next += count * n;
-        }
-    square("N", (int)rows, g->n, all, sign, 1.0, g->H);
+    int good = combine_blocks(g, sign, next);
+    if (good)
+        square("N", (int)rows, g->n, all, sign, 1.0, g->H);
     free(all);
-    return 1;
+    return good;
 }
 
 /* Writes H and C; false if there is no memory. */
 int bend(Ghost *g)
 {
-    ptrdiff_t n = g->n, dim = 1;
+    ptrdiff_t n = g->n;
     memcpy(g->H, g->P, n * n * sizeof(double));
     if (!curvature(g, 1.0) || !curvature(g, -1.0))
         return 0;
@@ -106,21 +114,7 @@ int bend(Ghost *g)
             memcpy(next, g->A + i * n, n * sizeof(double));
             next += n;
         }
-    for (const Block *b = g->block; b < g->block + g->blocks; b++)
-        if ((ptrdiff_t)b->g * b->dim > dim)
-            dim = (ptrdiff_t)b->g * b->dim;
-    double *some = malloc(dim * sizeof(double));
-    if (!some)
-        return 0;
-    for (const Block *b = g->block; b < g->block + g->blocks; b++)
-        for (ptrdiff_t j = 0; j < b->count; j++) {
-            int count = chosen(b->g, b->dim, b->G + j * b->g * b->dim, b->has + j * b->g, NULL, 0.0,
-                               some);
-            combine(count, b->dim, g->n, some, g->A + (b->start + j * b->dim) * n, next);
-            next += count * n;
-        }
-    free(some);
-    return 1;
+    return combine_blocks(g, 0.0, next);
 }
 
 /* out = W v (m,) */

@@ -176,6 +176,18 @@ static inline int holds(const Py_buffer *array, Py_ssize_t count, Py_ssize_t siz
     return array->len == count * 8 || array->len == count * 8 * size;
 }
 
+static inline int misfit(void)
+{
+    PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
+    return 0;
+}
+
+static inline void let_go(Py_buffer *arrays, int count)
+{
+    for (int j = 0; j < count; j++)
+        PyBuffer_Release(arrays + j);
+}
+
 enum { LASTING = 300000 }; /* n^2 (n + m) from which on the GIL is handed over, by measurement */
 
 #endif

@@ -97,7 +97,7 @@ static PyObject *measure(PyObject *module, PyObject *args)
                holds(a + SQUARES, rows, size);
     double *work = good ? malloc((n + m + 1) * sizeof(double)) : NULL;
     if (!good)
-        PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
+        misfit();
     else if (!work)
         PyErr_NoMemory();
     else {
@@ -117,8 +117,7 @@ static PyObject *measure(PyObject *module, PyObject *args)
             PyEval_RestoreThread(thread);
         free(work);
     }
-    for (int j = 0; j < ARRAYS; j++)
-        PyBuffer_Release(a + j);
+    let_go(a, ARRAYS);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
@@ -160,8 +159,7 @@ static PyObject *products(PyObject *module, PyObject *args)
         if (thread)
             PyEval_RestoreThread(thread);
     }
-    for (int j = 0; j < ARRAYS; j++)
-        PyBuffer_Release(a + j);
+    let_go(a, ARRAYS);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 

@@ -403,8 +403,9 @@ class Oracle:
                     P, A = P.toarray(), A.toarray()
                 found = DenseFactor(self._smoothed(P), A, rows)
             else:
-                near: Any = self._near.get(i)
-                found = SparseFactor(batch, i, rows, self.smoothing, near)
+                near = self._near.get(i)
+                lent = near if isinstance(near, SparseFactor) else None
+                found = SparseFactor(batch, i, rows, self.smoothing, lent)
             self._factors[i] = found
         return found
 

@@ -31,7 +31,6 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-
 TRIES = 3
 """Some vendors' last digit differs once in thousands of solves, whatever they are given; what the
 session holds makes itself felt in every one."""
@@ -50,7 +49,7 @@ def check_determinism(
     first = second = solved()
     for _ in range(TRIES):
         second = solved()
-        if np.array_equal(first.x, second.x) and np.array_equal(first.dual, second.dual):
+        if _same_point(first, second):
             break
     for what in ("x", "dual"):
         a, b = getattr(first, what), getattr(second, what)
@@ -86,6 +85,10 @@ def _same_bits(before: Any, after: Any) -> bool:
     return np.array_equal(before, after)
 
 
+def _same_point(one: Point, other: Point) -> bool:
+    return np.array_equal(one.x, other.x) and np.array_equal(one.dual, other.dual)
+
+
 def check_session(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """A filled session, given other numbers of its structure, gives the bits of a fresh one."""
     found, name = require(solver, problem)
@@ -99,7 +102,7 @@ def check_session(solver: AnySolver, problem: Problem, settings: CheckSettings =
         for _ in range(TRIES):
             reused = _solve_in(found, name, program, settings, session)
             fresh = _solve_in(found, name, program, settings, Session())
-            if np.array_equal(reused.x, fresh.x) and np.array_equal(reused.dual, fresh.dual):
+            if _same_point(reused, fresh):
                 break
         _agree(
             reused,
