@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         UnknownPluginError,
         UnsupportedProblemError,
     )
+    from ._foreign import call_each
     from ._forms import BoxForm, ConeForm, SplitForm
     from ._functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
     from ._gradient_check import GradientCheck
@@ -75,7 +76,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._program import ProgramBatch
     from ._registry import PluginInfo
     from ._settings import SolveSettings
-    from ._solution import Points, Solution, Status
+    from ._solution import Points, Solution, Solutions, Status
     from ._structure import Structure
     from .hookspecs import hookimpl
     from .testing import check_solver
@@ -128,6 +129,7 @@ __all__ = [
     "Session",
     "ShapeError",
     "Solution",
+    "Solutions",
     "SolveError",
     "SolveSettings",
     "Solver",
@@ -143,6 +145,7 @@ __all__ = [
     "__version__",
     "box_qp",
     "box_solver",
+    "call_each",
     "check_solver",
     "choose_solver",
     "cone_program",
@@ -172,6 +175,7 @@ _WHERE = {
         "OptionError ParameterError PluginError ProblemError ShapeError SolveError "
         "UnknownPluginError UnsupportedProblemError"
     ),
+    "_foreign": "call_each",
     "_functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
     "_gradient_check": "GradientCheck",
     "_inspect": (
@@ -190,7 +194,7 @@ _WHERE = {
     "_structure": "Structure",
     "_registry": "PluginInfo",
     "_settings": "SolveSettings",
-    "_solution": "Points Solution Status",
+    "_solution": "Points Solution Solutions Status",
     "hookspecs": "hookimpl",
     "testing": "check_solver",
 }

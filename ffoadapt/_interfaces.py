@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ._forms import BoxForm
 from ._program import ProgramBatch
-from ._solution import Points, Solution
+from ._solution import Points, Solution, Solutions
 
 __all__ = [
     "POLYHEDRAL",
@@ -80,7 +80,7 @@ class Session(dict[str, Any]):
 
 
 class Solver(ABC):
-    """Solves one program at a time; knows nothing of batches, frameworks or gradients.
+    """Solves one program at a time; needs to know nothing of batches, frameworks or gradients.
 
     One instance serves all threads: per-call state belongs in the session. Class attributes say
     what it takes; `solve` is the one method to write.
@@ -132,6 +132,26 @@ class Solver(ABC):
         session
             See `Session`; a solver without state ignores it.
         """
+
+    def solve_batch(self, programs: Any, options: Options, session: Session) -> Solutions | None:
+        """Solve all programs of a dense batch at once; None leaves them to `solve`, one by one.
+
+        Not needed: it is for solvers that have a batch of their own, or that take so little time
+        that Python between the elements would take longer (see `call_each`). Not called for sparse
+        matrices, nor where a start or a time limit is given.
+
+        Laws: those of `solve`; every element has, to the bit, the answer that `solve` gives for it
+        alone, whatever its neighbours are.
+
+        Parameters
+        ----------
+        programs
+            As for `solve`, every array with an axis of the batch in front. What all elements share
+            is repeated there without a copy (its stride is 0).
+        options, session
+            As for `solve`.
+        """
+        return None
 
     def traced(self, program: Any, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         """Solve one program in the arrays of a framework of `traces`, without leaving it.

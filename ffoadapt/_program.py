@@ -142,6 +142,36 @@ class ProgramBatch:
             return self._box_forms()
         return self._split_forms() if form == "split" else self._cone_forms()
 
+    def stacked(self, form: str) -> ConeForm | BoxForm | SplitForm:
+        """All elements of a dense batch at once, in the named view: its arrays with an axis of the
+        batch in front, of stride 0 where the elements share them."""
+        if form == "box":
+            box = self._stated()
+            return BoxForm(*map(self._repeated, (self.P, self.q, box.A, box.lower, box.upper)))
+        if form == "split":
+            eq, ineq = self.structure.split
+            data = self.A[:, ineq], self.b[:, ineq], self.A[:, eq], self.b[:, eq]
+            return SplitForm(*map(self._repeated, (self.P, self.q, *data)))
+        A, b, free = self.A, self.b, self.unbounding
+        if free is not None:
+            A, b = np.where(free[..., None], 0.0, A), np.where(free, 1.0, b)
+        P, q, A, b = map(self._repeated, (self.P, self.q, A, b))
+        return ConeForm(P, q, A, b, self.structure.cones, self.structure.layout)
+
+    def _repeated(self, values: Floats) -> Floats:
+        if len(values) == self.size:
+            return values
+        return np.broadcast_to(values, (self.size, *values.shape[1:]))
+
+    def _stated(self) -> BoxData:
+        """The constraints as l <= Ax <= u."""
+        if self.box is not None:
+            return self.box
+        eq, lower = self.structure.split[0], np.empty(self.b.shape)
+        lower.fill(-np.inf)
+        lower[:, eq] = self.b[:, eq]
+        return BoxData(self.structure.A, self.A, lower, self.b)
+
     def view(self, form: str, i: int) -> ConeForm | BoxForm | SplitForm:
         """Element i in the named view."""
         return next(self.take(slice(i, i + 1)).views(form))
@@ -160,12 +190,7 @@ class ProgramBatch:
         return map(ConeForm, self._each("P"), self._each("q"), A, b, *always)
 
     def _box_forms(self) -> Iterator[BoxForm]:
-        box = self.box
-        if box is None:
-            eq, lower = self.structure.split[0], np.empty(self.b.shape)
-            lower.fill(-np.inf)
-            lower[:, eq] = self.b[:, eq]
-            box = BoxData(self.structure.A, self.A, lower, self.b)
+        box = self._stated()
         A = self._elements(box.A, box.pattern)
         bounds = map(self._elements, (box.lower, box.upper))
         return map(BoxForm, self._each("P"), self._each("q"), A, *bounds)

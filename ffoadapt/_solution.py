@@ -1,4 +1,4 @@
-"""What a solver adapter hands back for one program: a status, a primal, a dual, a slack."""
+"""What a solver adapter hands back for a program: a status, a primal, a dual, a slack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Points", "Solution", "Status"]
+__all__ = ["Points", "Solution", "Solutions", "Status"]
 
 Floats = NDArray[np.float64]
 
@@ -99,6 +99,26 @@ class Solution:
     slack: Floats | None = None
     status: Status = Status.OPTIMAL
     info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solutions:
+    """The answers of a solver to all B programs of a batch, as `Solution` has them for one.
+
+    Attributes
+    ----------
+    x
+        (B, n); a row is ignored unless its status is solved.
+    dual
+        z (B, m) or y (B, m), or the pair z_ineq, y_eq with B rows each.
+    status, info
+        Of each element, as in a `Solution`.
+    """
+
+    x: Floats
+    dual: Any
+    status: list[Status]
+    info: list[Mapping[str, Any]]
 
 
 @dataclass(slots=True, eq=False)

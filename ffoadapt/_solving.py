@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+
+_Found: TypeAlias = "tuple[Floats, Floats, Floats | None, list[Status], list[Mapping[str, Any]]]"
+"""x, dual, slack where the solver has its own, statuses and infos of all elements."""
 
 COMMON_OPTIONS = ("max_iterations", "time_limit", "tolerance", "verbose")
 """Options that mean the same for every solver."""
@@ -73,14 +76,77 @@ class SolveJob:
         return self.solver.releases_gil and self.lasting
 
     def solve(self, batch: ProgramBatch) -> Points:
-        """Solve all elements one after the other."""
-        size, structure = batch.size, batch.structure
+        """Solve all elements, one after the other unless the solver takes them at once."""
         given = self._given(batch)
         session = self._session(given.structure)
         impossible = _contradictions(batch)
-        x = np.empty((size, structure.n))
+        found = None
+        if batch.size > 1 and not impossible and self._at_once:
+            found = self._together(given, session)
+        if found is None:
+            found = self._each(given, session, impossible)
+        x, dual, slack, status, info = found
+        structure, form = batch.structure, self.solver.form
+        z = given.canonical_dual(form, dual)
+        if structure.box is not None and form != "box":
+            # Where l = u in this element alone, z of its two rows may have any common part.
+            z = structure.box.dual(structure.box.fold(z))
+        infinite = batch.unbounding
+        if infinite is not None:  # a row that constrains nothing has no multiplier
+            z = np.where(infinite, 0.0, z)
+        s = batch.b - batch.multiply("A", x)
+        if slack is not None:
+            ours = np.isnan(slack) if infinite is None else np.isnan(slack) | infinite
+            s = np.where(ours, s, slack)
+        points = Points(x, s, z, status, info, exact=slack is None)
+        _void_failures(points)
+        return points
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether the solver may be asked for a whole batch."""
+        overridden = type(self.solver).solve_batch is not Solver.solve_batch
+        return overridden and not self.warm_start and self._patience is None
+
+    def _together(self, given: ProgramBatch, session: Session) -> _Found | None:
+        """The answers of a solver that takes the whole batch; None if it does not take this one."""
+        if not given.structure.dense:
+            return None
         form = self.solver.form
-        dual = given.empty_dual(form)
+        x, dual = np.empty((given.size, given.structure.n)), given.empty_dual(form)
+        try:
+            found = self.solver.solve_batch(given.stacked(form), self.options, session)
+            if found is None:
+                return None
+            eq, ineq = given.structure.split
+            parts = [(x, found.x)]
+            if form == "split":
+                parts += zip((dual[:, ineq], dual[:, eq]), found.dual, strict=True)
+            else:
+                parts += [(dual, found.dual)]
+            for ours, theirs in parts:
+                if ours.shape != np.shape(theirs):
+                    raise ValueError(f"an array of shape {np.shape(theirs)}, not {ours.shape}")
+                ours[...] = theirs
+            if not len(found.status) == len(found.info) == given.size:
+                raise ValueError(f"not {given.size} statuses and infos")
+            status, info = list(found.status), list(found.info)
+        except Exception as error:
+            session.clear()
+            message = f"solve_batch: {type(error).__name__}: {error}"
+            failed = _failure(message, exception=error)
+            status, info = [failed.status] * given.size, [failed.info] * given.size
+        if status.count(Status.OPTIMAL) < given.size:
+            failed = [i for i, one in enumerate(status) if not one.solved]
+            x[failed] = dual[failed] = np.nan
+        return x, dual, None, status, info
+
+    def _each(
+        self, given: ProgramBatch, session: Session, impossible: Mapping[int, Solution]
+    ) -> _Found:
+        """The answers one by one; those of the ``impossible`` are known."""
+        size, structure, form = given.size, given.structure, self.solver.form
+        x, dual = np.empty((size, structure.n)), given.empty_dual(form)
         eq, ineq = structure.split
         slack: Floats | None = None
         status: list[Status] = []
@@ -108,20 +174,7 @@ class SolveJob:
                 self._remember(session, solution if np.isfinite(x[i]).all() else None)
             status.append(solution.status)
             info.append(solution.info)
-        z = given.canonical_dual(form, dual)
-        if structure.box is not None and form != "box":
-            # Where l = u in this element alone, z of its two rows may have any common part.
-            z = structure.box.dual(structure.box.fold(z))
-        infinite = batch.unbounding
-        if infinite is not None:  # a row that constrains nothing has no multiplier
-            z = np.where(infinite, 0.0, z)
-        s = batch.b - batch.multiply("A", x)
-        if slack is not None:
-            ours = np.isnan(slack) if infinite is None else np.isnan(slack) | infinite
-            s = np.where(ours, s, slack)
-        points = Points(x, s, z, status, info, exact=slack is None)
-        _void_failures(points)
-        return points
+        return x, dual, slack, status, info
 
     def _one(self, program: Any, session: Session) -> Solution:
         try:

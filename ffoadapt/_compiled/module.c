@@ -163,12 +163,53 @@ static PyObject *products(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
+PyDoc_STRVAR(each_doc, "each(function, count, addresses, steps): the C function is called with up to "
+                       "four pointers, count times, each of them a step further each time");
+
+static PyObject *each(PyObject *module, PyObject *args)
+{
+    enum { MOST = 4 };
+    unsigned long long address;
+    Py_ssize_t count, steps[MOST] = {0};
+    char *at[MOST] = {NULL};
+    PyObject *first, *further;
+    if (!PyArg_ParseTuple(args, "KnO!O!", &address, &count, &PyTuple_Type, &first, &PyTuple_Type,
+                          &further))
+        return NULL;
+    Py_ssize_t pointers = PyTuple_Size(first);
+    if (!address || pointers < 1 || pointers > MOST || PyTuple_Size(further) != pointers) {
+        PyErr_SetString(PyExc_ValueError, "each takes a function and one to four pointers");
+        return NULL;
+    }
+    for (Py_ssize_t k = 0; k < pointers; k++) {
+        at[k] = PyLong_AsVoidPtr(PyTuple_GetItem(first, k));
+        steps[k] = PyLong_AsSsize_t(PyTuple_GetItem(further, k));
+    }
+    if (PyErr_Occurred())
+        return NULL;
+    PyThreadState *thread = PyEval_SaveThread();
+    for (Py_ssize_t i = 0; i < count; i++) {
+        void *a = at[0], *b = at[1], *c = at[2], *d = at[3];
+        switch (pointers) {
+        case 1: ((void (*)(void *))(uintptr_t)address)(a); break;
+        case 2: ((void (*)(void *, void *))(uintptr_t)address)(a, b); break;
+        case 3: ((void (*)(void *, void *, void *))(uintptr_t)address)(a, b, c); break;
+        default: ((void (*)(void *, void *, void *, void *))(uintptr_t)address)(a, b, c, d);
+        }
+        for (Py_ssize_t k = 0; k < pointers; k++)
+            at[k] += steps[k];
+    }
+    PyEval_RestoreThread(thread);
+    return Py_NewRef(Py_None);
+}
+
 static PyMethodDef methods[] = {
     {"memory", memory_new, METH_VARARGS, memory_doc},
     {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
     {"squares", squares, METH_VARARGS, squares_doc},
     {"measure", measure, METH_VARARGS, measure_doc},
     {"products", products, METH_VARARGS, products_doc},
+    {"each", each, METH_VARARGS, each_doc},
     {NULL},
 };
 

@@ -23,7 +23,7 @@ from ffoadapt import BoxForm
 
 from . import _triangular
 
-__all__ = ["LeastDistance", "Unchanged", "least_distance"]
+__all__ = ["LeastDistance", "Unchanged", "least_distance", "worthwhile"]
 
 Floats = NDArray[np.float64]
 
@@ -120,14 +120,19 @@ class LeastDistance:
         return x, multipliers
 
 
+def worthwhile(n: int, m: int, equalities: int = 0) -> bool:
+    """Whether the form may gain time for programs of this size."""
+    return n * n * (n + m - 2 * equalities) >= SMALL
+
+
 def least_distance(program: BoxForm) -> LeastDistance | None:
     """The form; None where it gains nothing, or where P or the equalities are nearly singular."""
     m, n = program.A.shape
-    if n * n * (n + m) < SMALL:
+    if not worthwhile(n, m):
         return None
     equal = program.l == program.u
     p = int(np.count_nonzero(equal))
-    if n * n * (n + m - 2 * p) < SMALL or p >= n:
+    if not worthwhile(n, m, p) or p >= n:
         return None
     root = _root(program.P)
     if root is None or (root.ndim == 1 and not p):

@@ -5,9 +5,10 @@ Programs that are not small reach it in least-distance form (`_least_distance`).
 
 import daqp
 
-from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
+from ffoadapt import BoxForm, Options, Session, Solution, Solutions, Solver, Status
 
-from ._least_distance import Unchanged, least_distance
+from . import _batch
+from ._least_distance import Unchanged, least_distance, worthwhile
 
 _STATUS = {
     1: Status.OPTIMAL,
@@ -42,3 +43,17 @@ class DAQPSolver(Solver):
             return Solution(status=status, info=info)
         x, dual = given.point(x, found["lam"])
         return Solution(x, dual, None, status, info)
+
+    def solve_batch(
+        self, programs: BoxForm, options: Options, session: Session
+    ) -> Solutions | None:
+        m, n = programs.A.shape[1:]
+        if not m or not n or worthwhile(n, m) or _batch.quadprog() is None:
+            return None
+        given = session.get("settings")
+        if given is None:
+            given = session["settings"] = _batch.settings(options)
+        x, dual, flags, iterations = _batch.solve(programs, given)
+        error, taken = Status.ERROR, zip(flags, iterations, strict=True)
+        status = [_STATUS.get(flag, error) for flag in flags]
+        return Solutions(x, dual, status, [{"status": f, "iterations": k} for f, k in taken])

@@ -1,0 +1,49 @@
+"""Calls of a C function for all elements of a batch, without the interpreter in between."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from numpy.typing import NDArray
+
+from . import _native
+
+__all__ = ["call_each"]
+
+
+def call_each(function: Any, *arrays: NDArray[Any]) -> None:
+    """Call a C function with pointers into arrays, once for each element of their first axis.
+
+    For a `Solver.solve_batch` around a solver that has a C interface. The k-th call is
+    ``function(&array_1[k], &array_2[k], ...)``. The GIL is released until all are done, so that
+    threads do their parts of a batch at the same time.
+
+    Parameters
+    ----------
+    function
+        A function of a library that `ctypes` has loaded. It takes a pointer for each array, calls
+        nothing of Python, and what it returns is not looked at.
+    arrays
+        One to four arrays of one length, or of length 1 where all calls share the element:
+        numbers, or structures (`numpy.dtype` with ``align=True``), which may hold addresses
+        (``u8``) of further arrays. The caller answers for their layout.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are of several lengths.
+    """
+    count = max(map(len, arrays))
+    if any(len(array) not in (1, count) for array in arrays):
+        lengths = ", ".join(str(len(array)) for array in arrays)
+        raise ValueError(f"call_each takes arrays of one length; they have {lengths}")
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    places = tuple([array.ctypes.data for array in arrays])
+    steps = tuple([array.strides[0] if len(array) > 1 else 0 for array in arrays])
+    if _native.kernel is not None:
+        _native.kernel.each(address, count, places, steps)
+        return
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(arrays))(address)
+    for k in range(count):
+        call(*(place + k * step for place, step in zip(places, steps, strict=True)))
