@@ -70,6 +70,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         TracedSolve,
     )
     from ._layer import Layer, LayerResult
+    from ._least_distance import LeastDistance
     from ._oracle.report import GradientReport
     from ._pattern import Pattern
     from ._problem import ConeProgram, Result, solve
@@ -107,6 +108,7 @@ __all__ = [
     "Job",
     "Layer",
     "LayerResult",
+    "LeastDistance",
     "MissingDependencyError",
     "Modeler",
     "ModelerSpec",
@@ -186,6 +188,7 @@ _WHERE = {
         "ModelerSpec Options POLYHEDRAL ParametricProgram Session Solver SolverSpec TracedSolve"
     ),
     "_layer": "Layer LayerResult",
+    "_least_distance": "LeastDistance",
     "_oracle.report": "GradientReport",
     "_problem": "ConeProgram Result solve",
     "_forms": "BoxForm ConeForm SplitForm",

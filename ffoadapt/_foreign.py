@@ -32,13 +32,15 @@ def call_each(function: Any, *arrays: NDArray[Any]) -> None:
     Raises
     ------
     ValueError
-        If the arrays are of several lengths.
+        If there are none, or too many, or of several lengths.
     """
-    count = max(map(len, arrays))
+    if not 1 <= len(arrays) <= 4:
+        raise ValueError(f"call_each takes one to four arrays; it was given {len(arrays)}")
+    count = min(map(len, arrays)) and max(map(len, arrays))
     if any(len(array) not in (1, count) for array in arrays):
         lengths = ", ".join(str(len(array)) for array in arrays)
         raise ValueError(f"call_each takes arrays of one length; they have {lengths}")
-    address = ctypes.cast(function, ctypes.c_void_p).value
+    address = ctypes.cast(function, ctypes.c_void_p).value or 0
     places = tuple([array.ctypes.data for array in arrays])
     steps = tuple([array.strides[0] if len(array) > 1 else 0 for array in arrays])
     if _native.kernel is not None:

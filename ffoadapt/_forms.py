@@ -135,13 +135,18 @@ def _kind(cone: Cone) -> str:
 
 @dataclass(slots=True, eq=False)
 class BoxForm:
-    """One program as l <= Ax <= u; infinite bounds are -inf and inf; l = u is an equality."""
+    """One program as l <= Ax <= u; infinite bounds are -inf and inf; l = u is an equality.
+
+    ``P_factor`` is given where the Cholesky factor of a dense P happens to be known: U of U'U = P
+    (n, n), upper triangular; what stands below its diagonal is no part of it.
+    """
 
     P: Any
     q: Floats
     A: Any
     l: Floats
     u: Floats
+    P_factor: Floats | None = None
 
     name: ClassVar[str] = "box"
 

@@ -305,7 +305,7 @@ class SolveFunction:
     def _run(self, job: SolveJob, batch: ProgramBatch) -> Points:
         wanted = self.settings.executor
         if wanted == "auto":
-            if batch.size == 1 or not job.parallel:
+            if batch.size == 1 or not job.gains(batch):
                 return job.solve(batch)
             wanted = "threads"
         executor: Executor = (

@@ -147,11 +147,14 @@ class ProgramBatch:
         batch in front, of stride 0 where the elements share them."""
         if form == "box":
             box = self._stated()
-            return BoxForm(*map(self._repeated, (self.P, self.q, box.A, box.lower, box.upper)))
+            data = map(self._repeated, (self.P, self.q, box.A, box.lower, box.upper))
+            factor = None if self.P_factor is None else self._repeated(self.P_factor)
+            P, q, A, lower, upper = data
+            return BoxForm(P, q, A, lower, upper, factor)
         if form == "split":
             eq, ineq = self.structure.split
-            data = self.A[:, ineq], self.b[:, ineq], self.A[:, eq], self.b[:, eq]
-            return SplitForm(*map(self._repeated, (self.P, self.q, *data)))
+            rows = self.A[:, ineq], self.b[:, ineq], self.A[:, eq], self.b[:, eq]
+            return SplitForm(*map(self._repeated, (self.P, self.q, *rows)))
         A, b, free = self.A, self.b, self.unbounding
         if free is not None:
             A, b = np.where(free[..., None], 0.0, A), np.where(free, 1.0, b)
@@ -193,7 +196,8 @@ class ProgramBatch:
         box = self._stated()
         A = self._elements(box.A, box.pattern)
         bounds = map(self._elements, (box.lower, box.upper))
-        return map(BoxForm, self._each("P"), self._each("q"), A, *bounds)
+        factor = repeat(None) if self.P_factor is None else self._elements(self.P_factor)
+        return map(BoxForm, self._each("P"), self._each("q"), A, *bounds, factor)
 
     def _split_forms(self) -> Iterator[SplitForm]:
         eq, ineq = self.structure.split

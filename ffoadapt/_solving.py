@@ -39,6 +39,10 @@ _Found: TypeAlias = "tuple[Floats, Floats, Floats | None, list[Status], list[Map
 COMMON_OPTIONS = ("max_iterations", "time_limit", "tolerance", "verbose")
 """Options that mean the same for every solver."""
 
+TOGETHER = 1.5e6
+"""n^2 (n + m), of all elements together, above which threads pay for solvers that take a batch at
+once, by measurement: each solves its part without the GIL."""
+
 DENSE_LIMIT = 200_000_000
 """Entries above which a sparse program is not made dense for a dense-only solver."""
 
@@ -74,6 +78,13 @@ class SolveJob:
     @property
     def parallel(self) -> bool:
         return self.solver.releases_gil and self.lasting
+
+    def gains(self, batch: ProgramBatch) -> bool:
+        """Whether threads take less time for these programs."""
+        if self.parallel or not self.solver.releases_gil:
+            return self.parallel
+        n, m = batch.structure.n, batch.structure.m
+        return self._at_once and batch.size * n * n * (n + m) > TOGETHER
 
     def solve(self, batch: ProgramBatch) -> Points:
         """Solve all elements, one after the other unless the solver takes them at once."""
@@ -137,8 +148,8 @@ class SolveJob:
             failed = _failure(message, exception=error)
             status, info = [failed.status] * given.size, [failed.info] * given.size
         if status.count(Status.OPTIMAL) < given.size:
-            failed = [i for i, one in enumerate(status) if not one.solved]
-            x[failed] = dual[failed] = np.nan
+            lost = [i for i, one in enumerate(status) if not one.solved]
+            x[lost] = dual[lost] = np.nan
         return x, dual, None, status, info
 
     def _each(

@@ -6,6 +6,7 @@
    point.c    sizes and residuals of a point, and whether they leave a doubt
    memory.c   memory that is kept
    batch.c    all of that for the elements of a batch, for Python
+   distance.c the least-distance form of programs
    module.c   the rest of what Python calls
 
    _oracle/batched.py calls it, and says what the arguments are.
@@ -70,6 +71,8 @@ void multiply(const char *on, int k, int n, const double *M, int K, double sign,
               double scale, double *out);
 void square(const char *on, int k, int n, const double *R, double sign, double scale, double *M);
 int sure(double share, int n, const double *U, const double *diagonal);
+size_t room_to_orthogonalize(int n, int m);
+void orthogonalize(int n, int p, int m, double *rows, double *tau, double *work);
 
 /* ------------------------------------------------------------------------------------- memory.c */
 
@@ -164,6 +167,10 @@ int settled(Response response, const double *figures, double margin, double orde
 /* -------------------------------------------------------------------------------------- batch.c */
 
 extern PyMethodDef batch_methods[];
+
+/* ----------------------------------------------------------------------------------- distance.c */
+
+extern PyMethodDef distance_methods[];
 
 /* The numbers of element i, of which there are `count`, in an array of one or of all elements. */
 static inline double *numbers(const Py_buffer *array, Py_ssize_t count, Py_ssize_t i)

@@ -13,6 +13,10 @@ static void (*dgemv)(char *, int *, int *, double *, double *, int *, double *, 
 static void (*dgemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *,
                      int *, double *, double *, int *);
 
+static void (*dgeqrt)(int *, int *, int *, double *, int *, double *, int *, double *, int *);
+static void (*dgemqrt)(char *, char *, int *, int *, int *, int *, double *, int *, double *, int *,
+                       double *, int *, double *, int *);
+
 static int one = 1;
 static double unit = 1.0;
 
@@ -87,6 +91,30 @@ int sure(double share, int n, const double *U, const double *diagonal)
     return 1;
 }
 
+enum { PANEL = 32 }; /* columns that LAPACK takes at once */
+
+/* Numbers that `orthogonalize`, or who packs its result, needs for work. */
+size_t room_to_orthogonalize(int n, int m)
+{
+    size_t work = PANEL * ((size_t)n + m), packed = (size_t)m * n;
+    return work > packed ? work : packed;
+}
+
+/* Turns the m rows (m, n) so that the first p < n have no more than p entries: these become R and
+   the Householder vectors, with tau (p,), as dgeqrf packs them, and the others are multiplied by
+   Q. Where there are fewer than 32 columns, dormqr would take one after the other. */
+void orthogonalize(int n, int p, int m, double *rows, double *tau, double *work)
+{
+    int info, left = m - p, panel = p < PANEL ? p : PANEL;
+    double *T = work, *rest = work + (ptrdiff_t)panel * p;
+    dgeqrt(&n, &p, &panel, rows, &n, T, &panel, rest, &info);
+    for (ptrdiff_t k = 0; k < p; k++)
+        tau[k] = T[k * panel + k % panel];
+    if (left)
+        dgemqrt("L", "T", &n, &left, &p, &panel, rows, &n, T, &panel, rows + (ptrdiff_t)p * n, &n,
+                rest, &info);
+}
+
 /* Finds a function that scipy exports, if its integers are what we pass. */
 static int find(const char *module, const char *name, void *target)
 {
@@ -114,7 +142,9 @@ static int find(const char *module, const char *name, void *target)
 int find_functions(void)
 {
     const char *blas = "scipy.linalg.cython_blas";
-    return find("scipy.linalg.cython_lapack", "dpotrf", &dpotrf) &&
+    const char *lapack = "scipy.linalg.cython_lapack";
+    return find(lapack, "dpotrf", &dpotrf) && find(lapack, "dgeqrt", &dgeqrt) &&
+           find(lapack, "dgemqrt", &dgemqrt) &&
            find(blas, "dtrsv", &dtrsv) && find(blas, "dtrsm", &dtrsm) &&
            find(blas, "dsyrk", &dsyrk) && find(blas, "dgemv", &dgemv) &&
            find(blas, "dgemm", &dgemm);

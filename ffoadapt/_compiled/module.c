@@ -222,7 +222,8 @@ PyMODINIT_FUNC PyInit__kernel(void)
     if (!find_functions() || !memory_ready())
         return NULL;
     PyObject *module = PyModule_Create(&definition);
-    if (module && PyModule_AddFunctions(module, batch_methods)) {
+    if (module && (PyModule_AddFunctions(module, batch_methods) ||
+                   PyModule_AddFunctions(module, distance_methods))) {
         Py_DECREF(module);
         return NULL;
     }

@@ -116,6 +116,7 @@ CHECKS: tuple[Check, ...] = (
     Check("warm_start", solving.check_warm_start, _named(*_SMALL, "infinite_rows")),
     Check("threads", solving.check_threads, _named(*_SMALL)),
     Check("batch", solving.check_batch, _named(*_SMALL, "qp_sparse")),
+    Check("solve_batch", solving.check_solve_batch, _solvable),
     Check("status", status.check_status, lambda problem: not problem.solvable),
     Check("recovery", status.check_recovery, lambda problem: not problem.solvable),
     Check("iteration_limit", status.check_iteration_limit, _named("qp", "box", "scrambled_soc")),

@@ -6,6 +6,7 @@ import copy
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,30 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from .._exceptions import FFOAdaptError
-from .._interfaces import Session
+from .._interfaces import Session, Solver
 from .._layer import Layer
 from .._problem import ConeProgram
+from .._solution import Solution, Solutions
+from .._solving import translate_options
 from ._point import Point, point_of
 from ._problem import Problem
-from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, call, require, view_of
+from ._subject import (
+    DEFAULT,
+    AnySolver,
+    CheckFailure,
+    CheckSettings,
+    CheckSkipped,
+    call,
+    require,
+    view_of,
+)
 
 __all__ = [
     "check_batch",
     "check_determinism",
     "check_inputs_unmodified",
     "check_session",
+    "check_solve_batch",
     "check_threads",
     "check_warm_start",
 ]
@@ -67,10 +80,11 @@ def check_inputs_unmodified(
     """The arrays of the program are the same bits after the solve."""
     found, name = require(solver, problem)
     view = view_of(found, problem.program())
-    fields = [k for k in ("P", "q", "A", "b", "G", "h", "l", "u") if hasattr(view, k)]
-    before = {k: copy.deepcopy(getattr(view, k)) for k in fields}
+    known = ("P", "q", "A", "b", "G", "h", "l", "u", "P_factor")
+    names = [k for k in known if getattr(view, k, None) is not None]
+    before = {k: copy.deepcopy(getattr(view, k)) for k in names}
     point_of(view, call(found, name, view, settings))
-    for k in fields:
+    for k in names:
         if getattr(view, k) is None or not _same_bits(before[k], getattr(view, k)):
             raise CheckFailure(
                 f"the solve changed {k} of the program that it was given; all elements of a batch "
@@ -225,6 +239,41 @@ def check_batch(solver: AnySolver, problem: Problem, settings: CheckSettings = D
             _close_arrays("gradient", [g[i] for g in gradients], single, i, settings)
     except FFOAdaptError as error:
         raise CheckFailure(f"a batch of four solvable programs failed: {error}") from error
+
+
+def check_solve_batch(
+    solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
+) -> None:
+    """Where a solver takes a batch at once, an element has the bits that ``solve`` gives alone."""
+    found, name = require(solver, problem)
+    if type(found).solve_batch is Solver.solve_batch:
+        raise CheckSkipped("it has no solve_batch")
+    programs = [problem.program(**problem.variant(settings.rng(5, k))) for k in range(4)]
+    views = [view_of(found, program) for program in programs]
+    if not isinstance(views[0].P, np.ndarray):
+        raise CheckSkipped("it is given sparse matrices here, and these one by one")
+    arrays = {f.name: [getattr(view, f.name) for view in views] for f in fields(views[0])}
+    stacked = {k: np.stack(v) for k, v in arrays.items() if isinstance(v[0], np.ndarray)}
+    whole = replace(views[0], **stacked)
+    options = translate_options(found, name, settings.options(found))
+    for _ in range(TRIES):
+        together = found.solve_batch(whole, options, Session())
+        if together is None:
+            raise CheckSkipped("solve_batch leaves these programs to solve")
+        alone = [point_of(view, call(found, name, view, settings)) for view in views]
+        elements = [_element(views[0].name, together, i) for i in range(len(views))]
+        points = [point_of(view, one) for view, one in zip(views, elements, strict=True)]
+        if all(map(_same_point, points, alone)):
+            break
+    for i, (point, single) in enumerate(zip(points, alone, strict=True)):
+        what = f"element {i} of four has another answer in solve_batch than in solve"
+        _agree(point, single, 0.0, what, "another algorithm or order of sums, or a wrong stride")
+
+
+def _element(form: str, solutions: Solutions, i: int) -> Solution:
+    dual = solutions.dual
+    own = tuple(part[i] for part in dual) if form == "split" else dual[i]
+    return Solution(solutions.x[i], own, None, solutions.status[i], solutions.info[i])
 
 
 def _close_arrays(

@@ -1,23 +1,14 @@
 """DAQP: dual active set for l <= Ax <= u, dense; it takes l = u as an equality by itself.
 
-Programs that are not small reach it in least-distance form (`_least_distance`).
+Programs that are not small reach it in least-distance form (`_form`), those of a batch without its
+Python function (`_quadprog`).
 """
 
 import daqp
 
 from ffoadapt import BoxForm, Options, Session, Solution, Solutions, Solver, Status
 
-from . import _batch
-from ._least_distance import Unchanged, least_distance, worthwhile
-
-_STATUS = {
-    1: Status.OPTIMAL,
-    -1: Status.PRIMAL_INFEASIBLE,
-    -3: Status.DUAL_INFEASIBLE,
-    -4: Status.ITERATION_LIMIT,
-    -6: Status.PRIMAL_INFEASIBLE,  # the equalities contradict each other
-    -7: Status.TIME_LIMIT,
-}
+from . import _form, _quadprog
 
 
 class DAQPSolver(Solver):
@@ -34,10 +25,10 @@ class DAQPSolver(Solver):
         return list(daqp.Model().settings)
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        given = least_distance(program) or Unchanged(program)
+        given = _form.of(program)
         start = None if session.warm_start is None else given.start(session.warm_start.dual)
-        x, _, flag, found = daqp.solve(*given.data(), dual_start=start, **options)
-        status = _STATUS.get(flag, Status.ERROR)
+        x, _, flag, found = daqp.solve(*given.data, dual_start=start, **options)
+        status = _quadprog.STATUS.get(flag, Status.ERROR)
         info = {"status": flag, "iterations": found["iterations"]}
         if not status.solved:
             return Solution(status=status, info=info)
@@ -47,13 +38,4 @@ class DAQPSolver(Solver):
     def solve_batch(
         self, programs: BoxForm, options: Options, session: Session
     ) -> Solutions | None:
-        m, n = programs.A.shape[1:]
-        if not m or not n or worthwhile(n, m) or _batch.quadprog() is None:
-            return None
-        given = session.get("settings")
-        if given is None:
-            given = session["settings"] = _batch.settings(options)
-        x, dual, flags, iterations = _batch.solve(programs, given)
-        error, taken = Status.ERROR, zip(flags, iterations, strict=True)
-        status = [_STATUS.get(flag, error) for flag in flags]
-        return Solutions(x, dual, status, [{"status": f, "iterations": k} for f, k in taken])
+        return _quadprog.solve_batch(programs, options, session)

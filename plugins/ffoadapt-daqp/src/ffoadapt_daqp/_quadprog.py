@@ -1,4 +1,4 @@
-"""Batches of small programs through DAQP's C interface.
+"""Batches through DAQP's C interface.
 
 A program of ten variables takes DAQP 3 microseconds and its Python wrapper as long again. The
 package's compiled module also exports the C function itself, `daqp_quadprog`; the structures below
@@ -16,9 +16,21 @@ import daqp
 import numpy as np
 from numpy.typing import NDArray
 
-from ffoadapt import BoxForm, call_each
+from ffoadapt import BoxForm, Options, Session, Solutions, Status, call_each
 
-__all__ = ["VERSIONS", "quadprog", "solve"]
+from ._form import least_distance
+
+__all__ = ["STATUS", "VERSIONS", "function", "settings", "solve_batch"]
+
+STATUS = {
+    1: Status.OPTIMAL,
+    -1: Status.PRIMAL_INFEASIBLE,
+    -3: Status.DUAL_INFEASIBLE,
+    -4: Status.ITERATION_LIMIT,
+    -6: Status.PRIMAL_INFEASIBLE,  # the equalities contradict each other
+    -7: Status.TIME_LIMIT,
+}
+"""What DAQP's exit flags stand for; any other is an error."""
 
 VERSIONS = ("0.11.0",)
 """The versions of DAQP whose structures these are."""
@@ -50,7 +62,7 @@ Floats = NDArray[np.float64]
 
 
 @cache
-def quadprog() -> Callable[..., None] | None:
+def function() -> Callable[..., None] | None:
     """DAQP's function of a RESULT, a PROBLEM and SETTINGS; None where it is not to be had."""
     if metadata.version("daqp") not in VERSIONS or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
@@ -69,24 +81,36 @@ def settings(options: Mapping[str, Any]) -> NDArray[Any]:
     return found
 
 
-def solve(
-    programs: BoxForm, given: NDArray[Any]
-) -> tuple[Floats, Floats, list[int], list[int]]:
-    """x (B, n), multipliers (B, m), exit flags (B,) and iterations (B,)."""
+def solve_batch(programs: BoxForm, options: Options, session: Session) -> Solutions | None:
+    """See `Solver.solve_batch`."""
+    if not programs.A.size or function() is None:
+        return None
+    if "settings" not in session:
+        session["settings"] = settings(options)
     size, m, n = programs.A.shape
-    P, A = _rows(programs.P), _rows(programs.A)
-    vectors = map(_rows, (programs.q, programs.u, programs.l))
-    x, multipliers = np.empty((size, n)), np.empty((size, m))
     problem, result = np.zeros(size, PROBLEM), np.zeros(size, RESULT)
-    problem["n"], problem["m"] = n, m
-    sense = np.zeros(m, np.int32)  # all are what their bounds say
-    problem["sense"] = sense.ctypes.data
-    data = zip(("H", "A", "f", "bupper", "blower"), (P, A, *vectors), strict=True)
-    for name, array in data:
+    x, dual = np.empty((size, n)), np.empty((size, m))
+    sense = np.zeros(m, np.int32)  # all rows are what their bounds say
+    data = [_rows(v) for v in (programs.P, programs.q, programs.A, programs.u, programs.l)]
+    form = least_distance(programs)
+    problem["n"], problem["m"], problem["sense"] = n, m, sense.ctypes.data
+    for name, array in zip(("H", "f", "A", "bupper", "blower"), data, strict=True):
         problem[name] = _addresses(array)
-    result["x"], result["lam"] = _addresses(x), _addresses(multipliers)
-    call_each(quadprog(), result, problem, given)
-    return x, multipliers, result["exitflag"].tolist(), result["iter"].tolist()
+    if form:
+        on, gone = form.equalities >= 0, form.equalities[form.equalities >= 0]
+        problem["n"][on] -= gone
+        problem["m"][on] -= gone
+        problem["H"][on] = problem["f"][on] = 0  # NULL: the identity, and nothing
+        for name, array in (("A", form.rows), ("bupper", form.upper), ("blower", form.lower)):
+            problem[name][on] = _addresses(array)[on]
+    result["x"], result["lam"] = _addresses(x), _addresses(dual)
+    call_each(function(), result, problem, session["settings"])
+    if form:
+        x, dual = form.restore(x, dual)
+    flags, iterations, error = result["exitflag"].tolist(), result["iter"].tolist(), Status.ERROR
+    status = [STATUS.get(flag, error) for flag in flags]
+    taken = zip(flags, iterations, strict=True)
+    return Solutions(x, dual, status, [{"status": f, "iterations": k} for f, k in taken])
 
 
 def _rows(array: Floats) -> Floats:
