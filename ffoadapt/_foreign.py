@@ -17,7 +17,8 @@ def call_each(function: Any, *arrays: NDArray[Any]) -> None:
 
     For a `Solver.solve_batch` around a solver that has a C interface. The k-th call is
     ``function(&array_1[k], &array_2[k], ...)``. The GIL is released until all are done, so that
-    threads do their parts of a batch at the same time.
+    threads do their parts of a batch at the same time; nor can a user interrupt it before, so give
+    it no more at once than takes some tenths of a second.
 
     Parameters
     ----------

@@ -43,9 +43,7 @@ class LeastDistance:
         n - equalities variables and m - equalities rows. -1 where the form gains nothing, or where
         P or the equalities are nearly singular: such an element is to be solved as it is.
     rows, lower, upper
-        (B, m n), (B, m), (B, m): each begins with the numbers of the form.
-    order
-        (B, m) int32: the rows of A, the equalities first, then those of the form.
+        (B, ...): each begins with the numbers of the form.
     """
 
     def __init__(self, programs: BoxForm, least: float = 0.0) -> None:
@@ -54,23 +52,24 @@ class LeastDistance:
         ``least`` is n^2 (n + m - 2 p), with p equalities, below which the form gains nothing.
         """
         size, m, n = programs.A.shape
-        self.sizes, self.equalities = (n, m), np.empty(size, dtype=np.int32)
-        self.rows, self.order = empty(size, m * n), np.empty((size, m), dtype=np.int32)
-        self.lower, self.upper = np.empty((2, size, m))
         data = programs.P, programs.q, programs.A, programs.l, programs.u
-        factor = programs.P_factor
-        known = factor is not None
-        self._arrays: tuple[Any, ...] = (
-            *map(_shared, data),
-            empty(size, n, n) if factor is None else _shared(factor),
-            self.rows,
-            *np.empty((3, size, n)),
-            self.lower,
-            self.upper,
-            self.order,
-            self.equalities,
-        )
-        _native.kernel.distance(n, m, known, least, PIVOT, DEPENDENT, *self._arrays)
+        factor = None if programs.P_factor is None else _shared(programs.P_factor)
+        # In the order of distance.c; what is after the rows and bounds is for `restore` alone.
+        room = m * n + 2 * m + 3 * n + (m + 1) // 2 + (n * n if factor is None else 0)
+        state = empty(size, room)
+        bounds = m * n
+        self.sizes, self.equalities = (n, m), np.empty(size, dtype=np.int32)
+        self.rows = state[:, :bounds]
+        self.lower, self.upper = state[:, bounds : bounds + m], state[:, bounds + m :]
+        self._arrays: tuple[Any, ...] = *map(_shared, data), factor, state, self.equalities
+        _native.kernel.distance(n, m, least, PIVOT, DEPENDENT, *self._arrays)
+
+    @property
+    def order(self) -> NDArray[np.int32]:
+        """(B, m): the rows of A, the equalities first, then those of the form."""
+        n, m = self.sizes
+        start = m * n + 2 * m + 3 * n
+        return self._arrays[-2][:, start : start + (m + 1) // 2].view(np.int32)[:, :m]
 
     @staticmethod
     def available() -> bool:

@@ -9,34 +9,47 @@
 typedef struct {
     int n, m;
     const double *P, *q, *A, *l, *u;
-    double *U, *rows, *tau, *v, *w, *lower, *upper;
+    double *U, *rows, *lower, *upper, *tau, *v, *w;
     int32_t *order;
 } Distance;
 
-enum { P, Q, A, BELOW, ABOVE, FACTOR, ROWS, TAU, V, W, LOWER, UPPER, ORDER, SIZES, ARRAYS };
+enum { P, Q, A, BELOW, ABOVE, DATA };
 
-/* Element i of the arrays. */
-static Distance element(const Py_buffer *a, int n, int m, Py_ssize_t i)
+/* The state of an element: rows, lower, upper, tau, v, w, order, and U where it is not known. */
+static Py_ssize_t room_of_state(Py_ssize_t n, Py_ssize_t m, int known)
 {
-    Py_ssize_t square = (Py_ssize_t)n * n, block = (Py_ssize_t)m * n, rows = m;
-    return (Distance){n, m, numbers(a + P, square, i), numbers(a + Q, n, i),
-                      numbers(a + A, block, i), numbers(a + BELOW, rows, i), numbers(a + ABOVE, rows, i),
-                      numbers(a + FACTOR, square, i), (double *)a[ROWS].buf + i * block,
-                      (double *)a[TAU].buf + i * n, (double *)a[V].buf + i * n,
-                      (double *)a[W].buf + i * n, (double *)a[LOWER].buf + i * m,
-                      (double *)a[UPPER].buf + i * m, (int32_t *)a[ORDER].buf + i * m};
+    return m * n + 2 * m + 3 * n + (m + 1) / 2 + (known ? 0 : n * n);
 }
 
-/* Whether the arrays are those of `size` elements, the data and factors of one or of all. */
-static int fit(const Py_buffer *a, int n, int m, Py_ssize_t size)
+static Distance element(const Py_buffer *data, const Py_buffer *factor, const Py_buffer *state,
+                        int n, int m, Py_ssize_t i)
 {
     Py_ssize_t square = (Py_ssize_t)n * n, block = (Py_ssize_t)m * n, rows = m;
-    return n > 0 && m >= 0 && holds(a + P, square, size) && holds(a + Q, n, size) &&
-           holds(a + A, block, size) && holds(a + BELOW, rows, size) && holds(a + ABOVE, rows, size) &&
-           holds(a + FACTOR, square, size) && a[ROWS].len == size * block * 8 &&
-           a[TAU].len == size * n * 8 && a[V].len == size * n * 8 && a[W].len == size * n * 8 &&
-           a[LOWER].len == size * m * 8 && a[UPPER].len == size * m * 8 &&
-           a[ORDER].len == size * m * 4 && a[SIZES].len == size * 4;
+    double *at = (double *)state->buf + i * room_of_state(n, m, factor->buf != NULL);
+    Distance d = {n, m, numbers(data + P, square, i), numbers(data + Q, n, i),
+                  numbers(data + A, block, i), numbers(data + BELOW, rows, i),
+                  numbers(data + ABOVE, rows, i)};
+    d.rows = at;
+    d.lower = d.rows + block;
+    d.upper = d.lower + rows;
+    d.tau = d.upper + rows;
+    d.v = d.tau + n;
+    d.w = d.v + n;
+    d.order = (int32_t *)(d.w + n);
+    d.U = factor->buf ? numbers(factor, square, i) : d.w + n + (rows + 1) / 2;
+    return d;
+}
+
+/* Whether the arrays are those of `size` elements, the data of one or of all. */
+static int fit(const Py_buffer *data, const Py_buffer *factor, const Py_buffer *state, int n, int m,
+               Py_ssize_t size)
+{
+    Py_ssize_t square = (Py_ssize_t)n * n, block = (Py_ssize_t)m * n, rows = m;
+    return n > 0 && m >= 0 && holds(data + P, square, size) && holds(data + Q, n, size) &&
+           holds(data + A, block, size) && holds(data + BELOW, rows, size) &&
+           holds(data + ABOVE, rows, size) &&
+           (!factor->buf || holds(factor, square, size)) &&
+           state->len == size * room_of_state(n, m, factor->buf != NULL) * 8;
 }
 
 static int diagonal(int n, const double *M)
@@ -139,22 +152,21 @@ static void restore(const Distance *d, int p, const double *t, const double *fou
     divide("T", (int)n, d->U, 1, x);
 }
 
-PyDoc_STRVAR(distance_doc, "distance(n, m, known, least, pivot, dependent, P, q, A, l, u, U, rows, "
-                           "tau, v, w, lower, upper, order, sizes): what is after U is written, "
-                           "and U unless it is known; sizes (B,) are the equalities, or -1");
+PyDoc_STRVAR(distance_doc, "distance(n, m, least, pivot, dependent, P, q, A, l, u, U or None, "
+                           "state, equalities): state (B, ...) and equalities (B,) are written");
 
 static PyObject *distance(PyObject *module, PyObject *args)
 {
-    int n, m, known;
+    int n, m;
     Rules rules;
-    Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "iipdddy*y*y*y*y*y*w*w*w*w*w*w*w*w*", &n, &m, &known, &rules.least,
-                          &rules.pivot, &rules.dependent, a + P, a + Q, a + A, a + BELOW, a + ABOVE,
-                          a + FACTOR, a + ROWS, a + TAU, a + V, a + W, a + LOWER, a + UPPER,
-                          a + ORDER, a + SIZES))
+    Py_buffer a[DATA + 3];
+    Py_buffer *factor = a + DATA, *state = a + DATA + 1, *sizes = a + DATA + 2;
+    if (!PyArg_ParseTuple(args, "iidddy*y*y*y*y*z*w*w*", &n, &m, &rules.least, &rules.pivot,
+                          &rules.dependent, a + P, a + Q, a + A, a + BELOW, a + ABOVE, factor,
+                          state, sizes))
         return NULL;
-    Py_ssize_t size = a[SIZES].len / 4;
-    int good = fit(a, n, m, size) && (known || a[FACTOR].len == size * n * n * 8);
+    Py_ssize_t size = sizes->len / 4;
+    int good = fit(a, factor, state, n, m, size);
     double *work = good ? malloc((m + room_to_orthogonalize(n, m)) * sizeof(double)) : NULL;
     if (!good)
         misfit();
@@ -163,33 +175,33 @@ static PyObject *distance(PyObject *module, PyObject *args)
     else {
         PyThreadState *thread = PyEval_SaveThread();
         for (Py_ssize_t i = 0; i < size; i++) {
-            Distance d = element(a, n, m, i);
-            ((int32_t *)a[SIZES].buf)[i] = reduce(&d, known, &rules, work);
+            Distance d = element(a, factor, state, n, m, i);
+            ((int32_t *)sizes->buf)[i] = reduce(&d, factor->buf != NULL, &rules, work);
         }
         PyEval_RestoreThread(thread);
         free(work);
     }
-    let_go(a, ARRAYS);
+    let_go(a, DATA + 3);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
-PyDoc_STRVAR(undistance_doc, "undistance(n, m, P, q, A, l, u, U, rows, tau, v, w, lower, upper, "
-                             "order, sizes, t, found, x, multipliers): the last two, (B, n) and "
-                             "(B, m), are written from t (B, n) and found (B, m)");
+PyDoc_STRVAR(undistance_doc, "undistance(n, m, P, q, A, l, u, U or None, state, equalities, t, "
+                             "found, x, multipliers): the last two, (B, n) and (B, m), are written "
+                             "from t (B, n) and found (B, m)");
 
 static PyObject *undistance(PyObject *module, PyObject *args)
 {
     int n, m;
-    enum { T = ARRAYS, FOUND, X, MULTIPLIERS, ALL };
+    enum { FACTOR = DATA, STATE, SIZES, T, FOUND, X, MULTIPLIERS, ALL };
     Py_buffer a[ALL];
-    if (!PyArg_ParseTuple(args, "iiy*y*y*y*y*y*y*y*y*y*y*y*y*y*y*y*w*w*", &n, &m, a + P, a + Q,
-                          a + A, a + BELOW, a + ABOVE, a + FACTOR, a + ROWS, a + TAU, a + V, a + W,
-                          a + LOWER, a + UPPER, a + ORDER, a + SIZES, a + T, a + FOUND, a + X,
-                          a + MULTIPLIERS))
+    if (!PyArg_ParseTuple(args, "iiy*y*y*y*y*z*y*y*y*y*w*w*", &n, &m, a + P, a + Q, a + A,
+                          a + BELOW, a + ABOVE, a + FACTOR, a + STATE, a + SIZES, a + T, a + FOUND,
+                          a + X, a + MULTIPLIERS))
         return NULL;
     Py_ssize_t size = a[SIZES].len / 4;
-    int good = fit(a, n, m, size) && a[T].len == size * n * 8 && a[FOUND].len == size * m * 8 &&
-               a[X].len == a[T].len && a[MULTIPLIERS].len == a[FOUND].len;
+    int good = fit(a, a + FACTOR, a + STATE, n, m, size) && a[T].len == size * n * 8 &&
+               a[FOUND].len == size * m * 8 && a[X].len == a[T].len &&
+               a[MULTIPLIERS].len == a[FOUND].len;
     double *work = good ? malloc(n * sizeof(double)) : NULL;
     if (!good)
         misfit();
@@ -198,7 +210,7 @@ static PyObject *undistance(PyObject *module, PyObject *args)
     else {
         PyThreadState *thread = PyEval_SaveThread();
         for (Py_ssize_t i = 0; i < size; i++) {
-            Distance d = element(a, n, m, i);
+            Distance d = element(a, a + FACTOR, a + STATE, n, m, i);
             int p = ((int32_t *)a[SIZES].buf)[i];
             const double *t = (double *)a[T].buf + i * n, *found = (double *)a[FOUND].buf + i * m;
             double *x = (double *)a[X].buf + i * n;

@@ -184,7 +184,7 @@ def linearize(
             ghost = replace(cone.linearize(s_at, z_at), margin=ghost.margin)
         # z/s = (z_hat/s_hat) g / (r^2 X), and curvature scales like z/s.
         squares = scale.squares[:, start : start + count * cone.dim : cone.dim]
-        unit = np.broadcast_to(scale.gradient / (squares * scale.primal), (size, count))
+        unit = scale.gradient / (squares * scale.primal)
         active[:, rows] = ghost.active.reshape(size, -1)
         local = ghost.weight.reshape(size, count, -1) * unit[..., None]
         weight[:, rows] = local.reshape(size, -1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ffoadapt
-from ffoadapt import BoxForm, Session, Solutions, Status
+from ffoadapt import BoxForm, Session, Solutions, Status, call_each
 
 pytest.importorskip("daqp", reason="DAQP is not installed: pip install daqp")
 
@@ -79,6 +79,24 @@ def test_shared_and_strided_arrays() -> None:
     l = np.asfortranarray(box.l)
     shared = BoxForm(P, q, A, l, box.u)
     same(SOLVER.solve_batch(shared, SOLVER.defaults, Session()), alone(shared, SOLVER.defaults))
+
+
+@direct
+@pytest.mark.parametrize("at_once", [0, 1, 4, 5])
+def test_parts(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large batch is solved in parts, the last of which may be smaller."""
+    n, m = 8, 12
+    box = programs(n, m, 2)
+    box.A, box.P_factor = np.broadcast_to(box.A[0], box.A.shape), None
+    expected = alone(box, SOLVER.defaults)
+    monkeypatch.setattr(_quadprog, "PART", (at_once - 0.5) * n * n * (n + m))
+    calls: list[int] = []
+    monkeypatch.setattr(
+        _quadprog, "call_each", lambda f, r, *rest: (calls.append(len(r)), call_each(f, r, *rest))
+    )
+    same(SOLVER.solve_batch(box, SOLVER.defaults, Session()), expected)
+    step = max(1, at_once)
+    assert calls == [min(step, 12 - k) for k in range(0, 12, step)]
 
 
 @direct

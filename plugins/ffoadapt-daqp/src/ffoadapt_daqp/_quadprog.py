@@ -35,6 +35,10 @@ STATUS = {
 VERSIONS = ("0.11.0",)
 """The versions of DAQP whose structures these are."""
 
+PART = 1e8
+"""n^2 (n + m) of all elements that are solved in one call, some 50 ms: a user who interrupts waits
+as long, and memory is for so many."""
+
 PROBLEM = np.dtype(
     [(name, "i4") for name in ("n", "m", "ms")]
     + [(name, "u8") for name in ("H", "f", "A", "bupper", "blower", "sense", "break_points")]
@@ -88,6 +92,31 @@ def solve_batch(programs: BoxForm, options: Options, session: Session) -> Soluti
     if "settings" not in session:
         session["settings"] = settings(options)
     size, m, n = programs.A.shape
+    step = 1 + int(PART / (n * n * (n + m)))
+    parts = [
+        _solve(_part(programs, k, k + step), session["settings"]) for k in range(0, size, step)
+    ]
+    x, dual, results = (
+        parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    )
+    flags, iterations, error = results["exitflag"].tolist(), results["iter"].tolist(), Status.ERROR
+    status = [STATUS.get(flag, error) for flag in flags]
+    taken = zip(flags, iterations, strict=True)
+    return Solutions(x, dual, status, [{"status": f, "iterations": k} for f, k in taken])
+
+
+def _part(programs: BoxForm, start: int, stop: int) -> BoxForm:
+    """The elements from ``start`` to ``stop``."""
+    if start == 0 and stop >= len(programs.A):
+        return programs
+    p, part = programs, slice(start, stop)
+    factor = None if p.P_factor is None else p.P_factor[part]
+    return BoxForm(p.P[part], p.q[part], p.A[part], p.l[part], p.u[part], factor)
+
+
+def _solve(programs: BoxForm, given: NDArray[Any]) -> tuple[Floats, Floats, NDArray[Any]]:
+    """x (B, n), the multipliers (B, m), and RESULTs (B,)."""
+    size, m, n = programs.A.shape
     problem, result = np.zeros(size, PROBLEM), np.zeros(size, RESULT)
     x, dual = np.empty((size, n)), np.empty((size, m))
     sense = np.zeros(m, np.int32)  # all rows are what their bounds say
@@ -104,13 +133,10 @@ def solve_batch(programs: BoxForm, options: Options, session: Session) -> Soluti
         for name, array in (("A", form.rows), ("bupper", form.upper), ("blower", form.lower)):
             problem[name][on] = _addresses(array)[on]
     result["x"], result["lam"] = _addresses(x), _addresses(dual)
-    call_each(function(), result, problem, session["settings"])
+    call_each(function(), result, problem, given)
     if form:
         x, dual = form.restore(x, dual)
-    flags, iterations, error = result["exitflag"].tolist(), result["iter"].tolist(), Status.ERROR
-    status = [STATUS.get(flag, error) for flag in flags]
-    taken = zip(flags, iterations, strict=True)
-    return Solutions(x, dual, status, [{"status": f, "iterations": k} for f, k in taken])
+    return x, dual, result
 
 
 def _rows(array: Floats) -> Floats:
