@@ -81,8 +81,11 @@ class Measures:
     ``settled`` is what `BatchedFactor.settled` has found, None before.
     """
 
-    def __init__(self, batch: ProgramBatch, active: NDArray[np.bool_], figures: Floats) -> None:
-        self.batch, self.active, self.figures = batch, active, figures
+    def __init__(
+        self, batch: ProgramBatch, points: Points, active: NDArray[np.bool_], figures: Floats
+    ) -> None:
+        self.batch, self.points, self.active, self._figures = batch, points, active, figures
+        self._complete = batch.structure.polyhedral or points.paired
         self.settled: bool | None = None
 
     @classmethod
@@ -100,18 +103,24 @@ class Measures:
             _native.kernel.measure(n, m, *at)
 
         _spread(measure, size, MEASURE * n * (n + m))
-        found = cls(batch, active, figures)
-        if not (batch.structure.polyhedral or points.paired):
-            at = found.scales.slack(points.s), found.scales.dual(points.z)
-            outside, gap = curved_violations(batch.structure, *at)
-            figures[:, 5] = np.maximum(figures[:, 5], outside)
-            figures[:, 4] = np.maximum(np.maximum(figures[:, 4], gap), outside)
-        return found
+        return cls(batch, points, active, figures)
+
+    @property
+    def figures(self) -> Floats:
+        """(B, 8) see `FIGURES`."""
+        if not self._complete:
+            at = self.scales.slack(self.points.s), self.scales.dual(self.points.z)
+            outside, gap = curved_violations(self.batch.structure, *at)
+            found = self._figures.copy()  # another thread may read it
+            found[:, 5] = np.maximum(found[:, 5], outside)
+            found[:, 4] = np.maximum(np.maximum(found[:, 4], gap), outside)
+            self._figures, self._complete = found, True
+        return self._figures
 
     @lazy
     def scales(self) -> Scales:
         """The sizes of slacks and multipliers."""
-        return Scales(self.batch, *(self.figures[:, k : k + 1] for k in range(4)))
+        return Scales(self.batch, *(self._figures[:, k : k + 1] for k in range(4)))
 
     @property
     def residuals(self) -> Residuals:
@@ -119,9 +128,15 @@ class Measures:
         return Residuals(self.figures[:, 4], self.figures[:, 5])
 
     @property
+    def floor(self) -> Residuals:
+        """Residuals that are no larger: of blocks of curved cones, which take longest, perhaps
+        without whether they are outside of these and complementary."""
+        return Residuals(self._figures[:, 4], self._figures[:, 5])
+
+    @property
     def margins(self) -> Floats:
         """(B,) the smallest strict-complementarity margins."""
-        return self.figures[:, 6]
+        return self._figures[:, 6]
 
 
 FIGURES = 8

@@ -180,6 +180,11 @@ class Oracle:
             return self._measures.residuals
         return kkt_residuals(self.batch, self.points, self.scales)
 
+    @property
+    def floor(self) -> Residuals:
+        """Residuals at most as large as those `measured`, and sooner known."""
+        return self.measured if self._measures is None else self._measures.floor
+
     @lazy
     def _margins(self) -> Floats:
         if self._measures is not None:

@@ -61,7 +61,9 @@ def polish(
     """
     oracle = Oracle(batch, points)
     current = oracle.points
-    before = oracle.measured
+    before = oracle.floor  # enough where it shows that every point is to be improved, and was
+    if not rounds or not ((before.kkt > ACCURATE) | ~oracle.solved).all():
+        before = oracle.measured
     if not rounds or worst(before.kkt) <= ACCURATE:
         return points, oracle, before.kkt
     wanted = oracle.solved & (before.kkt > ACCURATE)
@@ -89,6 +91,10 @@ def polish(
         there, last = _step(some, here)
         trial, found = there.points, there.measured
         improved = found.kkt < residual[part]
+        if k == 0 and not improved.all():
+            before = oracle.measured
+            residual, outside = before.kkt.copy(), before.infeasibility.copy()
+            improved = found.kkt < residual[part]
         iterate = trial if everything else _placed(iterate, part, trial)
         if improved.any():
             at = part[improved]
@@ -112,6 +118,9 @@ def polish(
     if current is oracle.points:
         return points, oracle, residual
     worse = outside > np.maximum(before.infeasibility, FEASIBLE)
+    if final is None or worse.any():
+        before = oracle.measured
+        worse = outside > np.maximum(before.infeasibility, FEASIBLE)
     if final is None or worse.any():
         back = np.flatnonzero(worse)
         residual[back] = before.kkt[back]
