@@ -105,7 +105,7 @@ class ConeForm:
     def A_rows(self, rows: NDArray[np.intp] | slice) -> sparse.csc_matrix:
         """``A[rows]`` as CSC, for the ``rows`` that `rows` gives."""
         if isinstance(rows, slice) or not sparse.issparse(self.A):
-            return sparse.csc_matrix(self.A if isinstance(rows, slice) else self.A[rows])
+            return _csc(self.A if isinstance(rows, slice) else self.A[rows])
         place = np.empty(rows.size, dtype=np.int32)
         place[rows] = np.arange(rows.size)
         A = self.A.tocsc()
@@ -115,7 +115,7 @@ class ConeForm:
 
     def P_upper(self) -> sparse.csc_matrix:
         """The upper triangle of P as CSC."""
-        P = sparse.csc_matrix(self.P)
+        P = _csc(self.P)
         upper = P.indices <= np.repeat(np.arange(P.shape[0]), np.diff(P.indptr))
         if upper.all():
             return P
@@ -127,6 +127,11 @@ class ConeForm:
         if self.layout is None:
             self.layout = ConeLayout(self.cones)
         return self.layout
+
+
+def _csc(matrix: Any) -> sparse.csc_matrix:
+    """The matrix as CSC; itself if it is, for scipy takes its time for a copy."""
+    return matrix if isinstance(matrix, sparse.csc_matrix) else sparse.csc_matrix(matrix)
 
 
 def _kind(cone: Cone) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,14 @@ class Status(Enum):
 
         A solver that cannot tell which (``"infeasible or unbounded"``) has told neither: `ERROR`.
         """
-        spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_()-]+", " ", words).strip().lower()
-        found = (status for status, known in _WORDS.items() if re.fullmatch(known, spaced))
-        return next(found, cls.ERROR)
+        return _read(words)
+
+
+@lru_cache(maxsize=256)
+def _read(words: str) -> Status:
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_()-]+", " ", words).strip().lower()
+    found = (status for status, known in _WORDS.items() if re.fullmatch(known, spaced))
+    return next(found, Status.ERROR)
 
 
 _SOLVED = (Status.OPTIMAL, Status.OPTIMAL_INACCURATE)
