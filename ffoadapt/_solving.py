@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -130,25 +130,24 @@ class SolveJob:
             if found is None:
                 return None
             eq, ineq = given.structure.split
-            parts = [(x, found.x)]
+            _put(found.x, x)
             if form == "split":
-                parts += zip((dual[:, ineq], dual[:, eq]), found.dual, strict=True)
+                z_ineq, y_eq = found.dual
+                _put(z_ineq, dual, ineq)
+                _put(y_eq, dual, eq)
             else:
-                parts += [(dual, found.dual)]
-            for ours, theirs in parts:
-                if ours.shape != np.shape(theirs):
-                    raise ValueError(f"an array of shape {np.shape(theirs)}, not {ours.shape}")
-                ours[...] = theirs
-            if not len(found.status) == len(found.info) == given.size:
-                raise ValueError(f"not {given.size} statuses and infos")
+                _put(found.dual, dual)
             status, info = list(found.status), list(found.info)
+            if not len(status) == len(info) == given.size:
+                raise ValueError(f"not {given.size} statuses and infos")
+            lost = [] if status.count(Status.OPTIMAL) == given.size else _unsolved(status)
         except Exception as error:
             session.clear()
             message = f"solve_batch: {type(error).__name__}: {error}"
             failed = _failure(message, exception=error)
             status, info = [failed.status] * given.size, [failed.info] * given.size
-        if status.count(Status.OPTIMAL) < given.size:
-            lost = [i for i, one in enumerate(status) if not one.solved]
+            lost = _unsolved(status)
+        if lost:
             x[lost] = dual[lost] = np.nan
         return x, dual, None, status, info
 
@@ -244,6 +243,18 @@ class SolveJob:
 
 def _failure(message: str, **more: Any) -> Solution:
     return Solution(status=Status.ERROR, info={"message": message, **more})
+
+
+def _put(values: Any, into: Floats, columns: Any = slice(None)) -> None:
+    """``into[:, columns] = values``, but nothing is broadcast."""
+    wanted, found = into[:, columns].shape, np.shape(values)
+    if wanted != found:
+        raise ValueError(f"an array has shape {found}, not {wanted}")
+    into[:, columns] = values
+
+
+def _unsolved(status: Sequence[Status]) -> list[int]:
+    return [i for i, one in enumerate(status) if not one.solved]
 
 
 def _void_failures(points: Points) -> None:

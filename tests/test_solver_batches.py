@@ -190,9 +190,10 @@ def test_failed_elements_are_nan_and_the_others_are_not() -> None:
         (lambda s: Solutions(s.x[0], s.dual, s.status, s.info), r"shape \(3,\), not \(5, 3\)"),
         (lambda s: Solutions(s.x, s.dual[:1], s.status, s.info), "ValueError"),
         (lambda s: Solutions(s.x, s.dual, s.status[:2], s.info), "not 5 statuses"),
+        (lambda s: Solutions(s.x, s.dual, ["optimal"] * SIZE, s.info), "AttributeError"),
         (lambda s: [Solution(s.x[0], s.dual)], "AttributeError"),
     ],
-    ids=["x", "dual", "status", "list"],
+    ids=["x", "dual", "status", "words", "list"],
 )
 def test_what_is_no_answer_is_an_error(change: Any, words: str) -> None:
     class Wrong(Together):
@@ -216,6 +217,22 @@ def test_the_session_is_empty_after_an_exception() -> None:
         ffoadapt.qp(**data(), solver=Raising, executor="serial")
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert Raising.sessions == [{}]
+
+
+def test_rows_in_any_order() -> None:
+    """The duals of a split view go to their canonical rows, wherever these are."""
+    rng = np.random.default_rng(1)
+    cones = [ffoadapt.NonnegativeCone(1), ffoadapt.ZeroCone(1), ffoadapt.NonnegativeCone(2)]
+    A = np.vstack((np.eye(N)[:1], np.ones(N), np.eye(N)[1:]))  # x <= b and a sum
+    b, q = rng.uniform(0.1, 1.0, (SIZE, 4)), 5.0 * rng.standard_normal((SIZE, N))
+    solver = Together()
+    together = ffoadapt.cone_program(np.eye(N), q, A, b, cones, solver=solver, executor="serial")
+    assert len(solver.given) == 1
+    alone = ffoadapt.cone_program(np.eye(N), q, A, b, cones, solver=ReferenceSolver)
+    for ours, theirs in zip(together, alone, strict=True):
+        assert np.array_equal(ours, theirs)
+    assert (np.abs(together.z[:, 1]) > 1e-3).any()
+    assert (np.abs(together.z[:, [0, 2, 3]]) > 1e-3).any(axis=0).all()
 
 
 def test_threads_do_parts() -> None:
