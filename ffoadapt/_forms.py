@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,9 @@ from ._cones import Cone, PSDCone, SecondOrderCone
 __all__ = ["BoxForm", "ConeForm", "ConeLayout", "SplitForm"]
 
 Floats = NDArray[np.float64]
+
+CHOICES = 4
+"""Of so many choices of rows `BoxForm.A_rows` remembers where they are."""
 
 
 class ConeLayout:
@@ -155,17 +159,31 @@ class BoxForm:
 
     name: ClassVar[str] = "box"
 
-    def A_rows(self, on: NDArray[np.bool_]) -> Any:
-        """``A[on]``, an ndarray or CSC as A is; scipy takes five times as long for it."""
+    def A_rows(self, on: NDArray[np.bool_], session: dict[str, Any] | None = None) -> Any:
+        """``A[on]``, an ndarray or CSC as A is; scipy takes five times as long for it.
+
+        With the ``session`` of the solver, in which A has one pattern, where the entries are is
+        found once for the latest choices of rows.
+        """
         A = self.A
         if isinstance(A, np.ndarray):
             return A[on]
-        kept = on[A.indices]
-        ends = np.zeros(kept.size + 1, dtype=A.indptr.dtype)
-        np.cumsum(kept, out=ends[1:])
-        number = np.cumsum(on, dtype=A.indices.dtype) - 1
-        entries = A.data[kept], number[A.indices[kept]], ends[A.indptr]
-        return sparse.csc_matrix(entries, shape=(np.count_nonzero(on), A.shape[1]))
+        known = {} if session is None else session.setdefault("A_rows", {})
+        key = on.tobytes()
+        if key not in known:
+            if len(known) >= CHOICES:
+                known.clear()
+            kept = on[A.indices]
+            ends = np.zeros(kept.size + 1, dtype=A.indptr.dtype)
+            np.cumsum(kept, out=ends[1:])
+            number = np.cumsum(on, dtype=A.indices.dtype) - 1
+            entries = np.flatnonzero(kept), number[A.indices[kept]], ends[A.indptr]
+            shape = np.count_nonzero(on), A.shape[1]
+            known[key] = entries[0], sparse.csc_matrix(entries, shape=shape)
+        places, pattern = known[key]
+        found = copy.copy(pattern)  # made without the checks of the constructor
+        found.data = A.data[places]
+        return found
 
 
 @dataclass(slots=True, eq=False)

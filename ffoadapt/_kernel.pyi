@@ -86,6 +86,29 @@ def products(
     out: Floats,
     /,
 ) -> None: ...
+def entries(
+    rows: int,
+    n: int,
+    group: int,
+    sign: float,
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    z: Floats,
+    zeta: Floats,
+    w: Floats,
+    x: Floats,
+    out: Floats,
+    /,
+) -> None: ...
+def equilibrate(
+    rounds: int,
+    near: float,
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    magnitudes: Floats,
+    scale: Floats,
+    /,
+) -> None: ...
 def distance(
     n: int, m: int, least: float, pivot: float, dependent: float, /, *arrays: Any
 ) -> None: ...

@@ -11,9 +11,10 @@ import pytest
 from scipy import sparse
 
 import ffoadapt
-from ffoadapt import ConeProgram, NonnegativeCone, ZeroCone
+from ffoadapt import ConeProgram, NonnegativeCone, Structure, ZeroCone, _native
 from ffoadapt._oracle import workspace
 from ffoadapt._oracle.gradient import Adjoint
+from ffoadapt._oracle.sparse import _equilibrate
 from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
 from ffoadapt._pattern import Pattern
 from ffoadapt._raw import BoxModel
@@ -274,6 +275,83 @@ def test_rows_of_a_box(form: str) -> None:
         found, expected = box.A_rows(on), wrap(A)[on]
         assert type(found) is type(expected) and found.shape == expected.shape
         assert abs(found - expected).sum() == 0.0
+
+
+def test_rows_of_a_box_are_found_once_in_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    pattern, values = Pattern.of(sparse.random(12, 7, 0.4, rng=rng, format="csc"))
+    choices = [rng.random(12) < 0.5 for _ in range(6)]
+    session = ffoadapt.Session()
+    found_anew: list[int] = []
+    flatnonzero = np.flatnonzero
+    monkeypatch.setattr(np, "flatnonzero", lambda v: (found_anew.append(1), flatnonzero(v))[1])
+    for k in (0, 1, 0, 1, 2, 3, 4, 5, 5):
+        values = rng.standard_normal(values.size)
+        before = values.copy()
+        box = ffoadapt.BoxForm(
+            None, np.zeros(7), pattern.matrix(values), np.zeros(12), np.zeros(12)
+        )
+        found = box.A_rows(choices[k], session)
+        assert abs(found - pattern.matrix(values)[choices[k]]).sum() == 0.0
+        found.data[:] = 0.0  # a copy
+        assert np.array_equal(values, before)
+    assert len(found_anew) == 6
+    assert len(session["A_rows"]) <= 4
+
+
+compiled = pytest.mark.skipif(_native.kernel is None, reason="built without a compiler")
+
+
+@compiled
+@pytest.mark.parametrize("lead", [(), (3,)])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("name", ["P", "A"])
+def test_gradients_on_a_pattern(
+    name: str, shared: bool, lead: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled code gives the bits of NumPy."""
+    rng, n, m, size = np.random.default_rng(6), 9, 5, 4
+    P = sparse.random(n, n, 0.4, rng=rng) + sparse.identity(n)
+    P, A = (Pattern.of(v)[0] for v in (P + P.T, sparse.random(m, n, 0.5, rng=rng)))
+    structure = Structure(n, m, (ffoadapt.NonnegativeCone(m),), P, A)
+    of = 1 if shared else size
+    data = [rng.standard_normal((of, k)) for k in (P.nnz, n, A.nnz, m)]
+    batch = ffoadapt.ProgramBatch(structure, size, *data)
+    x, s, z = (rng.standard_normal((size, k)) for k in (n, m, m))
+    points = ffoadapt.Points(x, s, z, [ffoadapt.Status.OPTIMAL] * size, [{}] * size)
+    w, zeta = (rng.standard_normal((*lead, size, k)) for k in (n, m))
+    found = Adjoint(batch, points, w, zeta)[name]
+    assert found.shape == (*lead, of, (P if name == "P" else A).nnz)
+    monkeypatch.setattr(_native, "kernel", None)
+    assert np.array_equal(found, Adjoint(batch, points, w, zeta)[name])
+
+
+@compiled
+def test_equilibration_is_that_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, n, m = np.random.default_rng(7), 12, 6
+    P = sparse.csc_matrix(sparse.random(n, n, 0.2, rng=rng) * 1e3)
+    P = sparse.csc_matrix(P + P.T + sparse.identity(n))
+    A = sparse.csc_matrix(sparse.diags(10.0 ** rng.uniform(-3, 3, m)) @ sparse.eye(m, n))
+    (P_pattern, P_values), (A_pattern, A_values) = map(Pattern.of, (P, A))
+    space = Workspace.of(None, P_pattern, *A_pattern.by_rows()[:2])
+    data = space.filled(P_values, A_values)
+    diagonal = np.concatenate((P.diagonal(), -np.ones(m)))
+    scale = _equilibrate(space, data, diagonal, (1.0, 1.0))
+    assert np.ptp(np.log2(scale)) > 2
+    monkeypatch.setattr(_native, "kernel", None)
+    assert np.array_equal(scale, _equilibrate(space, data, diagonal, (1.0, 1.0)))
+
+
+@compiled
+def test_compiled_code_refuses_patterns_that_do_not_fit() -> None:
+    indptr, indices = np.array([0, 1, 2], np.int32), np.array([0, 5], np.int32)
+    ones = [np.ones(k) for k in (3, 3, 2, 2, 2)]
+    with pytest.raises(ValueError, match="sizes that fit"):
+        _native.kernel.entries(3, 2, 1, 1.0, indptr, indices, *ones)
+    with pytest.raises(ValueError, match="sizes that fit"):
+        _native.kernel.equilibrate(3, 2.0, indptr, indices, np.ones(2), np.ones(2))
+    with pytest.raises(ValueError, match="sizes that fit"):
+        _native.kernel.equilibrate(3, 2.0, indptr, indices[:1], np.ones(1), np.ones(2))
 
 
 def test_a_box_program_finds_its_structure_again() -> None:

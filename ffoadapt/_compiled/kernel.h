@@ -7,6 +7,7 @@
    memory.c   memory that is kept
    batch.c    all of that for the elements of a batch, for Python
    distance.c the least-distance form of programs
+   pattern.c  numbers of sparse matrices
    module.c   the rest of what Python calls
 
    _oracle/batched.py calls it, and says what the arguments are.
@@ -171,6 +172,10 @@ extern PyMethodDef batch_methods[];
 /* ----------------------------------------------------------------------------------- distance.c */
 
 extern PyMethodDef distance_methods[];
+
+/* ------------------------------------------------------------------------------------ pattern.c */
+
+extern PyMethodDef pattern_methods[];
 
 /* The numbers of element i, of which there are `count`, in an array of one or of all elements. */
 static inline double *numbers(const Py_buffer *array, Py_ssize_t count, Py_ssize_t i)

@@ -223,7 +223,8 @@ PyMODINIT_FUNC PyInit__kernel(void)
         return NULL;
     PyObject *module = PyModule_Create(&definition);
     if (module && (PyModule_AddFunctions(module, batch_methods) ||
-                   PyModule_AddFunctions(module, distance_methods))) {
+                   PyModule_AddFunctions(module, distance_methods) ||
+                   PyModule_AddFunctions(module, pattern_methods))) {
         Py_DECREF(module);
         return NULL;
     }

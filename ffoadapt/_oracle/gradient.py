@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _threads
+from .. import _native, _threads
 from .._lazy import lazy
 from .._memory import empty
 from .._pattern import Pattern
@@ -98,6 +98,12 @@ class Adjoint(Mapping[str, Floats]):
     ) -> Floats:
         """The entries of `matrix` on the pattern, without the rest."""
         *lead, size = self.w.shape[:-1]
+        if _native.kernel is not None and pattern.nnz:
+            values = np.empty((*lead, 1 if shared else size, pattern.nnz))
+            at = z.shape[-1], self.w.shape[-1], size if shared else 1, sign
+            vectors = map(np.ascontiguousarray, (z, zeta, self.w, self.x))
+            _native.kernel.entries(*at, pattern.indptr, pattern.indices, *vectors, values)
+            return values
         values = np.zeros((*lead, 1 if shared else size, pattern.nnz))
         for entries, columns in pattern.blocks():
             rows = pattern.indices[entries]

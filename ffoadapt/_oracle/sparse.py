@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _native
 from .._blocks import joined
 from .._lazy import lazy
 from .._pattern import Pattern, digest
@@ -306,6 +307,10 @@ def _equilibrate(
     magnitudes = np.abs(data)
     magnitudes[space.last] = np.abs(diagonal)
     space.scaled(magnitudes, scale)
+    if _native.kernel is not None:
+        upper = space.upper.indptr, space.upper.indices
+        _native.kernel.equilibrate(rounds, NEAR, *upper, magnitudes, scale)
+        rounds = 0
     for _ in range(rounds):
         largest = space.largest(magnitudes)
         largest[largest == 0.0] = 1.0

@@ -27,7 +27,8 @@ class PIQPSolver(Solver):
         P, q, l, u = program.P, program.q, program.l, program.u
         equal, finite = l == u, np.isfinite((l, u))
         rows = ~equal & finite.any(axis=0)  # it warns of rows without a bound
-        data = (P, q, program.A_rows(equal), u[equal], program.A_rows(rows), l[rows], u[rows])
+        E, G = (program.A_rows(on, session) for on in (equal, rows))
+        data = (P, q, E, u[equal], G, l[rows], u[rows])
         solver, kinds = session.get("kept", (None, None))
         if solver is not None and np.array_equal(kinds, (equal, *finite)):
             solver.update(*data)
@@ -36,8 +37,7 @@ class PIQPSolver(Solver):
             for name, value in options.items():
                 setattr(solver.settings, name, value)
             solver.setup(*data)
-            if session.warm_start is not None:
-                session["kept"] = solver, (equal, *finite)
+            session["kept"] = (solver, (equal, *finite)) if session.warm_start else (None, None)
         status = Status.read(solver.solve().name.removeprefix("PIQP_"))
         found, y = solver.result, np.zeros(u.size)
         y[equal], y[rows] = found.y, found.z_u - found.z_l
