@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from . import _native
 from ._cones import Cone
 from ._exceptions import ShapeError
 from ._frameworks import find_framework
@@ -284,6 +285,9 @@ def _known(
     return found
 
 
+_SIGNED = (np.dtype(np.int32), np.dtype(np.int64))
+
+
 def _same(
     pattern: Pattern,
     order: NDArray[np.int32] | None,
@@ -294,6 +298,9 @@ def _same(
     """Whether these entries are those of the pattern, in this order."""
     if pattern.shape != shape or pattern.nnz != len(rows):
         return False
+    if _native.kernel is not None and rows.dtype == columns.dtype and rows.dtype in _SIGNED:
+        entries = map(np.ascontiguousarray, (rows, columns))
+        return bool(_native.kernel.same(pattern.indptr, pattern.indices, order, *entries))
     if order is not None:
         rows = rows[order]
     if not (pattern.indices == rows).all():

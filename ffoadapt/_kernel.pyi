@@ -109,6 +109,14 @@ def equilibrate(
     scale: Floats,
     /,
 ) -> None: ...
+def same(
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    order: NDArray[np.int32] | None,
+    rows: NDArray[np.signedinteger[Any]],
+    columns: NDArray[np.signedinteger[Any]],
+    /,
+) -> bool: ...
 def distance(
     n: int, m: int, least: float, pivot: float, dependent: float, /, *arrays: Any
 ) -> None: ...

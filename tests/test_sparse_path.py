@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 import ffoadapt
-from ffoadapt import ConeProgram, NonnegativeCone, Structure, ZeroCone, _native
+from ffoadapt import ConeProgram, NonnegativeCone, Structure, ZeroCone, _functional, _native
 from ffoadapt._oracle import workspace
 from ffoadapt._oracle.gradient import Adjoint
 from ffoadapt._oracle.sparse import _equilibrate
@@ -340,6 +340,31 @@ def test_equilibration_is_that_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None
     assert np.ptp(np.log2(scale)) > 2
     monkeypatch.setattr(_native, "kernel", None)
     assert np.array_equal(scale, _equilibrate(space, data, diagonal, (1.0, 1.0)))
+
+
+@pytest.mark.parametrize("kernel", [pytest.param("compiled", marks=compiled), "numpy"])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_known_entries(
+    kernel: str, dtype: Any, ordered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel == "numpy":
+        monkeypatch.setattr(_native, "kernel", None)
+    rng = np.random.default_rng(9)
+    coo = sparse.random(7, 5, 0.5, rng=rng, format="csc").tocoo()
+    mixed = np.arange(coo.nnz) if ordered else rng.permutation(coo.nnz)
+    rows, columns = (v[mixed].astype(dtype) for v in (coo.row, coo.col))
+    pattern, order = _functional._ordered(rows, columns, coo.shape)
+    assert (order is None) == ordered
+    assert _functional._same(pattern, order, rows, columns, coo.shape)
+    assert not _functional._same(pattern, order, rows, columns, (8, 5))
+    assert not _functional._same(pattern, order, rows[:-1], columns[:-1], coo.shape)
+    for k in (0, coo.nnz // 2, coo.nnz - 1):
+        for entries in (rows, columns):
+            entries[k] += 1
+            assert not _functional._same(pattern, order, rows, columns, coo.shape)
+            entries[k] -= 1
+    assert _functional._same(pattern, order, rows, columns, coo.shape)
 
 
 @compiled

@@ -117,7 +117,39 @@ static PyObject *equilibrate(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
+PyDoc_STRVAR(same_doc, "same(indptr, indices, order or None, rows, columns) -> bool: whether the "
+                       "entries of a matrix, whose rows and columns are of 32 or 64 bits, are those "
+                       "of the pattern, in that order");
+
+static PyObject *same(PyObject *module, PyObject *args)
+{
+    Py_buffer indptr, indices, order, rows, columns;
+    if (!PyArg_ParseTuple(args, "y*y*z*y*y*", &indptr, &indices, &order, &rows, &columns))
+        return NULL;
+    Py_ssize_t entries = indices.len / 4, n = indptr.len / 4 - 1, e = 0, j = 0;
+    const int32_t *start = indptr.buf, *row = indices.buf, *place = order.buf;
+    int wide = rows.len == entries * 8, found = rows.len == columns.len;
+    int good = n >= 0 && start[n] == entries && (!place || order.len == indices.len) &&
+               (!found || wide || rows.len == entries * 4);
+    for (; good && found && j < n; j++)
+        for (; good && found && e < start[j + 1]; e++) {
+            Py_ssize_t at = place ? place[e] : e;
+            good = at >= 0 && at < entries;
+            if (!good)
+                break;
+            found = wide ? ((int64_t *)rows.buf)[at] == row[e] && ((int64_t *)columns.buf)[at] == j
+                         : ((int32_t *)rows.buf)[at] == row[e] && ((int32_t *)columns.buf)[at] == j;
+        }
+    if (!good)
+        PyErr_SetString(PyExc_ValueError, "the entries and the pattern do not have sizes that fit");
+    Py_buffer *all[] = {&indptr, &indices, &order, &rows, &columns};
+    for (int k = 0; k < 5; k++)
+        PyBuffer_Release(all[k]);
+    return good ? PyBool_FromLong(found) : NULL;
+}
+
 PyMethodDef pattern_methods[] = {
+    {"same", same, METH_VARARGS, same_doc},
     {"entries", entries, METH_VARARGS, entries_doc},
     {"equilibrate", equilibrate, METH_VARARGS, equilibrate_doc},
     {NULL},
