@@ -88,8 +88,9 @@ static PyObject *equilibrate(PyObject *module, PyObject *args)
                 largest[j] = 0.0;
             for (Py_ssize_t j = 0; j < n; j++)
                 for (int32_t e = start[j]; e < start[j + 1]; e++) {
-                    largest[j] = larger(largest[j], data[e]);
-                    largest[row[e]] = larger(largest[row[e]], data[e]);
+                    double *other = largest + row[e];
+                    largest[j] = data[e] > largest[j] ? data[e] : largest[j];
+                    *other = data[e] > *other ? data[e] : *other;
                 }
             int done = 1;
             for (Py_ssize_t j = 0; j < n; j++) {
