@@ -98,7 +98,7 @@ class LeastDistance:
 def _wide(values: Floats, width: int) -> Floats:
     """The values with as many columns."""
     if values.shape[1] == width:
-        return np.ascontiguousarray(values)
+        return np.ascontiguousarray(values, dtype=np.float64)
     wide = np.zeros((len(values), width))
     wide[:, : values.shape[1]] = values
     return wide

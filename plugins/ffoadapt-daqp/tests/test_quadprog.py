@@ -89,6 +89,7 @@ def test_parts(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     box = programs(n, m, 2)
     box.A, box.P_factor = np.broadcast_to(box.A[0], box.A.shape), None
     expected = alone(box, SOLVER.defaults)
+    monkeypatch.setattr(_quadprog, "CALL", 0)
     monkeypatch.setattr(_quadprog, "PART", (at_once - 0.5) * n * n * (n + m))
     calls: list[int] = []
     monkeypatch.setattr(
@@ -107,6 +108,37 @@ def test_options_arrive() -> None:
     same(batch, alone(box, options))
     assert batch is not None
     assert Status.ITERATION_LIMIT in batch.status
+
+
+@direct
+@pytest.mark.parametrize("value", [None, "1e-6"])
+def test_options_that_are_no_numbers_are_refused_as_alone(value: Any) -> None:
+    q = np.ones((3, 2))
+    for given in (q, q[0]):
+        with pytest.raises(ffoadapt.SolveError, match="real number"):
+            ffoadapt.box_qp(
+                np.eye(2),
+                given,
+                np.eye(2),
+                -np.ones(2),
+                np.ones(2),
+                solver="daqp",
+                solver_options={"primal_tol": value},
+            )
+
+
+@direct
+def test_other_types_of_numbers_are_converted() -> None:
+    box = programs(8, 12, 3)
+    narrow = BoxForm(*(v.astype(np.float32) for v in (box.P, box.q, box.A, box.l, box.u)))
+    wide = BoxForm(
+        *(v.astype(np.float64) for v in (narrow.P, narrow.q, narrow.A, narrow.l, narrow.u))
+    )
+    found, expected = (SOLVER.solve_batch(b, SOLVER.defaults, Session()) for b in (narrow, wide))
+    assert found is not None and expected is not None
+    assert found.status == expected.status
+    on = [status.solved for status in found.status]
+    assert np.array_equal(found.x[on], expected.x[on])
 
 
 @direct

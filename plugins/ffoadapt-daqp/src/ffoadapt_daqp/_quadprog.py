@@ -7,6 +7,7 @@ hides the function, batches are solved one by one.
 """
 
 import ctypes
+import numbers
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
@@ -39,6 +40,9 @@ PART = 1e8
 """n^2 (n + m) of all elements that are solved in one call, some 50 ms: a user who interrupts waits
 as long, and memory is for so many."""
 
+CALL = 2000
+"""What a call takes of that in any case."""
+
 PROBLEM = np.dtype(
     [(name, "i4") for name in ("n", "m", "ms")]
     + [(name, "u8") for name in ("H", "f", "A", "bupper", "blower", "sense", "break_points")]
@@ -68,11 +72,11 @@ Floats = NDArray[np.float64]
 @cache
 def function() -> Callable[..., None] | None:
     """DAQP's function of a RESULT, a PROBLEM and SETTINGS; None where it is not to be had."""
-    if metadata.version("daqp") not in VERSIONS or ctypes.sizeof(ctypes.c_void_p) != 8:
-        return None
     try:
+        if metadata.version("daqp") not in VERSIONS or ctypes.sizeof(ctypes.c_void_p) != 8:
+            return None
         found: Callable[..., None] = ctypes.CDLL(daqp.__file__).daqp_quadprog
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, metadata.PackageNotFoundError):
         return None
     return found
 
@@ -81,6 +85,8 @@ def settings(options: Mapping[str, Any]) -> NDArray[Any]:
     """(1,) SETTINGS: DAQP's own but for these options."""
     found = np.zeros(1, SETTINGS)
     for name, value in {**daqp.Model().settings, **options}.items():
+        if not isinstance(value, numbers.Real):  # NumPy would read words, and None as NaN
+            raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
         found[name] = value
     return found
 
@@ -92,7 +98,7 @@ def solve_batch(programs: BoxForm, options: Options, session: Session) -> Soluti
     if "settings" not in session:
         session["settings"] = settings(options)
     size, m, n = programs.A.shape
-    step = 1 + int(PART / (n * n * (n + m)))
+    step = 1 + int(PART / (n * n * (n + m) + CALL))
     parts = [
         _solve(_part(programs, k, k + step), session["settings"]) for k in range(0, size, step)
     ]
@@ -142,8 +148,8 @@ def _solve(programs: BoxForm, given: NDArray[Any]) -> tuple[Floats, Floats, NDAr
 def _rows(array: Floats) -> Floats:
     """The array with every element in C order; what elements share stays shared."""
     if array.strides[0]:
-        return np.ascontiguousarray(array)
-    return np.broadcast_to(np.ascontiguousarray(array[0]), array.shape)
+        return np.ascontiguousarray(array, dtype=np.float64)
+    return np.broadcast_to(np.ascontiguousarray(array[0], dtype=np.float64), array.shape)
 
 
 def _addresses(array: NDArray[Any]) -> NDArray[np.uint64]:
