@@ -138,7 +138,9 @@ class Solver(ABC):
 
         Not needed: it is for solvers that have a batch of their own, or that take so little time
         that Python between the elements would take longer (see `call_each`). Not called for sparse
-        matrices, nor where a start or a time limit is given.
+        matrices, nor where a start or a time limit is given, nor for a batch (or a thread's part of
+        one) of a single element or in which the bounds of one contradict each other. The slack of
+        the answers is b - Ax.
 
         Laws: those of `solve`; every element has, to the bit, the answer that `solve` gives for it
         alone, whatever its neighbours are.

@@ -84,7 +84,7 @@ class SolveJob:
         if self.parallel or not self.solver.releases_gil:
             return self.parallel
         n, m = batch.structure.n, batch.structure.m
-        return self._at_once and batch.size * n * n * (n + m) > TOGETHER
+        return self._at_once(batch.structure) and batch.size * n * n * (n + m) > TOGETHER
 
     def solve(self, batch: ProgramBatch) -> Points:
         """Solve all elements, one after the other unless the solver takes them at once."""
@@ -92,7 +92,7 @@ class SolveJob:
         session = self._session(given.structure)
         impossible = _contradictions(batch)
         found = None
-        if batch.size > 1 and not impossible and self._at_once:
+        if batch.size > 1 and not impossible and self._at_once(batch.structure):
             found = self._together(given, session)
         if found is None:
             found = self._each(given, session, impossible)
@@ -113,16 +113,14 @@ class SolveJob:
         _void_failures(points)
         return points
 
-    @property
-    def _at_once(self) -> bool:
+    def _at_once(self, structure: Structure) -> bool:
         """Whether the solver may be asked for a whole batch."""
         overridden = type(self.solver).solve_batch is not Solver.solve_batch
-        return overridden and not self.warm_start and self._patience is None
+        asked = overridden and not self.warm_start and self._patience is None
+        return asked and self._takes_dense(structure)
 
     def _together(self, given: ProgramBatch, session: Session) -> _Found | None:
         """The answers of a solver that takes the whole batch; None if it does not take this one."""
-        if not given.structure.dense:
-            return None
         form = self.solver.form
         x, dual = np.empty((given.size, given.structure.n)), given.empty_dual(form)
         try:
@@ -208,12 +206,16 @@ class SolveJob:
         if solution is None:
             session.clear()
 
+    def _takes_dense(self, structure: Structure) -> bool:
+        """Whether the solver gets such programs with dense matrices."""
+        takes = self.solver.matrices
+        return "dense" in takes if structure.dense else "sparse" not in takes
+
     def _given(self, batch: ProgramBatch) -> ProgramBatch:
         """The batch with matrices of a type that the solver takes."""
-        takes = self.solver.matrices
+        if not self._takes_dense(batch.structure):
+            return batch.as_sparse()
         if batch.structure.dense:
-            return batch if "dense" in takes else batch.as_sparse()
-        if "sparse" in takes:
             return batch
         n, m = batch.structure.n, batch.structure.m
         if batch.A.shape[0] * n * (n + m) > DENSE_LIMIT:

@@ -357,12 +357,8 @@ static PyObject *settled_batch(PyObject *module, PyObject *args)
                    a[MARGINS].len == b->size * 8;
         for (Py_ssize_t i = begin; i < end; i++)
             most = b->systems[i].m > most ? b->systems[i].m : most;
-        double *work = good ? malloc((n + 2 * most + 3 * m + 1) * sizeof(double)) : NULL;
-        if (!good)
-            misfit();
-        else if (!work)
-            PyErr_NoMemory();
-        else {
+        double *work = work_for(good, n + 2 * most + 3 * m);
+        if (work) {
             PyThreadState *thread = lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
             for (Py_ssize_t i = begin; all && i < end; i++) {
                 const double *figures = (double *)a[MEASURED].buf + i * FIGURES;

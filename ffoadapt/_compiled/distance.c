@@ -167,12 +167,8 @@ static PyObject *distance(PyObject *module, PyObject *args)
         return NULL;
     Py_ssize_t size = sizes->len / 4;
     int good = fit(a, factor, state, n, m, size);
-    double *work = good ? malloc((m + room_to_orthogonalize(n, m)) * sizeof(double)) : NULL;
-    if (!good)
-        misfit();
-    else if (!work)
-        PyErr_NoMemory();
-    else {
+    double *work = work_for(good, m + room_to_orthogonalize(n, m));
+    if (work) {
         PyThreadState *thread = PyEval_SaveThread();
         for (Py_ssize_t i = 0; i < size; i++) {
             Distance d = element(a, factor, state, n, m, i);
@@ -202,12 +198,8 @@ static PyObject *undistance(PyObject *module, PyObject *args)
     int good = fit(a, a + FACTOR, a + STATE, n, m, size) && a[T].len == size * n * 8 &&
                a[FOUND].len == size * m * 8 && a[X].len == a[T].len &&
                a[MULTIPLIERS].len == a[FOUND].len;
-    double *work = good ? malloc(n * sizeof(double)) : NULL;
-    if (!good)
-        misfit();
-    else if (!work)
-        PyErr_NoMemory();
-    else {
+    double *work = work_for(good, n);
+    if (work) {
         PyThreadState *thread = PyEval_SaveThread();
         for (Py_ssize_t i = 0; i < size; i++) {
             Distance d = element(a, a + FACTOR, a + STATE, n, m, i);

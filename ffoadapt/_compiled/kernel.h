@@ -194,6 +194,50 @@ static inline int misfit(void)
     return 0;
 }
 
+/* Memory for so many numbers, to be freed; NULL with an exception, also where sizes do not fit. */
+static inline double *work_for(int fits, size_t count)
+{
+    double *work = fits ? malloc((count + 1) * sizeof(double)) : NULL;
+    if (!fits)
+        misfit();
+    else if (!work)
+        PyErr_NoMemory();
+    return work;
+}
+
+/* The vectors of `count` products z w' + zeta x': arrays of z, zeta (count, rows), w (count, n) and
+   x, in this order; of z and x there may be fewer, which come in turn. */
+typedef struct {
+    const Py_buffer *arrays;
+    Py_ssize_t rows, n, count, of_z, of_x;
+} Products;
+
+typedef struct {
+    const double *z, *zeta, *w, *x;
+} Product;
+
+/* Finds their numbers; whether the sizes fit. */
+static inline int find_products(Products *p)
+{
+    const Py_buffer *z = p->arrays, *zeta = z + 1, *w = z + 2, *x = z + 3;
+    Py_ssize_t rows = p->rows, n = p->n;
+    if (rows <= 0 || n <= 0)
+        return 0;
+    p->count = w->len / 8 / n;
+    p->of_z = z->len / 8 / rows;
+    p->of_x = x->len / 8 / n;
+    return (!p->count || (p->of_z > 0 && p->of_x > 0)) && w->len == p->count * n * 8 &&
+           zeta->len == p->count * rows * 8 && z->len == p->of_z * rows * 8 &&
+           x->len == p->of_x * n * 8;
+}
+
+static inline Product product(const Products *p, Py_ssize_t k)
+{
+    const Py_buffer *z = p->arrays, *zeta = z + 1, *w = z + 2, *x = z + 3;
+    return (Product){(double *)z->buf + k % p->of_z * p->rows, (double *)zeta->buf + k * p->rows,
+                     (double *)w->buf + k * p->n, (double *)x->buf + k % p->of_x * p->n};
+}
+
 static inline void let_go(Py_buffer *arrays, int count)
 {
     for (int j = 0; j < count; j++)

@@ -95,12 +95,8 @@ static PyObject *measure(PyObject *module, PyObject *args)
                holds(a + B, rows, size) && a[X].len == size * n * 8 && a[S].len == size * m * 8 &&
                a[Z].len == a[S].len && a[KINDS].len == m && a[ACTIVE].len == size * m &&
                holds(a + SQUARES, rows, size);
-    double *work = good ? malloc((n + m + 1) * sizeof(double)) : NULL;
-    if (!good)
-        misfit();
-    else if (!work)
-        PyErr_NoMemory();
-    else {
+    double *work = work_for(good, (size_t)n + m);
+    if (work) {
         double count = (double)(end - begin) * n * ((double)n + m);
         PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t i = begin; i < end; i++) {
@@ -134,26 +130,20 @@ static PyObject *products(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "nnnndy*y*y*y*w*", &rows, &n, &begin, &end, &sign, a + Z, a + ZETA,
                           a + W, a + X, a + OUT))
         return NULL;
-    int good = rows > 0 && n > 0;
-    Py_ssize_t K = good ? a[W].len / 8 / n : 0, of_x = good ? a[X].len / 8 / n : 0;
-    Py_ssize_t of_z = good ? a[Z].len / 8 / rows : 0;
-    good = good && begin >= 0 && begin <= end && end <= K && (!K || (of_x > 0 && of_z > 0)) &&
-           a[W].len == K * n * 8 && a[X].len == of_x * n * 8 && a[Z].len == of_z * rows * 8 &&
-           a[ZETA].len == K * rows * 8 && a[OUT].len == K * rows * n * 8;
-    if (!good)
+    Products all = {a, rows, n};
+    if (!find_products(&all) || begin < 0 || begin > end || end > all.count ||
+        a[OUT].len != all.count * rows * n * 8)
         PyErr_SetString(PyExc_ValueError, "the vectors and their products do not have sizes that fit");
     else {
         double count = 8.0 * (end - begin) * rows * n;
         PyThreadState *thread = count > LASTING ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t k = begin; k < end; k++) {
-            const double *w = (double *)a[W].buf + k * n, *zeta = (double *)a[ZETA].buf + k * rows;
-            const double *x = (double *)a[X].buf + k % of_x * n;
-            const double *z = (double *)a[Z].buf + k % of_z * rows;
+            Product p = product(&all, k);
             double *out = (double *)a[OUT].buf + k * rows * n;
             for (Py_ssize_t i = 0; i < rows; i++, out += n) {
-                double left = sign * z[i], right = sign * zeta[i];
+                double left = sign * p.z[i], right = sign * p.zeta[i];
                 for (Py_ssize_t j = 0; j < n; j++)
-                    out[j] = left * w[j] + right * x[j];
+                    out[j] = left * p.w[j] + right * p.x[j];
             }
         }
         if (thread)

@@ -31,26 +31,23 @@ static PyObject *entries(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "nnndy*y*y*y*y*y*w*", &rows, &n, &group, &sign, a + INDPTR,
                           a + INDICES, a + Z, a + ZETA, a + W, a + X, a + OUT))
         return NULL;
-    int good = rows > 0 && n > 0 && group > 0 && fits(a + INDPTR, a + INDICES, n, rows);
-    Py_ssize_t count = a[INDICES].len / 4, K = good ? a[W].len / 8 / n : 0;
-    Py_ssize_t of_x = good ? a[X].len / 8 / n : 0, of_z = good ? a[Z].len / 8 / rows : 0;
-    good = good && (!K || (of_x > 0 && of_z > 0)) && K % group == 0 && a[W].len == K * n * 8 &&
-           a[X].len == of_x * n * 8 && a[Z].len == of_z * rows * 8 &&
-           a[ZETA].len == K * rows * 8 && a[OUT].len == K / group * count * 8;
+    Products all = {a + Z, rows, n};
+    Py_ssize_t count = a[INDICES].len / 4;
+    int good = group > 0 && find_products(&all) && all.count % group == 0 &&
+               a[OUT].len == all.count / group * count * 8 &&
+               fits(a + INDPTR, a + INDICES, n, rows);
     if (!good)
         PyErr_SetString(PyExc_ValueError, "the vectors and the pattern do not have sizes that fit");
     else {
-        PyThreadState *thread = (double)K * count > LASTING / 8 ? PyEval_SaveThread() : NULL;
+        PyThreadState *thread = (double)all.count * count > LASTING / 8 ? PyEval_SaveThread() : NULL;
         const int32_t *start = a[INDPTR].buf, *row = a[INDICES].buf;
-        for (Py_ssize_t k = 0; k < K; k++) {
-            const double *w = (double *)a[W].buf + k * n, *zeta = (double *)a[ZETA].buf + k * rows;
-            const double *x = (double *)a[X].buf + k % of_x * n;
-            const double *z = (double *)a[Z].buf + k % of_z * rows;
+        for (Py_ssize_t k = 0; k < all.count; k++) {
+            Product p = product(&all, k);
             double *out = (double *)a[OUT].buf + k / group * count;
             int first = k % group == 0;
             for (Py_ssize_t j = 0; j < n; j++)
                 for (int32_t e = start[j]; e < start[j + 1]; e++) {
-                    double one = sign * (z[row[e]] * w[j] + zeta[row[e]] * x[j]);
+                    double one = sign * (p.z[row[e]] * p.w[j] + p.zeta[row[e]] * p.x[j]);
                     out[e] = first ? one : out[e] + one;
                 }
         }
@@ -69,20 +66,21 @@ static PyObject *equilibrate(PyObject *module, PyObject *args)
 {
     int rounds;
     double near;
-    Py_buffer indptr, indices, magnitudes, scale;
-    if (!PyArg_ParseTuple(args, "idy*y*w*w*", &rounds, &near, &indptr, &indices, &magnitudes,
-                          &scale))
+    enum { INDPTR, INDICES, MAGNITUDES, SCALE, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "idy*y*w*w*", &rounds, &near, a + INDPTR, a + INDICES,
+                          a + MAGNITUDES, a + SCALE))
         return NULL;
-    Py_ssize_t n = scale.len / 8;
-    double *data = magnitudes.buf, *d = scale.buf, *largest = malloc((n + 1) * sizeof(double));
-    int good = fits(&indptr, &indices, n, n) && magnitudes.len == indices.len * 2;
+    Py_ssize_t n = a[SCALE].len / 8, count = a[INDICES].len / 4;
+    double *data = a[MAGNITUDES].buf, *d = a[SCALE].buf, *largest = malloc((n + 1) * sizeof(double));
+    int good = fits(a + INDPTR, a + INDICES, n, n) && a[MAGNITUDES].len == count * 8;
     if (!largest)
         PyErr_NoMemory();
     else if (!good)
         PyErr_SetString(PyExc_ValueError, "the matrix and its scale do not have sizes that fit");
     else {
-        PyThreadState *thread = indices.len / 4 > LASTING / 32 ? PyEval_SaveThread() : NULL;
-        const int32_t *start = indptr.buf, *row = indices.buf;
+        PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
+        const int32_t *start = a[INDPTR].buf, *row = a[INDICES].buf;
         for (int round = 0; round < rounds; round++) {
             for (Py_ssize_t j = 0; j < n; j++)
                 largest[j] = 0.0;
@@ -111,11 +109,36 @@ static PyObject *equilibrate(PyObject *module, PyObject *args)
             PyEval_RestoreThread(thread);
     }
     free(largest);
-    PyBuffer_Release(&indptr);
-    PyBuffer_Release(&indices);
-    PyBuffer_Release(&magnitudes);
-    PyBuffer_Release(&scale);
+    let_go(a, ARRAYS);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+static int64_t whole(const Py_buffer *array, int wide, Py_ssize_t at)
+{
+    return wide ? ((int64_t *)array->buf)[at] : ((int32_t *)array->buf)[at];
+}
+
+/* Whether rows and columns are those of the pattern, in the order; -1 where the sizes do not fit. */
+static int equal(const Py_buffer *indptr, const Py_buffer *indices, const Py_buffer *order,
+                 const Py_buffer *rows, const Py_buffer *columns)
+{
+    const int32_t *start = indptr->buf, *row = indices->buf, *place = order->buf;
+    Py_ssize_t count = indices->len / 4, n = indptr->len / 4 - 1;
+    int wide = rows->len == count * 8;
+    if (rows->len != columns->len)
+        return 0;
+    if (n < 0 || start[n] != count || (place && order->len != indices->len) ||
+        !(wide || rows->len == count * 4))
+        return -1;
+    for (Py_ssize_t j = 0, e = 0; j < n; j++)
+        for (; e < start[j + 1]; e++) {
+            Py_ssize_t at = place ? place[e] : e;
+            if (at < 0 || at >= count)
+                return -1;
+            if (whole(rows, wide, at) != row[e] || whole(columns, wide, at) != j)
+                return 0;
+        }
+    return 1;
 }
 
 PyDoc_STRVAR(same_doc, "same(indptr, indices, order or None, rows, columns) -> bool: whether the "
@@ -124,29 +147,16 @@ PyDoc_STRVAR(same_doc, "same(indptr, indices, order or None, rows, columns) -> b
 
 static PyObject *same(PyObject *module, PyObject *args)
 {
-    Py_buffer indptr, indices, order, rows, columns;
-    if (!PyArg_ParseTuple(args, "y*y*z*y*y*", &indptr, &indices, &order, &rows, &columns))
+    enum { INDPTR, INDICES, ORDER, ROWS, COLUMNS, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "y*y*z*y*y*", a + INDPTR, a + INDICES, a + ORDER, a + ROWS,
+                          a + COLUMNS))
         return NULL;
-    Py_ssize_t entries = indices.len / 4, n = indptr.len / 4 - 1, e = 0, j = 0;
-    const int32_t *start = indptr.buf, *row = indices.buf, *place = order.buf;
-    int wide = rows.len == entries * 8, found = rows.len == columns.len;
-    int good = n >= 0 && start[n] == entries && (!place || order.len == indices.len) &&
-               (!found || wide || rows.len == entries * 4);
-    for (; good && found && j < n; j++)
-        for (; good && found && e < start[j + 1]; e++) {
-            Py_ssize_t at = place ? place[e] : e;
-            good = at >= 0 && at < entries;
-            if (!good)
-                break;
-            found = wide ? ((int64_t *)rows.buf)[at] == row[e] && ((int64_t *)columns.buf)[at] == j
-                         : ((int32_t *)rows.buf)[at] == row[e] && ((int32_t *)columns.buf)[at] == j;
-        }
-    if (!good)
+    int found = equal(a + INDPTR, a + INDICES, a + ORDER, a + ROWS, a + COLUMNS);
+    if (found < 0)
         PyErr_SetString(PyExc_ValueError, "the entries and the pattern do not have sizes that fit");
-    Py_buffer *all[] = {&indptr, &indices, &order, &rows, &columns};
-    for (int k = 0; k < 5; k++)
-        PyBuffer_Release(all[k]);
-    return good ? PyBool_FromLong(found) : NULL;
+    let_go(a, ARRAYS);
+    return found < 0 ? NULL : PyBool_FromLong(found);
 }
 
 PyMethodDef pattern_methods[] = {

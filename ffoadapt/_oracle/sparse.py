@@ -310,7 +310,14 @@ def _equilibrate(
     if _native.kernel is not None:
         upper = space.upper.indptr, space.upper.indices
         _native.kernel.equilibrate(rounds, NEAR, *upper, magnitudes, scale)
-        rounds = 0
+    else:
+        _even_out(space, magnitudes, scale, rounds)
+    found: Floats = np.exp2(np.round(np.log2(scale)))
+    return found
+
+
+def _even_out(space: Workspace, magnitudes: Floats, scale: Floats, rounds: int) -> None:
+    """What compiled code does in `_equilibrate`: both arrays are changed."""
     for _ in range(rounds):
         largest = space.largest(magnitudes)
         largest[largest == 0.0] = 1.0
@@ -319,5 +326,3 @@ def _equilibrate(
         factor = 1.0 / np.sqrt(largest)
         space.scaled(magnitudes, factor)
         scale *= factor
-    found: Floats = np.exp2(np.round(np.log2(scale)))
-    return found

@@ -17,12 +17,15 @@ SMALL = 2e5
 """n^2 (n + m - 2 p) up to which DAQP's own loops take less time, by measurement."""
 
 
+def _large(program: BoxForm) -> bool:
+    """Whether there may be a form that gains time."""
+    m, n = program.A.shape[-2:]
+    return bool(n * n * (n + m) >= SMALL and LeastDistance.available())
+
+
 def least_distance(programs: BoxForm) -> LeastDistance | None:
     """The forms of a batch of programs; None where they are too small."""
-    m, n = programs.A.shape[1:]
-    if n * n * (n + m) < SMALL or not LeastDistance.available():
-        return None
-    return LeastDistance(programs, SMALL)
+    return LeastDistance(programs, SMALL) if _large(programs) else None
 
 
 class Unchanged:
@@ -60,13 +63,12 @@ class Form:
 
 def of(program: BoxForm) -> Form | Unchanged:
     """What DAQP is given for one program."""
-    m, n = program.A.shape
-    if n * n * (n + m) >= SMALL:
+    if _large(program):
         p, factor = program, program.P_factor
         one = BoxForm(p.P[None], p.q[None], p.A[None], p.l[None], p.u[None])
         one.P_factor = None if factor is None else factor[None]
-        form = least_distance(one)
-        if form is not None and form.equalities[0] >= 0:
+        form = LeastDistance(one, SMALL)
+        if form.equalities[0] >= 0:
             return Form(form)
     return Unchanged(program)
 
