@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.linalg import lapack
+from scipy.sparse import csgraph
 
-from ._exceptions import ProblemError
+from ._exceptions import FFOAdaptError, ProblemError
 from ._interfaces import ParametricProgram
 from ._oracle.batched import definite
 from ._oracle.workspace import Lease, Workspace
 from ._pattern import Pattern
-from ._program import ProgramBatch
+from ._program import EPS, ProgramBatch
 
-__all__ = ["check_finite", "checked_program"]
+__all__ = ["Refused", "check_finite", "checked_program", "finite_values"]
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +26,29 @@ ASYMMETRY = 1e-5
 """|P - P'| above this fraction of max |P| is an error (float32 products come out at 1e-7)."""
 
 INDEFINITE = 1e-8
-"""P + this * max |P| * I must have a Cholesky factor (float64)."""
+"""P + this * diag(P) must have a Cholesky factor, where rounding of its numbers allows no more."""
+
+LOOKED_AT = 1000
+"""Up to so many variables the eigenvalues of P are worth their time."""
+
+
+@dataclass(eq=False)
+class Refused:
+    """The elements of a batch that state no program, each with the error that says why.
+
+    Without ``contain`` the first error is raised. A contained element is not solved; where its
+    numbers are not finite others take their place, so that nothing is computed with them.
+    """
+
+    contain: bool
+    errors: dict[int, FFOAdaptError] = field(default_factory=dict)
+
+    def add(self, elements: Iterable[int], error: FFOAdaptError) -> None:
+        """Those elements are refused because of this error."""
+        if not self.contain:
+            raise error
+        for i in elements:
+            self.errors.setdefault(i, error)
 
 
 def check_finite(name: str, value: Floats, core: int, infinite: bool) -> None:
@@ -41,19 +66,70 @@ def check_finite(name: str, value: Floats, core: int, infinite: bool) -> None:
         )
 
 
-def checked_program(model: ParametricProgram, values: Sequence[Floats], size: int) -> ProgramBatch:
-    """The programs for these values; raises `ProblemError` where they state no convex one."""
-    model.check(values)
+def finite_values(
+    names: Sequence[str], values: Sequence[Floats], unbounded: Collection[str], refused: Refused
+) -> list[Floats]:
+    """Values (B or 1, ...) of which those of refused elements are those of another element, or 0.
+
+    What is not finite refuses its element; a value that all elements share refuses all.
+    """
+    size = max((len(value) for value in values), default=1)
+    for name, value in zip(names, values, strict=True):
+        bad = np.isnan(value) if name in unbounded else ~np.isfinite(value)
+        bad = bad.reshape(len(value), -1).any(axis=-1)
+        for i in np.flatnonzero(bad).tolist():
+            what = "holds what is no number" if name in unbounded else "is not finite"
+            error = ProblemError(f"{name} {what}")
+            refused.add([i] if len(value) > 1 else range(size), error)
+    return _replaced(values, refused, size)
+
+
+def _replaced(values: Sequence[Floats], refused: Refused, size: int) -> list[Floats]:
+    good = next((i for i in range(size) if i not in refused.errors), None)
+    if good is None:
+        return [np.zeros_like(value) for value in values]
+    bad = list(refused.errors)
+    found = []
+    for value in values:
+        if bad and len(value) > 1:
+            value = value.copy()
+            value[bad] = value[good]
+        found.append(value)
+    return found
+
+
+def checked_program(
+    model: ParametricProgram,
+    values: Sequence[Floats],
+    size: int,
+    precision: float = EPS,
+    refused: Refused | None = None,
+) -> ProgramBatch:
+    """The programs for these values; those that state no convex one are ``refused``.
+
+    ``precision`` is that of the type in which the values came, see `ProgramBatch`.
+    """
+    refused = refused or Refused(contain=False)
+    try:
+        model.check(values)
+    except FFOAdaptError as error:
+        elements = getattr(error, "elements", None)
+        refused.add(range(size) if elements is None else elements, error)
+        values = _replaced(values, refused, size)
     batch = model.program(values, size)
+    batch.precision = precision
     if not getattr(model, "convex", True):
-        check_convex(batch)
+        check_convex(batch, refused)
     return batch
 
 
-def check_convex(batch: ProgramBatch) -> None:
-    """Raise unless each P is symmetric and positive semidefinite.
+def check_convex(batch: ProgramBatch, refused: Refused) -> None:
+    """Refuse the elements whose P is not symmetric and positive semidefinite.
 
-    Where all are definite beyond doubt their factors stay with the batch, for the oracle.
+    An eigenvalue may be negative by what rounding of the numbers explains: relative to the diagonal
+    entries, so that units do not matter. Where all are definite beyond doubt their factors stay
+    with the batch, for the oracle. A matrix of coarser numbers than float64 that is indefinite by
+    their rounding becomes the nearest one that is not.
     """
     P, pattern = batch.P, batch.structure.P
     if pattern is None:
@@ -62,22 +138,87 @@ def check_convex(batch: ProgramBatch) -> None:
         batch.P_factor = definite(P, ASYMMETRY)
         if batch.P_factor is not None:
             return
+    coarse, nearest = batch.precision > EPS, dict[int, Floats]()
     for i, values in enumerate(P):
         where = f" of batch element {i}" if P.shape[0] > 1 else ""
+        elements = [i] if P.shape[0] > 1 else range(batch.size)
         largest = float(np.abs(values).max(initial=0.0))
-        if largest == 0.0:
+        if largest == 0.0 or i in refused.errors:
             continue
         difference = _asymmetry(values, pattern)
-        if difference > ASYMMETRY * largest:
-            raise ProblemError(
+        if difference > max(ASYMMETRY, 8 * batch.precision) * largest:
+            error = ProblemError(
                 f"P{where} is not symmetric: |P - P'| is up to {difference:.3g}. The objective is "
                 "1/2 x'Px, so give (P + P')/2, which states the same problem"
             )
-        if not _semidefinite(values, pattern, INDEFINITE * largest):
-            raise ProblemError(
-                f"P{where} is not positive semidefinite, so the problem is not convex. "
-                "Give P = L L', or add a multiple of the identity"
-            )
+            refused.add(elements, error)
+            continue
+        n = batch.structure.n
+        share = max(INDEFINITE, (8 + n) * batch.precision) if coarse else INDEFINITE
+        shift = _shift(values, pattern, share, batch.precision)
+        if not _semidefinite(values, pattern, shift):
+            refused.add(elements, _indefinite(values, pattern, where, share))
+        elif coarse:
+            nearest[i] = _nearest_semidefinite(values, pattern)
+    if nearest:
+        batch.P = np.stack([nearest.get(i, values) for i, values in enumerate(P)])
+
+
+def _shift(values: Floats, pattern: Pattern | None, share: float, precision: float) -> Floats:
+    """(n,) what rounding explains of a negative eigenvalue, entry by entry of the diagonal.
+
+    That is a share of the entry, and rounding of the largest entry that it is connected with: what
+    blocks of others hold says nothing of a block.
+    """
+    if pattern is None:
+        n, (rows, columns) = len(values), np.nonzero(values)
+        diagonal, sizes = values.diagonal(), np.abs(values[rows, columns])
+    else:
+        n, rows, columns, sizes = pattern.shape[0], pattern.indices, pattern.columns, np.abs(values)
+        diagonal = np.zeros(n)
+        diagonal[pattern.indices[pattern.diagonal]] = values[pattern.diagonal]
+        rows, columns, sizes = (v[sizes > 0.0] for v in (rows, columns, sizes))
+    ones = np.ones(len(rows), dtype=np.int8)
+    graph = sparse.coo_matrix((ones, (rows, columns)), shape=(n, n))
+    count, block = csgraph.connected_components(graph, directed=False)
+    most = np.zeros(count)
+    np.maximum.at(most, block[rows], sizes)
+    shift = share * np.maximum(diagonal, 0.0) + 8 * precision * most[block]
+    # A diagonal entry alone is exact.
+    alone = np.bincount(block, minlength=count)[block] == 1
+    return np.where(alone, share * np.abs(diagonal) * (diagonal > 0.0), shift)
+
+
+def _indefinite(values: Floats, pattern: Pattern | None, where: str, share: float) -> ProblemError:
+    """The error, with the most negative eigenvalue where the matrix is not large."""
+    said = ""
+    n = len(values) if pattern is None else pattern.shape[0]
+    if n <= LOOKED_AT:
+        P = values if pattern is None else pattern.matrix(values).toarray()
+        least = float(np.linalg.eigvalsh(0.5 * (P + P.T))[0])
+        said = (
+            f": its least eigenvalue is {least:.3g}, and rounding explains {share:.0e} of the "
+            "diagonal at most"
+        )
+    return ProblemError(
+        f"P{where} is not positive semidefinite{said}. So the problem is not convex. "
+        "Give P = L L', or add a multiple of the identity"
+    )
+
+
+def _nearest_semidefinite(values: Floats, pattern: Pattern | None) -> Floats:
+    """The values without their negative eigenvalues; of a sparse matrix, shifted by the least."""
+    P = values if pattern is None else pattern.matrix(values).toarray()
+    P = 0.5 * (P + P.T)
+    if pattern is None:
+        eigenvalues, vectors = np.linalg.eigh(P)
+        if eigenvalues[0] >= 0.0:
+            return values
+        return (vectors * np.maximum(eigenvalues, 0.0)) @ vectors.T
+    if len(P) > LOOKED_AT:
+        return values
+    least = float(np.linalg.eigvalsh(P)[0])
+    return np.where(pattern.diagonal, values - min(least, 0.0), values)
 
 
 def _asymmetry(values: Floats, pattern: Pattern | None) -> float:
@@ -90,22 +231,25 @@ def _asymmetry(values: Floats, pattern: Pattern | None) -> float:
     return float(abs(matrix - matrix.T).max())
 
 
-def _semidefinite(values: Floats, pattern: Pattern | None, shift: float) -> bool:
-    """Whether P + shift * I is positive definite."""
+def _semidefinite(values: Floats, pattern: Pattern | None, shift: Floats) -> bool:
+    """Whether P + diag(shift) is positive definite, but for rows of zeros."""
     if pattern is None:
-        if (values.diagonal() < -shift).any():
+        diagonal = values.diagonal()
+        if (diagonal < -shift).any():
             return False
         shifted = values.T.copy(order="K")
-        np.einsum("ii->i", shifted)[...] += shift
+        empty = (diagonal == 0.0) & (shift == 0.0)
+        np.einsum("ii->i", shifted)[...] += np.where(empty, 1.0, shift)
         return bool(lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=1)[1] == 0)
     if pattern.diagonal.all():
-        return bool((values >= -shift).all())
+        return bool((values >= -shift[pattern.indices]).all())
     none = np.zeros(1, np.int32)
     lease = Lease(pattern.key, lambda: Workspace.of(pattern.key, pattern, none, none[:0]))
     data = lease.space.filled(values, np.zeros(0))
     diagonal = np.zeros(pattern.shape[0])
     diagonal[pattern.indices[pattern.diagonal]] = values[pattern.diagonal]
-    data[lease.space.last] = diagonal + shift
+    empty = (diagonal == 0.0) & (shift == 0.0)
+    data[lease.space.last] = diagonal + np.where(empty, 1.0, shift)
     try:
         lease.factorize(data)
     except RuntimeError:  # a pivot is 0

@@ -16,19 +16,22 @@ from numpy.typing import NDArray
 
 from . import _blas
 from ._batching import Axes
-from ._checks import check_finite, checked_program
+from ._checks import Refused, check_finite, checked_program, finite_values
 from ._choose import choose, lasting, ranking
+from ._conditioning import conditioned
 from ._exceptions import FFOAdaptError
 from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Adjoint, Oracle
 from ._oracle.report import Reports
-from ._program import ProgramBatch
+from ._program import EPS, ProgramBatch
 from ._registry import registry
+from ._rescue import Solvers, rescue
 from ._settings import Settings
-from ._settle import Run, fall_back, refuse_inaccurate, settle
+from ._settle import Run, refuse_inaccurate, settle
 from ._solution import Points, Status
 from ._solving import (
     SolveJob,
+    contradictions,
     find_solver,
     raise_failures,
     translate_options,
@@ -88,6 +91,7 @@ class SolveFunction:
         self.one_thread = _blas.one_thread(order)
         self.on_report: Callable[[Reports], None] | None = None
         self._jobs: dict[Any, SolveJob] = {}
+        self._provers: dict[str, SolveJob] = {}
         self._axes: dict[Any, Axes] = {}
 
     def with_settings(self, settings: Settings) -> SolveFunction:
@@ -98,31 +102,94 @@ class SolveFunction:
 
     # -- the differentiable function
 
-    def forward(self, values: Sequence[Floats]) -> tuple[list[Floats], State]:
-        axes = self.axes([v.shape for v in values])
-        if not _blas.finite(*values):
+    def forward(self, values: Sequence[NDArray[Any]]) -> tuple[list[Floats], State]:
+        precision = EPS
+        if any(v.dtype != np.float64 for v in values):
+            precision = max(map(_precision, values))
+            values = [np.asarray(v, dtype=np.float64) for v in values]
+        axes, settings = self.axes([v.shape for v in values]), self.settings
+        refused = Refused(contain=settings.on_failure == "nan")
+        finite = _blas.finite(*values)
+        if not finite and not refused.contain:
             for name, value, ndim in zip(self.names, values, self.ndims, strict=True):
                 if not _blas.finite(value):
                     check_finite(name, value, ndim, name in self.model.unbounded)
-        flat, settings = self.flatten(values, axes), self.settings
+        flat = self.flatten(values, axes)
         # The check factorizes P: also there, BLAS threads would only be in the way.
         with self.one_thread:
-            batch = checked_program(self.model, flat, axes.size)
+            if not finite and refused.contain:
+                flat = finite_values(self.names, flat, self.model.unbounded, refused)
+            batch = checked_program(self.model, flat, axes.size, precision, refused)
             del flat  # copies, where the model wants another order
             job = self._job(batch.structure)
-            points, oracle = settle(batch, self._run(job, batch), settings)
-            doubtful = not points.optimal
-            if doubtful and settings.solver == "auto":
-                others = self._others(batch.structure, job.name)
-                points, better = fall_back(batch, points, others, settings)
-                oracle = better or oracle
-        if doubtful and not settings.accept_inaccurate:
+            if refused.errors or not batch.near_one.all():
+                batch, points, oracle = self._solve_parts(batch, job, refused)
+            else:
+                batch, points, oracle, unmet = self._solve(batch, job)
+                oracle.unmet = unmet
+        if not points.optimal and not settings.accept_inaccurate:
             points, changed = refuse_inaccurate(points)
             oracle = Oracle(batch, points) if changed else oracle
         state = State(axes, batch, points, self._choosing(oracle), job.name)
-        if doubtful and settings.on_failure == "raise":
+        if not points.optimal and settings.on_failure == "raise":
             raise_failures(points, job.name, single=axes.single)
         return self._outputs(state), state
+
+    def _solve(
+        self, batch: ProgramBatch, job: SolveJob
+    ) -> tuple[ProgramBatch, Points, Oracle, Floats | None]:
+        """See `rescue`."""
+        points, oracle = settle(batch, self._run(job, batch), self.settings)
+        if points.optimal:
+            return batch, points, oracle, None
+        solvers = Solvers(
+            (job.name, partial(self._run, job)),
+            partial(self._others, batch.structure, job.name),
+            partial(self._able, job),
+        )
+        return rescue(batch, points, solvers, self.settings)
+
+    def _solve_parts(
+        self, batch: ProgramBatch, job: SolveJob, refused: Refused
+    ) -> tuple[ProgramBatch, Points, Oracle]:
+        """The same where some elements state no program, or are solved in other units."""
+        size, n, m = batch.size, batch.structure.n, batch.structure.m
+        x, s, z = np.full((size, n), np.nan), np.full((size, m), np.nan), np.full((size, m), np.nan)
+        status, info = [Status.ERROR] * size, [{}] * size
+        shift, unmet, exact, paired = np.zeros((size, m)), np.zeros(size), True, True
+        for i, error in refused.errors.items():
+            info[i] = {"message": str(error), "exception": error}
+        known = contradictions(batch)
+        for i, solution in known.items():
+            if i not in refused.errors:
+                status[i], info[i] = solution.status, dict(solution.info)
+        left = np.ones(size, dtype=bool)
+        left[[*refused.errors, *known]] = False
+        for near in (True, False):
+            part = np.flatnonzero(left & (batch.near_one == near))
+            if not part.size:
+                continue
+            some = batch if part.size == size else batch.take(part)
+            units = None if near else conditioned(some)
+            given = some if units is None else units.batch
+            moved, points, _, off = self._solve(given, job)
+            if units is not None:
+                points = units.restored(points, some)
+            if off is not None:
+                by = np.where(np.isfinite(moved.b), moved.b, 0.0)
+                by = by - np.where(np.isfinite(given.b), given.b, 0.0)
+                shift[part] = by if units is None else np.ldexp(by, -units.rows)
+                unmet[part] = off
+            x[part], s[part], z[part] = points.x, points.s, points.z
+            exact, paired = exact and points.exact, paired and points.paired
+            for j, i in enumerate(part.tolist()):
+                status[i], info[i] = points.status[j], points.info[j]
+        if unmet.any():
+            batch = batch.shifted(shift)
+        points = Points(x, s, z, status, info, exact, paired)
+        oracle = Oracle(batch, points)
+        oracle.unmet = unmet if unmet.any() else None
+        return batch, points, oracle
 
     def vjp(
         self, state: State, cotangents: Sequence[Floats | None], needed: Sequence[bool]
@@ -214,7 +281,10 @@ class SolveFunction:
         # The kept arrays have all batch axes; those of the values may be 1 or absent.
         axes = self.axes([v.shape for v in values]).within(arrays[0].shape[:-1])
         size = axes.size
-        batch = self.model.program(self.flatten(values, axes), size)
+        flat = self.flatten(values, axes)
+        if not _blas.finite(*values):
+            flat = finite_values(self.names, flat, self.model.unbounded, Refused(contain=True))
+        batch = self.model.program(flat, size)
         kept = [
             np.broadcast_to(a, (*axes.batch, a.shape[-1])).reshape(size, a.shape[-1])
             for a in arrays
@@ -293,13 +363,34 @@ class SolveFunction:
         return job
 
     def _others(self, structure: Structure, first: str) -> Iterator[tuple[str, Run]]:
-        """The next fastest solvers that take the options given."""
+        """With ``"auto"``, the next fastest solvers that take the options given."""
+        if self.settings.solver != "auto":
+            return
         names = [choice.name for choice in ranking(structure) if choice.name != first]
         for name in names[:FALLBACKS]:
             try:
                 job = self._job(structure, name)
             except FFOAdaptError:  # it cannot be loaded, or an option is not one of its own
                 continue
+            yield name, partial(self._run, job)
+
+    def _able(self, first: SolveJob, structure: Structure) -> Iterator[tuple[str, Run]]:
+        """Whoever can solve programs of this structure, the fastest first, with its own options but
+        for the time limit."""
+        names = [choice.name for choice in ranking(structure)]
+        if first.name not in names and structure.kinds <= frozenset(first.solver.cones):
+            yield first.name, partial(self._run, first)
+        limit = (self.settings.solver_options or {}).get("time_limit")
+        for name in names:
+            try:
+                solver, found = find_solver(name, structure)
+            except FFOAdaptError:  # it cannot be loaded
+                continue
+            job = self._provers.get(name)
+            if job is None:
+                options = translate_options(solver, found, {})
+                job = SolveJob(solver, found, options, False, limit, lasting(found, structure))
+                self._provers[name] = job
             yield name, partial(self._run, job)
 
     def _run(self, job: SolveJob, batch: ProgramBatch) -> Points:
@@ -312,6 +403,15 @@ class SolveFunction:
             wanted if isinstance(wanted, Executor) else registry.get("executor", wanted)
         )
         return executor.run(job, batch)
+
+
+def _precision(value: NDArray[Any]) -> float:
+    """The distance from 1 to the next number of its type; integers are exact."""
+    dtype = value.dtype
+    if dtype.kind == "f":
+        return max(EPS, float(np.finfo(dtype).eps))
+    # Types that NumPy does not know are JAX's: bfloat16, and smaller ones.
+    return EPS if dtype.kind in "biu" else 2.0**-7 if dtype.itemsize > 1 else 2.0**-2
 
 
 def _arranged(value: Floats | None, order: NDArray[np.int32] | None) -> Floats | None:

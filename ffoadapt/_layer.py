@@ -79,8 +79,9 @@ class Layer:
         """
         function = self._with(solver_options)
         framework = find_framework(self._named(values))
-        arrays = [np.asarray(framework.to_numpy(v), dtype=np.float64) for v in values]
-        outputs, state = function.forward(arrays)
+        given = [np.asarray(framework.to_numpy(v)) for v in values]
+        outputs, state = function.forward(given)
+        arrays = [np.asarray(v, dtype=np.float64) for v in given]
         return LayerResult(function, arrays, outputs, state)
 
     def check_gradients(

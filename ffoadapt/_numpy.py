@@ -18,7 +18,7 @@ class NumpyFramework(Framework):
     """Plain evaluation in the dtype of the inputs."""
 
     def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
-        values = [_float64(array) for array in arrays]
+        values = [_numbers(array) for array in arrays]
         outputs, _ = function.forward(values)
         floating = [a.dtype for a in map(np.asarray, arrays) if a.dtype.kind == "f" and a.ndim]
         dtype = np.result_type(*floating) if floating else np.dtype(np.float64)
@@ -34,11 +34,14 @@ class NumpyFramework(Framework):
         return coo.row, coo.col, coo.data
 
 
-def _float64(array: Any) -> Any:
+def _numbers(array: Any) -> Any:
+    """Real numbers in their own type, which says what rounding may have done to them."""
     try:
         found = np.asarray(array)
+        if found.dtype.kind == "f":
+            return found
         if found.dtype.kind != "c":
-            return found.astype(np.float64, copy=False)
+            return found.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"an argument is no array of numbers: {error}") from error
     raise ParameterError("an argument is complex; expected real numbers")

@@ -126,6 +126,15 @@ class Pattern:
             found = (self.transposed(values) if transpose else self.matrix(values)) @ v
         return found
 
+    def largest(self, values: Floats) -> Floats:
+        """(B, columns) the largest magnitudes in the columns of matrices with values (B, nnz)."""
+        found = np.zeros((len(values), self.shape[1]))
+        filled = np.flatnonzero(np.diff(self.indptr))
+        if filled.size:
+            starts = self.indptr[filled]
+            found[:, filled] = np.maximum.reduceat(np.abs(values), starts, axis=-1)
+        return found
+
 
 def digest(*arrays: NDArray[Any]) -> bytes:
     """Equal exactly for equal numbers of equal types."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -25,20 +25,31 @@ from ._memory import empty
 from ._pattern import Pattern
 from ._structure import Structure
 
-__all__ = ["BoxData", "DataSizes", "ProgramBatch", "largest"]
+__all__ = ["EPS", "BoxData", "DataSizes", "ProgramBatch", "allowance", "largest"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
+EPS = float(np.finfo(np.float64).eps)
+
+NEAR = 1e4
+"""Programs whose numbers are within this factor of 1 are solved in their own units."""
+
+
 @dataclass(slots=True, eq=False)
 class BoxData:
-    """l <= Ax <= u as stated: A's pattern (None: dense) and numbers, each with a leading axis."""
+    """l <= Ax <= u as stated: A's pattern (None: dense) and numbers, each with a leading axis.
+
+    ``crossed`` is by how much l was above u, relative to the larger of the two, where that might be
+    rounding: their mean was taken for both there. None where it nowhere was.
+    """
 
     pattern: Pattern | None
     A: Floats
     lower: Floats
     upper: Floats
+    crossed: Floats | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +96,8 @@ class ProgramBatch:
     P_factor
         Where all P are positive definite beyond doubt: their Cholesky factors, once somebody made
         them (`ffoadapt._oracle.batched.definite`).
+    precision
+        The distance from 1 to the next number in the coarsest type of the data, as they came.
     """
 
     structure: Structure
@@ -95,6 +108,7 @@ class ProgramBatch:
     b: Floats
     box: BoxData | None = None
     P_factor: Floats | None = None
+    precision: float = EPS
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what can be computed again."""
@@ -128,6 +142,12 @@ class ProgramBatch:
     def sizes(self) -> DataSizes:
         """The sizes of the data."""
         return DataSizes.of(self)
+
+    @lazy
+    def near_one(self) -> NDArray[np.bool_]:
+        """(B,) whether norms of rows, largest entries of columns, the right-hand side and the
+        objective are all within `NEAR` of 1, or 0."""
+        return _near_one(self)
 
     def matrix(self, name: str, i: int) -> Any:
         """P or A of element i as an ndarray or a CSC matrix (numbers not copied)."""
@@ -262,6 +282,7 @@ class ProgramBatch:
             _filled(structure.A, self.A),
             self.b,
             box=box,
+            precision=self.precision,
         )
 
     def as_sparse(self) -> ProgramBatch:
@@ -284,7 +305,23 @@ class ProgramBatch:
             A,
             self.b,
             box=box,
+            precision=self.precision,
         )
+
+    def shifted(self, shift: Floats) -> ProgramBatch:
+        """The same programs with b + shift (B, m) in the place of b, and stated bounds with it."""
+        b, box, rows = self.b + shift, self.box, self.structure.box
+        if box is not None and rows is not None:
+            j, k = rows.equal.size, rows.equal.size + rows.upper.size
+            sides = (
+                np.broadcast_to(v, (self.size, rows.rows)).copy() for v in (box.lower, box.upper)
+            )
+            lower, upper = sides
+            lower[:, rows.equal] = upper[:, rows.equal] = b[:, :j]
+            upper[:, rows.upper] = b[:, j:k]
+            lower[:, rows.lower] = -b[:, k:]
+            box = BoxData(box.pattern, box.A, lower, upper)
+        return replace(self, b=b, box=box)
 
     def take(self, elements: slice | Ints) -> ProgramBatch:
         """The batch of these elements; shared data stay shared."""
@@ -295,10 +332,12 @@ class ProgramBatch:
 
         box = self.box
         if box is not None:
-            box = BoxData(box.pattern, pick(box.A), pick(box.lower), pick(box.upper))
+            crossed = None if box.crossed is None else pick(box.crossed)
+            sides = pick(box.lower), pick(box.upper)
+            box = BoxData(box.pattern, pick(box.A), *sides, crossed)
         P, q, A, b = (pick(v) for v in (self.P, self.q, self.A, self.b))
         P_factor = None if self.P_factor is None else pick(self.P_factor)
-        return ProgramBatch(self.structure, size, P, q, A, b, box, P_factor)
+        return ProgramBatch(self.structure, size, P, q, A, b, box, P_factor, self.precision)
 
     def multiply(self, name: str, vectors: Floats, transpose: bool = False) -> Floats:
         """P or A (or the transpose) of each element times the (B, n or m) rows of ``vectors``.
@@ -326,6 +365,12 @@ class ProgramBatch:
         return out
 
 
+def allowance(precision: float) -> float:
+    """What rounding may have done to data, relative to the size of a row or a diagonal entry, where
+    ``precision`` is the distance from 1 to the next number of their type."""
+    return max(8.0 * precision, 1e-12)
+
+
 def largest(values: Floats) -> Floats:
     """(B or 1, 1) largest magnitude in each row."""
     sizes: Floats = abs(values)
@@ -348,6 +393,36 @@ def _row_squares(batch: ProgramBatch) -> Floats:
         return np.add.reduce(np.square(batch.A, out=empty(*batch.A.shape)), axis=-1)
     rows = pattern.shape[0]
     return np.array([np.bincount(pattern.indices, v * v, minlength=rows) for v in batch.A])
+
+
+def _near_one(batch: ProgramBatch) -> NDArray[np.bool_]:
+    n, m, size = batch.structure.n, batch.structure.m, batch.size
+    pattern = batch.structure.A
+    if pattern is None and _native.kernel is not None:
+        near = np.empty(size, dtype=bool)
+        data = (batch.P, batch.q, batch.A, batch.b, batch.squares)
+        arrays = [np.ascontiguousarray(v, dtype=np.float64) for v in data]
+        _native.kernel.near(n, m, size, NEAR, *arrays, near)
+        return near
+    bent = np.zeros((1, n))
+    if pattern is None:
+        columns = np.maximum.reduce(np.abs(batch.A), axis=-2, initial=0.0)
+        bent = batch.P.diagonal(axis1=-2, axis2=-1)
+    else:
+        columns = pattern.largest(batch.A)
+        P_pattern = batch.structure.P
+        if P_pattern is not None and not columns.all():
+            bent = P_pattern.largest(batch.P)
+    columns = np.where(columns > 0.0, columns, bent)
+    data = batch.sizes
+    steepness = np.maximum(data.steepness, data.curvature)
+    rows = np.where(batch.squares == 1.0, 0.0, batch.norms)
+    near = np.ones((size, 1), dtype=bool)
+    for sizes in (rows, columns, data.reach, steepness):
+        least, most = 1.0 / NEAR, NEAR
+        fine = (sizes == 0.0) | ((sizes >= least) & (sizes <= most))
+        near &= np.logical_and.reduce(fine, axis=-1, keepdims=True)
+    return near[:, 0]
 
 
 def _diagonal(batch: ProgramBatch) -> Floats:

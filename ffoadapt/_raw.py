@@ -29,6 +29,9 @@ __all__ = ["BoxModel", "ConeModel", "RawModel", "SplitModel"]
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 
+CROSSED = 0.1
+"""Bounds that cross by this share of their size may do so by rounding, in some type of number."""
+
 
 @dataclass(eq=False)
 class RawModel:
@@ -297,13 +300,16 @@ class BoxModel(RawModel):
 
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
         P, q, A, lower, upper = values
+        crossed = None
+        if (lower > upper).any():
+            lower, upper, crossed = _uncrossed(lower, upper)
         equal = np.logical_and.reduce(lower == upper, axis=0)
         free = ~equal
         bounded = free & (upper < np.inf).any(axis=0), free & (lower > -np.inf).any(axis=0)
         layout = self._layout(equal, *bounded)
         rows = layout.rows
         b = join(upper[:, np.concatenate((rows.equal, rows.upper))], -lower[:, rows.lower], -1)
-        box = BoxData(self.patterns.get("A"), A, lower, upper)
+        box = BoxData(self.patterns.get("A"), A, lower, upper, crossed)
         return ProgramBatch(layout.structure, size, P, q, layout.stacked(A), b, box=box)
 
     def _layout(self, *sides: NDArray[np.bool_]) -> _Layout:
@@ -382,6 +388,17 @@ class BoxModel(RawModel):
         x, y = cotangents
         assert batch.structure.box is not None
         return x, None, None if y is None else batch.structure.box.unfold(y)
+
+
+def _uncrossed(lower: Floats, upper: Floats) -> tuple[Floats, Floats, Floats]:
+    """The bounds, with the mean of both where they cross by so little that it may be rounding, and
+    by how much they did, relative to the larger."""
+    with np.errstate(invalid="ignore"):
+        gap, size = lower - upper, np.maximum(np.abs(lower), np.abs(upper))
+        slightly = (gap > 0.0) & (gap <= CROSSED * size) & np.isfinite(size)
+        middle = lower - 0.5 * gap
+    crossed = np.divide(gap, size, out=np.zeros_like(gap), where=slightly)
+    return np.where(slightly, middle, lower), np.where(slightly, middle, upper), crossed
 
 
 def _bound_gradient(rows: BoxRows, z: Floats, zeta: Floats, at_upper: bool) -> Floats:

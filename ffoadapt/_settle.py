@@ -1,36 +1,36 @@
-"""From what solvers claim to what is so: polish, mark what is inaccurate, let another solver try.
+"""From what solvers claim to what is so: polish, and judge the points by the data.
 
-A solver's points are polished and measured; one that violates the optimality conditions is called
-inaccurate, and one that satisfies them optimal, whatever its solver says. With ``solver="auto"``,
-elements that the fastest solver could not solve go to the next ones.
+A solver's points are polished and measured. One that violates the optimality conditions beside the
+program's own numbers is called inaccurate, and one that satisfies them optimal, whatever its solver
+says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._oracle.certificate import worst
 from ._oracle.gradient import Oracle
 from ._oracle.polish import ROUNDS, polish
 from ._oracle.report import INACCURATE
-from ._program import ProgramBatch
+from ._program import ProgramBatch, allowance
 from ._settings import Settings
 from ._solution import Points, Status
 
-__all__ = ["Run", "fall_back", "refuse_inaccurate", "settle"]
-
-ANOTHER_MIGHT = (
-    Status.ERROR,
-    Status.ITERATION_LIMIT,
-    Status.TIME_LIMIT,
-    Status.OPTIMAL_INACCURATE,
-)
-"""Statuses that say something of the solver, not of the program."""
+__all__ = ["Run", "refuse_inaccurate", "settle"]
 
 CERTIFIED = 1e-9
-"""A relative KKT residual below this proves a point optimal."""
+"""A KKT residual below this, beside the data, proves a point optimal."""
+
+ROW = 1e-6
+"""An optimal point violates no row by more than this share of the row's size."""
+
+HOPELESS = 1e-2
+"""A point that violates the conditions by more than this share of the data is no solution at all,
+not even an inaccurate one."""
 
 Run = Callable[[ProgramBatch], Points]
 
@@ -39,50 +39,40 @@ def settle(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Poi
     """Polished points with honest statuses, and an oracle that keeps what was factorized for it."""
     rounds = ROUNDS if settings.polish else 0
     points, oracle, residual = polish(batch, points, rounds, always=settings.polish is True)
-    status = points.status
-    if not worst(residual) <= INACCURATE:
-        for i in np.flatnonzero(~(residual <= INACCURATE)).tolist():
-            if status[i].solved:
-                status[i] = Status.OPTIMAL_INACCURATE
-                points.info[i] = {**points.info[i], "kkt_residual": float(residual[i])}
+    beside, row = _beside_data(oracle, residual)
+    most = max(ROW, allowance(batch.precision))
+    if not worst(beside) <= INACCURATE or not worst(row) <= most:
+        wrong = ~((beside <= INACCURATE) & (row <= most))
+        for i in np.flatnonzero(wrong).tolist():
+            if points.status[i].solved:
+                _call_inaccurate(points, i, float(beside[i]), float(row[i]), float(residual[i]))
     for i in points.having(Status.OPTIMAL_INACCURATE):
-        if residual[i] <= CERTIFIED:
-            status[i] = Status.OPTIMAL  # of a convex program, whatever its solver thinks
+        if beside[i] <= CERTIFIED and row[i] <= most:
+            points.status[i] = Status.OPTIMAL  # of a convex program, whatever its solver thinks
     return points, oracle
 
 
-def fall_back(
-    batch: ProgramBatch, points: Points, others: Iterable[tuple[str, Run]], settings: Settings
-) -> tuple[Points, Oracle | None]:
-    """Points with the elements that failed solved by ``others``, where these can.
+def _beside_data(
+    oracle: Oracle, residual: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(B,) the residuals in the units of the data, and the largest violations of rows."""
+    known, scale = oracle.violations, oracle.scales
+    grown = np.maximum(scale.primal[:, 0] / known.length, scale.gradient[:, 0] / known.steepness)
+    return residual * np.maximum(grown, 1.0), known.row
 
-    ``info`` of such an element holds its ``solver`` and, under ``fallback_from``, what the first
-    one said. The oracle is None where nothing changed.
-    """
-    left = points.having(*ANOTHER_MIGHT)
-    if not left:
-        return points, None
-    x, s, z = points.x.copy(), points.s.copy(), points.z.copy()
-    status, info = list(points.status), list(points.info)
-    changed = False
-    for name, run in others:
-        part = np.array(left, dtype=np.intp)
-        some = batch.take(part)
-        found, _ = settle(some, run(some), settings)
-        for j, i in enumerate(left):
-            if found.status[j] is Status.OPTIMAL:
-                note = info[i].get("message") or status[i].value
-                x[i], s[i], z[i] = found.x[j], found.s[j], found.z[j]
-                info[i] = {**found.info[j], "solver": name, "fallback_from": note}
-                status[i] = Status.OPTIMAL
-                changed = True
-        left = [i for i in left if status[i] is not Status.OPTIMAL]
-        if not left:
-            break
-    if not changed:
-        return points, None
-    points = Points(x, s, z, status, info)
-    return points, Oracle(batch, points)
+
+def _call_inaccurate(points: Points, i: int, beside: float, row: float, residual: float) -> None:
+    found = {"kkt_residual": max(beside, residual)}
+    if row > ROW:
+        found["violation"] = row
+    info = {**points.info[i], **found}
+    if beside <= HOPELESS and row <= HOPELESS:
+        points.status[i], points.info[i] = Status.OPTIMAL_INACCURATE, info
+        return
+    what = f"a constraint by {row:.1e} of its size" if row > beside else f"the data by {beside:.1e}"
+    message = f"its point violates the optimality conditions: {what}"
+    points.status[i] = Status.ERROR
+    points.info[i] = {**info, "message": message}
 
 
 def refuse_inaccurate(points: Points) -> tuple[Points, bool]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import _blas, _watchdog
 from ._exceptions import OptionError, SolveError, UnsupportedProblemError
 from ._interfaces import Session, Solver
-from ._program import ProgramBatch
+from ._program import ProgramBatch, allowance
 from ._registry import registry
 from ._solution import Points, Solution, Status
 from ._structure import Structure
@@ -26,6 +26,7 @@ __all__ = [
     "COMMON_OPTIONS",
     "SolveJob",
     "common_names",
+    "contradictions",
     "find_solver",
     "raise_failures",
     "translate_options",
@@ -90,7 +91,7 @@ class SolveJob:
         """Solve all elements, one after the other unless the solver takes them at once."""
         given = self._given(batch)
         session = self._session(given.structure)
-        impossible = _contradictions(batch)
+        impossible = contradictions(batch)
         found = None
         if batch.size > 1 and not impossible and self._at_once(batch.structure):
             found = self._together(given, session)
@@ -273,12 +274,14 @@ def _void_failures(points: Points) -> None:
         points.x[failed] = points.s[failed] = points.z[failed] = np.nan
 
 
-def _contradictions(batch: ProgramBatch) -> dict[int, Solution]:
+def contradictions(batch: ProgramBatch) -> dict[int, Solution]:
     """The elements that have no solution whatever a solver says: bounds that cross or shut out."""
     box = batch.box
     if box is not None:
         lower, upper = box.lower, box.upper
         bad = (lower > upper) | np.isposinf(lower) | np.isneginf(upper)
+        if box.crossed is not None:
+            bad = bad | (box.crossed > allowance(batch.precision))
         words = "row {k} has lower bound {lower:g} and upper bound {upper:g}"
     elif batch.unbounding is None:
         return {}
@@ -294,8 +297,12 @@ def _contradictions(batch: ProgramBatch) -> dict[int, Solution]:
         row = min(i, bad.shape[0] - 1)
         if bad[row].any():
             k = int(np.flatnonzero(bad[row])[0])
-            message = words.format(k=k, lower=lower[row, k], upper=upper[row, k])
-            found[i] = Solution(status=Status.PRIMAL_INFEASIBLE, info={"message": message})
+            low, high = lower[row, k], upper[row, k]
+            if box is not None and box.crossed is not None:
+                gap = box.crossed[min(i, len(box.crossed) - 1), k]
+                low, high = low + 0.5 * gap * abs(low), high - 0.5 * gap * abs(high)
+            info = {"message": words.format(k=k, lower=low, upper=high), "proof": "the data"}
+            found[i] = Solution(status=Status.PRIMAL_INFEASIBLE, info=info)
     return found
 
 

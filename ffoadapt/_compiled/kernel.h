@@ -137,7 +137,12 @@ void answer(const Ghost *g, const double *w, const double *y, const double *v_z,
 /* -------------------------------------------------------------------------------------- point.c */
 
 /* What `measure` says of an element, in this order. */
-enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, FIGURES };
+enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, LENGTH, STEEPNESS, ROW,
+       FIGURES };
+
+/* acceptance.UNSEEN and acceptance.SMALL */
+#define UNSEEN_ROW 1e-13
+#define SMALL_ROW 1e-7
 
 enum { NONNEGATIVE, ZERO, CURVED }; /* the kinds of rows */
 

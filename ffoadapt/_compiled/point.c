@@ -31,10 +31,53 @@ void scales(const Point *p, const double *squares, double *out)
         primal = larger(primal, 1.0);
     if (steepness == 0.0 && (reach == 0.0 || !(curvature > 0.0)))
         gradient = larger(gradient, 1.0);
+    /* The same of the data alone, whatever the point. */
+    double length_of_data = curvature > 0.0 ? fmax(reach, steepness / curvature) : reach;
+    double gradient_of_data = fmax(steepness, curvature * length_of_data);
+    out[LENGTH] = length_of_data > 0.0 ? length_of_data : primal;
+    out[STEEPNESS] = gradient_of_data > 0.0 ? gradient_of_data : gradient;
     out[PRIMAL] = primal;
     out[GRADIENT] = gradient;
     out[SHARE_X] = size_x / primal;
     out[SHARE_Z] = size_z / gradient;
+}
+
+/* The largest violation of a row beside the row's own size, see acceptance.row_violation: 0 where
+   none matters. `gap` is Ax, or NULL where s is b - Ax; sizes is (n). */
+static double row_violation(const Point *p, const double *squares, double length,
+                            const double *gap, double *sizes)
+{
+    double worst = 0.0;
+    int known = 0;
+    for (ptrdiff_t i = 0; i < p->m; i++) {
+        double b = p->b[i], norm = sqrt(squares[i]), far = 0.0;
+        if (isinf(b) && b > 0.0)
+            continue;
+        if (p->kinds[i] == ZERO)
+            far = fabs(p->s[i]);
+        else if (p->kinds[i] == NONNEGATIVE)
+            far = fmax(-p->s[i], 0.0);
+        if (gap)
+            far = fmax(far, fabs(gap[i] + p->s[i] - b));
+        if (!(far > UNSEEN_ROW * norm * length) || far <= SMALL_ROW * fabs(b))
+            continue;
+        if (!known) {
+            for (ptrdiff_t j = 0; j < p->n; j++)
+                sizes[j] = fabs(p->x[j]);
+            for (ptrdiff_t k = 0; k < p->m; k++) {
+                const double *row = p->A + k * p->n;
+                double distance = isfinite(p->b[k]) ? fabs(p->b[k]) / squares[k] : 0.0;
+                for (ptrdiff_t j = 0; distance > 0.0 && j < p->n; j++)
+                    sizes[j] = fmax(sizes[j], distance * fabs(row[j]));
+            }
+            known = 1;
+        }
+        double own = 0.0;
+        for (ptrdiff_t j = 0; j < p->n; j++)
+            own += fabs(p->A[i * p->n + j]) * sizes[j];
+        worst = larger(far / fmax(fmin(own, norm * length), fabs(b)), worst);
+    }
+    return worst;
 }
 
 /* The residuals of the point, its least margin and the active rows; work is (n + m). `exact` says
@@ -76,6 +119,7 @@ void residuals(const Point *p, const double *squares, int exact, char *active, d
     out[OUTSIDE] = outside;
     out[MARGIN] = margin;
     out[UNPAIRED] = unpaired;
+    out[ROW] = row_violation(p, squares, out[LENGTH], exact ? NULL : gap, work);
 }
 
 /* The answer to a dimensionless question of signs: how much larger than the question it is, and how

@@ -21,6 +21,7 @@ from .._memory import empty
 from .._program import ProgramBatch
 from .._solution import Points
 from .._structure import Structure
+from .acceptance import Violations
 from .active_set import GhostBatch, Scales
 from .certificate import LIMITS, probe
 from .dense import REFINE, SURE
@@ -107,7 +108,7 @@ class Measures:
 
     @property
     def figures(self) -> Floats:
-        """(B, 8) see `FIGURES`."""
+        """(B, 11) see `FIGURES`."""
         if not self._complete:
             at = self.scales.slack(self.points.s), self.scales.dual(self.points.z)
             outside, gap = curved_violations(self.batch.structure, *at)
@@ -134,14 +135,19 @@ class Measures:
         return Residuals(self._figures[:, 4], self._figures[:, 5])
 
     @property
+    def violations(self) -> Violations:
+        """How far the points are from the optimality conditions beside the data."""
+        return Violations(*(self._figures[:, k] for k in (8, 9, 10)))
+
+    @property
     def margins(self) -> Floats:
         """(B,) the smallest strict-complementarity margins."""
         return self._figures[:, 6]
 
 
-FIGURES = 8
-"""Of each element: the four of `Scales`, the two of `Residuals`, the margin, and the sum over the
-rows of what s and z lack of being complementary."""
+FIGURES = 11
+"""Of each element: the four of `Scales`, the two of `Residuals`, the margin, the sum over the rows
+of what s and z lack of being complementary, and the three of `Violations`."""
 
 
 class BatchedFactor:

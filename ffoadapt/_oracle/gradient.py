@@ -26,6 +26,7 @@ from .._memory import empty
 from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
+from .acceptance import Violations, violations
 from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
 from .batched import BatchedFactor, Lent, Measures, covers, products
 from .certificate import Certificate, examine, probe
@@ -141,6 +142,8 @@ class Oracle:
         self.points = points
         self.degenerate: Degenerate = "auto"
         self.smoothing = 0.0
+        self.unmet: Floats | None = None
+        """(B,) what the program as the user stated it lacks of this one, beside its rows."""
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
         self._near: Mapping[int, SparseFactor | Lent] = {}
         self._residuals: Floats | None = None  # (B,) of the last solve
@@ -159,7 +162,7 @@ class Oracle:
         if (degenerate, smoothing) == (self.degenerate, self.smoothing):
             return self
         other = Oracle(self.batch, self.points)
-        other.degenerate, other.smoothing = degenerate, smoothing
+        other.degenerate, other.smoothing, other.unmet = degenerate, smoothing, self.unmet
         return other
 
     @lazy
@@ -185,6 +188,13 @@ class Oracle:
         if self._measures is not None:
             return self._measures.residuals
         return kkt_residuals(self.batch, self.points, self.scales)
+
+    @lazy
+    def violations(self) -> Violations:
+        """How far they are, beside the data."""
+        if self._measures is not None:
+            return self._measures.violations
+        return violations(self.batch, self.points, self.scales)
 
     @property
     def floor(self) -> Residuals:
@@ -280,7 +290,8 @@ class Oracle:
         margin = self._margins
         if not self.batch.structure.polyhedral:
             margin = np.minimum(margin, self.ghost.margin)
-        known = self.solved, self.measured.kkt, margin, self._residuals, active, deficiency
+        kkt = self.measured.kkt if self.unmet is None else np.maximum(self.measured.kkt, self.unmet)
+        known = self.solved, kkt, margin, self._residuals, active, deficiency
         return Reports(Evidence(*known, dependent, free, certificate))
 
     def _null(self, i: int) -> tuple[Floats, Floats]:

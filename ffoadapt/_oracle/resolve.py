@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import BoxData, ProgramBatch
+from .._program import ProgramBatch
 from .._solution import Points
 from .gradient import Adjoint
 
@@ -48,19 +48,8 @@ def resolve_vjp(
     step = delta * (reach or 1.0) / (top or 1.0)
 
     def moved(sign: float) -> Points:
-        b = batch.b + sign * step * v_z
-        box = batch.box
-        if box is not None:  # the stated bounds move with the canonical right-hand side
-            rows = structure.box
-            assert rows is not None
-            j, k = rows.equal.size, rows.equal.size + rows.upper.size
-            lower = np.broadcast_to(box.lower, (size, rows.rows)).copy()
-            upper = np.broadcast_to(box.upper, (size, rows.rows)).copy()
-            lower[:, rows.equal] = upper[:, rows.equal] = b[:, :j]
-            upper[:, rows.upper] = b[:, j:k]
-            lower[:, rows.lower] = -b[:, k:]
-            box = BoxData(box.pattern, box.A, lower, upper)
-        return solve(replace(batch, q=batch.q - sign * step * v_x, b=b, box=box))
+        moved = batch.shifted(sign * step * v_z)
+        return solve(replace(moved, q=batch.q - sign * step * v_x))
 
     ahead = moved(1.0)
     behind, width = (moved(-1.0), 2 * step) if central else (points, step)

@@ -53,7 +53,8 @@ def _solve_shapes(*arrays: Any, function: Differentiable, dtype: Any) -> list[An
 
 
 def _solve(*arrays: Any, function: Differentiable, dtype: Any) -> list[Any]:
-    found, state = function.forward([_float64(a) for a in arrays])
+    # In the type in which they came, which says what rounding may have done to them.
+    found, state = function.forward([np.asarray(a) for a in arrays])
     outputs = [np.asarray(v, dtype=dtype) for v in found]
     return outputs + [_words(v) for v in function.pack(state)]
 

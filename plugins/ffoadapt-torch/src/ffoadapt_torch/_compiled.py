@@ -18,7 +18,7 @@ from torch import Tensor
 
 import ffoadapt
 
-from ._framework import common_dtype, to_numpy
+from ._framework import as_given, common_dtype, to_numpy
 
 __all__ = ["call", "prepare", "solve"]
 
@@ -30,7 +30,7 @@ _functions: dict[int, Any] = {}
 def _solve(arrays: list[Tensor], number: int, dtype: torch.dtype) -> list[Tensor]:
     """Outputs, then state."""
     function = _functions[number]
-    outputs, state = function.forward([to_numpy(t) for t in arrays])
+    outputs, state = function.forward([as_given(t) for t in arrays])
     device = _device(arrays)
     found = [_tensor(v, device, dtype) for v in outputs]
     return found + [_tensor(v, device, torch.float64) for v in function.pack(state)]

@@ -42,7 +42,7 @@ class TorchFramework(Framework):
         return list(solve.apply(_Call(function, dtype, device, plain), *given))
 
     def to_numpy(self, array: Any) -> Any:
-        return to_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
+        return as_given(array) if isinstance(array, torch.Tensor) else np.asarray(array)
 
     def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
         if not isinstance(array, torch.Tensor) or array.layout == torch.strided:
@@ -93,7 +93,7 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, *tensors: Any) -> Any:
-        outputs, call.state = call.function.forward(list(map(to_numpy, tensors)))
+        outputs, call.state = call.function.forward(list(map(as_given, tensors)))
         return tuple(map(call.tensor, outputs))
 
     @staticmethod
@@ -280,6 +280,17 @@ def common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
     if not floating:
         return torch.get_default_dtype()
     return reduce(torch.promote_types, floating)
+
+
+def as_given(tensor: torch.Tensor) -> Any:
+    """The numbers in the type in which they came, which says what rounding may have done to them.
+
+    NumPy has no bfloat16: its numbers come as float32.
+    """
+    if tensor.dtype is torch.float64 or tensor.layout != torch.strided:
+        return to_numpy(tensor)
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy(force=True)
 
 
 def to_numpy(tensor: torch.Tensor) -> Any:

@@ -1,0 +1,122 @@
+"""Whether a point solves a program: what it violates, beside the program's own numbers.
+
+A residual relative to |x| or |z| is small at any point that is far enough away, so it proves
+nothing of a point. Here violations are compared with sizes that follow from the data:
+
+- the length of a program, X = max(max_i |b_i| / r_i, max |q| / max P_jj), with r_i the norm of row
+  i of A, and its steepness, max(max |q|, X max P_jj);
+- the size of a row, at most r_i X and at least |b_i|: the sum of its terms |a_ij| D_j, where D_j is
+  the larger of |x_j| and of what the constraints say of it, max_k |b_k| |a_kj| / r_k^2.
+
+The size of a row does not depend on the units of rows and columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._program import ProgramBatch
+from .._solution import Points
+from .active_set import Scales
+
+__all__ = [
+    "SMALL",
+    "UNSEEN",
+    "Violations",
+    "beside_rows",
+    "column_sizes",
+    "row_sizes",
+    "violations",
+]
+
+Floats = NDArray[np.float64]
+
+UNSEEN = 1e-13
+"""Violations below this share of r_i X are rounding."""
+
+SMALL = 1e-7
+"""So are those below this share of |b_i|, as far as anybody asks here: no limit is so small."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Violations:
+    """Of B points, each (B,): the length and the steepness of their programs, and the largest
+    violation of a row beside its size, 0 where none matters."""
+
+    length: Floats
+    steepness: Floats
+    row: Floats
+
+
+def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations:
+    """What compiled code finds in `Measures`."""
+    data = batch.sizes
+    reach, steepness, curvature = (
+        np.broadcast_to(v, scale.primal.shape) for v in (data.reach, data.steepness, data.curvature)
+    )
+    curved = curvature > 0.0
+    own = np.divide(steepness, curvature, out=np.zeros_like(steepness), where=curved)
+    length = np.maximum(reach, own)
+    gradient = np.maximum(steepness, curvature * length)
+    length = np.where(length > 0.0, length, scale.primal)
+    gradient = np.where(gradient > 0.0, gradient, scale.gradient)
+    far = outside(batch, points)
+    row = beside_rows(batch, points.x, far, length)
+    return Violations(length[:, 0], gradient[:, 0], row)
+
+
+def outside(batch: ProgramBatch, points: Points) -> Floats:
+    """(B, m) how far each row is from being satisfied; of curved cones, whose rows are not
+    satisfied one by one, what Ax + s lacks of b."""
+    structure, free = batch.structure, batch.unbounding
+    far = np.where(structure.nonnegative, np.maximum(-points.s, 0.0), 0.0)
+    eq = structure.split[0]
+    far[:, eq] = np.abs(points.s[:, eq])
+    if not points.exact:
+        s, b = points.s, batch.b
+        if free is not None:
+            s, b = np.where(free, 0.0, s), np.where(free, 0.0, b)
+        far = np.maximum(far, np.abs(batch.multiply("A", points.x) + s - b))
+    return far if free is None else np.where(free, 0.0, far)
+
+
+def beside_rows(batch: ProgramBatch, x: Floats, far: Floats, length: Floats) -> Floats:
+    """(B,) the largest of these violations (B, m) beside the size of its row; ``length`` (B, 1)."""
+    b = np.abs(batch.b)
+    matters = (far > UNSEEN * batch.norms * length) & (far > SMALL * b)
+    if not matters.any():
+        return np.zeros(len(x))
+    size = row_sizes(batch, x, length)
+    beside = np.divide(far, size, out=np.zeros_like(far), where=matters)
+    return np.maximum.reduce(beside, axis=-1, initial=0.0)
+
+
+def row_sizes(batch: ProgramBatch, x: Floats, length: Floats) -> Floats:
+    """(B, m) the size of each row at points x (B, n)."""
+    absolute = replace(batch, A=np.abs(batch.A), box=None)
+    own = absolute.multiply("A", column_sizes(batch, x))
+    own = np.maximum(np.minimum(own, batch.norms * length), np.abs(batch.b))
+    return np.where(np.isfinite(own), own, 1.0)
+
+
+def column_sizes(batch: ProgramBatch, x: Floats) -> Floats:
+    """(B, n) the size of each variable at points x (B, n)."""
+    b = np.where(np.isfinite(batch.b), np.abs(batch.b), 0.0)
+    distance, A = b / batch.squares, np.abs(batch.A)
+    found, pattern = np.abs(x), batch.structure.A
+    if not distance.any():
+        return found
+    if pattern is None:
+        said = np.maximum.reduce(A * distance[..., None], axis=-2, initial=0.0)
+        return np.maximum(found, said)
+    said = np.zeros((max(len(A), len(distance)), pattern.shape[1]))
+    columns = pattern.columns
+    for i, row in enumerate(said):
+        values = (
+            A[i if len(A) > 1 else 0] * distance[i if len(distance) > 1 else 0][pattern.indices]
+        )
+        np.maximum.at(row, columns, values)
+    return np.maximum(found, said)
