@@ -76,8 +76,7 @@ def finite_values(
     size = max((len(value) for value in values), default=1)
     for name, value in zip(names, values, strict=True):
         bad = np.isnan(value) if name in unbounded else ~np.isfinite(value)
-        bad = bad.reshape(len(value), -1).any(axis=-1)
-        for i in np.flatnonzero(bad).tolist():
+        for i in np.flatnonzero(bad.reshape(len(value), -1).any(axis=-1)).tolist():
             what = "holds what is no number" if name in unbounded else "is not finite"
             error = ProblemError(f"{name} {what}")
             refused.add([i] if len(value) > 1 else range(size), error)
@@ -153,6 +152,8 @@ def check_convex(batch: ProgramBatch, refused: Refused) -> None:
             )
             refused.add(elements, error)
             continue
+        if _semidefinite(values, pattern, _least_shift(values, pattern, largest)):
+            continue
         n = batch.structure.n
         share = max(INDEFINITE, (8 + n) * batch.precision) if coarse else INDEFINITE
         shift = _shift(values, pattern, share, batch.precision)
@@ -164,20 +165,34 @@ def check_convex(batch: ProgramBatch, refused: Refused) -> None:
         batch.P = np.stack([nearest.get(i, values) for i, values in enumerate(P)])
 
 
+def _least_shift(values: Floats, pattern: Pattern | None, largest: float) -> Floats:
+    """(n,) no more than `_shift` allows, and sooner found."""
+    diagonal = _diagonal(values, pattern)
+    return np.where(diagonal == 0.0, 8 * EPS * largest, INDEFINITE * np.maximum(diagonal, 0.0))
+
+
+def _diagonal(values: Floats, pattern: Pattern | None) -> Floats:
+    if pattern is None:
+        return values.diagonal()
+    diagonal = np.zeros(pattern.shape[0])
+    diagonal[pattern.indices[pattern.diagonal]] = values[pattern.diagonal]
+    return diagonal
+
+
 def _shift(values: Floats, pattern: Pattern | None, share: float, precision: float) -> Floats:
     """(n,) what rounding explains of a negative eigenvalue, entry by entry of the diagonal.
 
     That is a share of the entry, and rounding of the largest entry that it is connected with: what
     blocks of others hold says nothing of a block.
     """
+    diagonal = _diagonal(values, pattern)
     if pattern is None:
-        n, (rows, columns) = len(values), np.nonzero(values)
-        diagonal, sizes = values.diagonal(), np.abs(values[rows, columns])
+        rows, columns = np.nonzero(values)
+        sizes = np.abs(values[rows, columns])
     else:
-        n, rows, columns, sizes = pattern.shape[0], pattern.indices, pattern.columns, np.abs(values)
-        diagonal = np.zeros(n)
-        diagonal[pattern.indices[pattern.diagonal]] = values[pattern.diagonal]
-        rows, columns, sizes = (v[sizes > 0.0] for v in (rows, columns, sizes))
+        on = values != 0.0
+        rows, columns, sizes = pattern.indices[on], pattern.columns[on], np.abs(values[on])
+    n = len(diagonal)
     ones = np.ones(len(rows), dtype=np.int8)
     graph = sparse.coo_matrix((ones, (rows, columns)), shape=(n, n))
     count, block = csgraph.connected_components(graph, directed=False)
@@ -246,8 +261,7 @@ def _semidefinite(values: Floats, pattern: Pattern | None, shift: Floats) -> boo
     none = np.zeros(1, np.int32)
     lease = Lease(pattern.key, lambda: Workspace.of(pattern.key, pattern, none, none[:0]))
     data = lease.space.filled(values, np.zeros(0))
-    diagonal = np.zeros(pattern.shape[0])
-    diagonal[pattern.indices[pattern.diagonal]] = values[pattern.diagonal]
+    diagonal = _diagonal(values, pattern)
     empty = (diagonal == 0.0) & (shift == 0.0)
     data[lease.space.last] = diagonal + np.where(empty, 1.0, shift)
     try:

@@ -8,12 +8,12 @@ always has a solution. Its multiplier z = r / w is a certificate where r is not 
 and b'z = -|r|^2 < 0, so that no x has b - Ax in K. Where r is 0 up to the rounding of the data, the
 program with b + w r in the place of b is feasible.
 
-The steepest ray: with D_j the size of variable j,
+The steepest ray: with g_j the size of entry j of the objective's gradient,
 
-    minimize q'd + 1/2 |d/D|^2    subject to    Pd = 0,  Ad + s = 0,  s in K
+    minimize q'd + 1/2 |g d|^2    subject to    Pd = 0,  Ad + s = 0,  s in K
 
-has q'd = -|d/D|^2, which is negative exactly if the objective is unbounded below on the rays of a
-feasible program.
+has q'd = -|g d|^2, which is negative exactly if the objective is unbounded below on the rays of a
+feasible program. The program with q + g^2 d in the place of q is bounded, and no nearer one is.
 
 Every certificate is checked against the data, whoever has found it.
 """
@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from ._cones import ZeroCone
 from ._oracle.acceptance import column_sizes, row_sizes
 from ._pattern import Pattern
-from ._program import ProgramBatch
+from ._program import ProgramBatch, largest
 from ._structure import Structure
 
-__all__ = ["Nearest", "is_ray", "is_refutation", "nearest_program", "ray_program"]
+__all__ = ["Nearest", "Steepest", "is_ray", "is_refutation", "nearest_program", "ray_program"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -41,6 +41,9 @@ FAR = 1e3
 
 ROUNDING = 1e-13
 """What rounding leaves of a sum, relative to its terms."""
+
+LEAST = 1e-3
+"""The least size of an entry of the gradient, beside the largest."""
 
 INSIDE = 1e-9
 """A certificate may be outside of its cone by this share of its size."""
@@ -127,13 +130,33 @@ def is_refutation(batch: ProgramBatch, z: Floats, precision: float) -> Mask:
     return (gap > doubt) & inside & np.isfinite(z).all(axis=-1)
 
 
-def ray_program(batch: ProgramBatch) -> ProgramBatch:
+@dataclass(frozen=True, eq=False)
+class Steepest:
+    """The search for the steepest rays of the programs of a batch; ``sizes`` are g (B, n)."""
+
+    batch: ProgramBatch
+    program: ProgramBatch
+    sizes: Floats
+
+    def bend(self, d: Floats) -> tuple[Floats, Floats]:
+        """(B, n) what must be added to q where the rays are d (B, n), and (B,) the largest entry of
+        that beside its size."""
+        bend = np.square(self.sizes) * d
+        return bend, np.maximum.reduce(np.abs(self.sizes * d), axis=-1, initial=0.0)
+
+
+def ray_program(batch: ProgramBatch) -> Steepest:
     """The search for the steepest rays of the programs of a batch."""
     structure, size = batch.structure, batch.size
     n, m = structure.n, structure.m
     sizes = column_sizes(batch, np.zeros((size, n)))
     sizes = np.where(sizes > 0.0, sizes, _length(batch))
-    weight = 1.0 / np.square(sizes)
+    bent = replace(batch, P=np.abs(batch.P), box=None, P_factor=None).multiply("P", sizes)
+    gradient = np.maximum(np.abs(batch.q), bent)
+    # An entry of 0 is as exact as any other: what is small beside the largest hardly moves.
+    gradient = np.maximum(gradient, LEAST * largest(gradient))
+    gradient = np.where(gradient > 0.0, gradient, 1.0)
+    weight = np.square(gradient)
     zero = np.zeros((1, n))
     free = batch.unbounding
     b = np.zeros((1, m)) if free is None else np.where(free, np.inf, 0.0)
@@ -155,15 +178,16 @@ def ray_program(batch: ProgramBatch) -> ProgramBatch:
         P, A = weight, np.concatenate(values, axis=-1)[:, entries[0]]
         shape = Structure(n, n + m, (ZeroCone(n), *structure.cones), D, stacked)
     b = np.concatenate((np.broadcast_to(zero, (len(b), n)), b), axis=-1)
-    return ProgramBatch(shape, size, P, batch.q, A, b)
+    return Steepest(batch, ProgramBatch(shape, size, P, batch.q, A, b), gradient)
 
 
-def is_ray(batch: ProgramBatch, d: Floats) -> Mask:
-    """(B,) whether the objective falls for ever along d (B, n), wherever it starts."""
+def is_ray(batch: ProgramBatch, d: Floats, precision: float) -> Mask:
+    """(B,) whether the objective falls for ever along d (B, n), wherever it starts, and more than
+    a change of q by ``precision`` of its entries could make up for."""
     structure, free = batch.structure, batch.unbounding
     absolute = replace(batch, P=np.abs(batch.P), A=np.abs(batch.A), box=None, P_factor=None)
     fall = -np.sum(batch.q * d, axis=-1)
-    steep = fall > 1e-9 * np.sum(np.abs(batch.q * d), axis=-1)
+    steep = fall > max(1e-9, precision) * np.sum(np.abs(batch.q * d), axis=-1)
     # Curvature along d overtakes the fall only after FAR times d.
     bend = np.sum(d * batch.multiply("P", d), axis=-1)
     size = np.maximum.reduce(np.abs(d), axis=-1, initial=0.0)

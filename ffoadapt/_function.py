@@ -155,8 +155,10 @@ class SolveFunction:
         """The same where some elements state no program, or are solved in other units."""
         size, n, m = batch.size, batch.structure.n, batch.structure.m
         x, s, z = np.full((size, n), np.nan), np.full((size, m), np.nan), np.full((size, m), np.nan)
-        status, info = [Status.ERROR] * size, [{}] * size
-        shift, unmet, exact, paired = np.zeros((size, m)), np.zeros(size), True, True
+        status = [Status.ERROR] * size
+        info: list[Mapping[str, Any]] = [{}] * size
+        shift, bend, unmet = np.zeros((size, m)), np.zeros((size, n)), np.zeros(size)
+        exact = paired = True
         for i, error in refused.errors.items():
             info[i] = {"message": str(error), "exception": error}
         known = contradictions(batch)
@@ -176,16 +178,19 @@ class SolveFunction:
             if units is not None:
                 points = units.restored(points, some)
             if off is not None:
-                by = np.where(np.isfinite(moved.b), moved.b, 0.0)
-                by = by - np.where(np.isfinite(given.b), given.b, 0.0)
-                shift[part] = by if units is None else np.ldexp(by, -units.rows)
-                unmet[part] = off
+                with np.errstate(invalid="ignore"):
+                    by_b, by_q = moved.b - given.b, moved.q - given.q
+                by_b = np.where(np.isfinite(by_b), by_b, 0.0)
+                if units is not None:
+                    by_b = np.ldexp(by_b, -units.rows)
+                    by_q = np.ldexp(by_q, -units.columns - units.objective)
+                shift[part], bend[part], unmet[part] = by_b, by_q, off
             x[part], s[part], z[part] = points.x, points.s, points.z
             exact, paired = exact and points.exact, paired and points.paired
             for j, i in enumerate(part.tolist()):
                 status[i], info[i] = points.status[j], points.info[j]
         if unmet.any():
-            batch = batch.shifted(shift)
+            batch = batch.shifted(shift, bend)
         points = Points(x, s, z, status, info, exact, paired)
         oracle = Oracle(batch, points)
         oracle.unmet = unmet if unmet.any() else None

@@ -308,8 +308,10 @@ class ProgramBatch:
             precision=self.precision,
         )
 
-    def shifted(self, shift: Floats) -> ProgramBatch:
-        """The same programs with b + shift (B, m) in the place of b, and stated bounds with it."""
+    def shifted(self, shift: Floats, bend: Floats | None = None) -> ProgramBatch:
+        """The same programs with b + shift (B, m) in the place of b, and stated bounds with it, and
+        q + bend (B, n) in the place of q."""
+        q = self.q if bend is None else self.q + bend
         b, box, rows = self.b + shift, self.box, self.structure.box
         if box is not None and rows is not None:
             j, k = rows.equal.size, rows.equal.size + rows.upper.size
@@ -321,7 +323,7 @@ class ProgramBatch:
             upper[:, rows.upper] = b[:, j:k]
             lower[:, rows.lower] = -b[:, k:]
             box = BoxData(box.pattern, box.A, lower, upper)
-        return replace(self, b=b, box=box)
+        return replace(self, q=q, b=b, box=box)
 
     def take(self, elements: slice | Ints) -> ProgramBatch:
         """The batch of these elements; shared data stay shared."""
@@ -414,11 +416,11 @@ def _near_one(batch: ProgramBatch) -> NDArray[np.bool_]:
         if P_pattern is not None and not columns.all():
             bent = P_pattern.largest(batch.P)
     columns = np.where(columns > 0.0, columns, bent)
-    data = batch.sizes
-    steepness = np.maximum(data.steepness, data.curvature)
+    known = batch.sizes
+    steepness = np.maximum(known.steepness, known.curvature)
     rows = np.where(batch.squares == 1.0, 0.0, batch.norms)
     near = np.ones((size, 1), dtype=bool)
-    for sizes in (rows, columns, data.reach, steepness):
+    for sizes in (rows, columns, known.reach, steepness):
         least, most = 1.0 / NEAR, NEAR
         fine = (sizes == 0.0) | ((sizes >= least) & (sizes <= most))
         near &= np.logical_and.reduce(fine, axis=-1, keepdims=True)

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._conditioning import solve_conditioned
-from ._feasibility import is_ray, is_refutation, nearest_program, ray_program
+from ._feasibility import Nearest, is_ray, is_refutation, nearest_program, ray_program
 from ._oracle.acceptance import UNSEEN
 from ._oracle.gradient import Oracle
-from ._program import ProgramBatch, allowance
+from ._program import EPS, ProgramBatch, allowance
 from ._settings import Settings
 from ._settle import Run, settle
 from ._solution import Points, Status
@@ -30,6 +31,7 @@ from ._structure import Structure
 __all__ = ["Solvers", "rescue"]
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 CLAIMS = {
     Status.PRIMAL_INFEASIBLE: "that no point satisfies the constraints",
@@ -59,14 +61,14 @@ def rescue(
     are others: then the last result is by how much (B,), beside the sizes of the rows.
     """
     work = _Rescue(batch, points, solvers, settings)
-    left = work.left()
-    work.prove([i for i in left if work.status[i] in CLAIMS])
-    work.again()
-    if work.left():
-        moved = work.prove([i for i in work.left() if not work.claimed(i)])
+    for provable in (work.claims, work.doubtful):
+        left = provable()
+        moved = work.prove(left)
         if moved:
             work.again(moved)
-        work.conclude()
+        if provable == work.claims:
+            work.again()
+    work.conclude()
     return work.result()
 
 
@@ -85,51 +87,59 @@ class _Rescue:
         self.status, self.info = list(points.status), list(points.info)
         self.exact = points.exact
         self.shift: Floats | None = None  # of b, (B, m)
+        self.bend = np.zeros((0, 0))  # of q, (B, n)
         self.unmet = np.zeros(batch.size)
         self.proved: set[int] = {
             i for i, info in enumerate(self.info) if info.get("proof") is not None
         }
+        self.searched: set[int] = set()  # for a certificate
         self.feasible: set[int] = set()
 
     def left(self) -> list[int]:
         """The elements of which there is neither a solution nor a proof that there is none."""
+        states = enumerate(self.status)
+        return [i for i, s in states if s is not Status.OPTIMAL and i not in self.proved]
+
+    def claims(self) -> list[int]:
+        """Those that are called infeasible or unbounded without a proof."""
+        return [i for i in self.left() if self.status[i] in CLAIMS and i not in self.searched]
+
+    def doubtful(self) -> list[int]:
+        """Those that may have no solution: their points are inaccurate, or nobody whom ``"auto"``
+        asks, or to whom coarse numbers are given, has solved them."""
+        anybody = self.settings.solver == "auto" or self.batch.precision > EPS
         return [
             i
-            for i, status in enumerate(self.status)
-            if status is not Status.OPTIMAL
-            and status is not Status.TIME_LIMIT
-            and i not in self.proved
+            for i in self.left()
+            if i not in self.searched
+            and self.status[i] is not Status.TIME_LIMIT
+            and (anybody or self._has_point(i))
         ]
 
-    def claimed(self, i: int) -> bool:
-        """Whether a certificate for what is claimed of the element was looked for in vain."""
-        return self.status[i] in CLAIMS and i in self.feasible
+    def _has_point(self, i: int) -> bool:
+        """Whether the solver gave a point, though none that could be accepted."""
+        return (
+            self.status[i].solved or "violation" in self.info[i] or "kkt_residual" in self.info[i]
+        )
 
     # ------------------------------------------------------------------------------- proofs
 
     def prove(self, elements: list[int]) -> list[int]:
         """Proves what is claimed of these elements, or finds that they are feasible; those whose b
         was moved to make them so."""
+        self.searched.update(elements)
         unbounded = [i for i in elements if self.status[i] is Status.DUAL_INFEASIBLE]
-        self._prove_unbounded(unbounded)
-        moved = self._prove_infeasible([i for i in elements if i not in unbounded])
+        moved = self._prove_unbounded(unbounded)
+        moved += self._prove_infeasible([i for i in elements if i not in unbounded])
         doubtful = [i for i in elements if i in self.feasible and i not in moved]
-        self._prove_unbounded([i for i in doubtful if self.status[i] not in CLAIMS])
-        return moved
+        return moved + self._prove_unbounded([i for i in doubtful if i not in unbounded])
 
     def _prove_infeasible(self, elements: list[int]) -> list[int]:
         moved: list[int] = []
         for part, some in self._parts(elements):
             nearest = nearest_program(some)
             for _, run in self._able(nearest.program.structure):
-                found, _ = settle(nearest.program, run(nearest.program), self._plain)
-                ok = np.isfinite(found.x).all(axis=-1) & np.isfinite(found.z).all(axis=-1)
-                z = np.where(ok[:, None], found.z, 0.0)
-                x = np.where(ok[:, None], found.x[:, : some.structure.n], np.nan)
-                refuted = is_refutation(some, z, allowance(self.batch.precision))
-                shift = _needed(some, x)
-                beside = nearest.beside(shift)
-                feasible = beside <= allowance(self.batch.precision)
+                refuted, feasible, shift, beside = self._look(nearest, run)
                 for j in np.flatnonzero(refuted | feasible).tolist():
                     i = part[j]
                     if refuted[j]:
@@ -137,7 +147,7 @@ class _Rescue:
                         continue
                     self.feasible.add(i)
                     if beside[j] > UNSEEN:
-                        self._move(i, shift[j], float(beside[j]))
+                        self._move(i, shift[j], None, float(beside[j]))
                         moved.append(i)
                 rest = np.flatnonzero(~(refuted | feasible))
                 if not rest.size:
@@ -146,50 +156,82 @@ class _Rescue:
                 nearest = nearest_program(some)
         return moved
 
-    def _prove_unbounded(self, elements: list[int]) -> None:
+    def _look(self, nearest: Nearest, run: Run) -> tuple[Mask, Mask, Floats, Floats]:
+        """(B,) whether the programs have no solution, and whether they have one; how b must change
+        for that, and by how much beside the sizes of the rows."""
+        batch, allowed = nearest.batch, allowance(self.batch.precision)
+        found = run(nearest.program)
+        for polished in (False, True):
+            if polished:
+                found, _ = settle(nearest.program, found, self._plain)
+            known = np.isfinite(found.x).all(axis=-1) & np.isfinite(found.z).all(axis=-1)
+            z = np.where(known[:, None], found.z, 0.0)
+            refuted = is_refutation(batch, z, allowed)
+            shift = _needed(batch, found.x[:, : batch.structure.n])
+            beside = nearest.beside(shift)
+            feasible = np.asarray(beside <= allowed)
+            if (refuted | feasible | ~known).all():
+                break
+        return refuted, feasible, shift, beside
+
+    def _prove_unbounded(self, elements: list[int]) -> list[int]:
+        """As `_prove_infeasible`; those whose q was moved so that the objective is bounded."""
+        moved: list[int] = []
+        allowed = allowance(self.batch.precision)
         for part, some in self._parts(elements):
-            program = ray_program(some)
-            for _, run in self._able(program.structure):
-                found, _ = settle(program, run(program), self._plain)
-                rays = is_ray(some, np.nan_to_num(found.x))
-                for j in np.flatnonzero(rays).tolist():
-                    self._has_none(part[j], Status.DUAL_INFEASIBLE)
-                rest = np.flatnonzero(~rays)
-                if not rest.size or all(s.solved for s in found.status):
+            for _, run in self._able(ray_program(some).program.structure):
+                search = ray_program(some)
+                found, _ = settle(search.program, run(search.program), self._plain)
+                d = np.nan_to_num(found.x)
+                rays, known = is_ray(some, d, allowed), np.isfinite(found.x).all(axis=-1)
+                bend, beside = search.bend(d)
+                level = known & ~rays & (beside <= allowed)
+                for j in np.flatnonzero(rays | level).tolist():
+                    i = part[j]
+                    if rays[j]:
+                        self._has_none(i, Status.DUAL_INFEASIBLE)
+                    elif beside[j] > UNSEEN:
+                        self._move(i, None, bend[j], float(beside[j]))
+                        moved.append(i)
+                rest = np.flatnonzero(~(rays | level))
+                if not rest.size:
                     break
                 part, some = [part[j] for j in rest.tolist()], some.take(rest)
-                program = ray_program(some)
+        return moved
 
     def _has_none(self, i: int, status: Status) -> None:
         self.proved.add(i)
         info = {k: v for k, v in self.info[i].items() if k != "message"}  # of another failure
         self.status[i], self.info[i] = status, {**info, "proof": "certificate"}
 
-    def _move(self, i: int, shift: Floats, beside: float) -> None:
+    def _move(self, i: int, shift: Floats | None, bend: Floats | None, beside: float) -> None:
         if self.shift is None:
             self.shift = np.zeros((self.batch.size, self.batch.structure.m))
-        self.shift[i], self.unmet[i] = shift, beside
+            self.bend = np.zeros((self.batch.size, self.batch.structure.n))
+        if shift is not None:
+            self.shift[i] = shift
+        if bend is not None:
+            self.bend[i] = bend
+        self.unmet[i] = max(self.unmet[i], beside)
 
     # ----------------------------------------------------------------------- further solves
 
     def again(self, elements: list[int] | None = None) -> None:
-        """Solves what is left with the same solver in better units, and then with the others."""
-        left = self.left() if elements is None else elements
-        left = [
-            i for i in left if self.status[i] is not Status.ITERATION_LIMIT or i in self.feasible
-        ]
-        name, run = self.solvers.first
-        if left:
-            self._take(left, name, lambda batch: solve_conditioned(run, batch))
-        for name, run in self.solvers.others():
-            left = self.left() if elements is None else [i for i in elements if i in self.left()]
-            left += [i for i in self._out_of_time() if elements is None]
-            if not left:
-                return
-            self._take(left, name, run)
+        """Solves what is left with the same solver in better units, and then with the others; or
+        these ``elements``, which are other programs by now."""
 
-    def _out_of_time(self) -> list[int]:
-        return [i for i, status in enumerate(self.status) if status is Status.TIME_LIMIT]
+        def left() -> list[int]:
+            return [i for i in self.left() if elements is None or i in elements]
+
+        name, run = self.solvers.first
+        if elements is not None:
+            self._take(elements, name, run)
+        once_more = [i for i in left() if self.status[i] in CLAIMS or self._has_point(i)]
+        self._take(once_more, name, partial(solve_conditioned, run))
+        for name, run in self.solvers.others():
+            if not (part := left()):
+                return
+            self._take(part, name, run)
 
     def _take(self, elements: list[int], name: str, run: Run) -> None:
         first = self.solvers.first[0]
@@ -212,10 +254,8 @@ class _Rescue:
 
     def conclude(self) -> None:
         """What is claimed without a proof is a failure, unless a second solver says the same."""
-        for i in self.left():
+        for i in [i for i in self.left() if self.status[i] in CLAIMS]:
             claim = self.status[i]
-            if claim not in CLAIMS:
-                continue
             if i not in self.feasible and self._agreed(i, claim):
                 self.info[i] = {**self.info[i], "proof": "agreement of two solvers"}
                 continue
@@ -245,7 +285,7 @@ class _Rescue:
     # --------------------------------------------------------------------------------- tools
 
     def _moved(self) -> ProgramBatch:
-        return self.batch if self.shift is None else self.batch.shifted(self.shift)
+        return self.batch if self.shift is None else self.batch.shifted(self.shift, self.bend)
 
     def _parts(self, elements: list[int]) -> Iterable[tuple[list[int], ProgramBatch]]:
         """The elements as a batch, if there are any."""

@@ -28,7 +28,7 @@ CERTIFIED = 1e-9
 ROW = 1e-6
 """An optimal point violates no row by more than this share of the row's size."""
 
-HOPELESS = 1e-2
+HOPELESS = 1.0
 """A point that violates the conditions by more than this share of the data is no solution at all,
 not even an inaccurate one."""
 

@@ -8,7 +8,6 @@ O(delta) + O(tolerance/delta), with central differences O(delta^2) + O(tolerance
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +47,7 @@ def resolve_vjp(
     step = delta * (reach or 1.0) / (top or 1.0)
 
     def moved(sign: float) -> Points:
-        moved = batch.shifted(sign * step * v_z)
-        return solve(replace(moved, q=batch.q - sign * step * v_x))
+        return solve(batch.shifted(sign * step * v_z, -sign * step * v_x))
 
     ahead = moved(1.0)
     behind, width = (moved(-1.0), 2 * step) if central else (points, step)
