@@ -96,7 +96,7 @@ def conditioned(batch: ProgramBatch) -> Conditioned:
         c -= 0.5 * np.maximum(column, np.where(np.isfinite(bent), bent + t, -np.inf)).clip(-4096)
         c[~np.isfinite(column) & ~np.isfinite(bent)] = 0.0
         r, c = np.where(np.isfinite(r), r, 0.0), np.where(np.isfinite(c), c, 0.0)
-        reach = _finite(np.maximum.reduce(r + log_b, axis=-1, keepdims=True, initial=-np.inf))
+        reach = _middle(r + log_b)
         c, r = c + reach, r - reach
         _, bent = _largest(log_P, c, c)
         linear = np.maximum.reduce(c + log_q, axis=-1, keepdims=True, initial=-np.inf)
@@ -176,6 +176,17 @@ def _alike(structure: Structure, row: Floats) -> Floats:
             block = row[:, start : start + count * cone.dim].reshape(len(row), count, cone.dim)
             block[:] = block.max(axis=-1, keepdims=True)
     return row
+
+
+def _middle(values: Floats) -> Floats:
+    """(B, 1) the median of the finite values in each row, 0 without any: constraints far away do
+    not say how long a program is."""
+    finite = np.isfinite(values)
+    some = finite.any(axis=-1, keepdims=True)
+    if not some.any():
+        return np.zeros((len(values), 1))
+    known = np.where(finite | ~some, values, np.nan)
+    return np.nanmedian(np.where(some, known, 0.0), axis=-1, keepdims=True)
 
 
 def _finite(values: Any) -> Floats:

@@ -55,10 +55,11 @@ def settle(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Poi
 def _beside_data(
     oracle: Oracle, residual: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(B,) the residuals in the units of the data, and the largest violations of rows."""
+    """(B,) the residuals in the units of the data, and the larger of the violation of a row beside
+    its size and of the duality gap beside the objective's."""
     known, scale = oracle.violations, oracle.scales
     grown = np.maximum(scale.primal[:, 0] / known.length, scale.gradient[:, 0] / known.steepness)
-    return residual * np.maximum(grown, 1.0), known.row
+    return residual * np.maximum(grown, 1.0), np.maximum(known.row, known.gap)
 
 
 def _call_inaccurate(points: Points, i: int, beside: float, row: float, residual: float) -> None:

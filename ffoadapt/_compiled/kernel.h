@@ -138,7 +138,7 @@ void answer(const Ghost *g, const double *w, const double *y, const double *v_z,
 
 /* What `measure` says of an element, in this order. */
 enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, LENGTH, STEEPNESS, ROW,
-       FIGURES };
+       GAP, FIGURES };
 
 /* acceptance.UNSEEN and acceptance.SMALL */
 #define UNSEEN_ROW 1e-13
@@ -150,6 +150,7 @@ typedef struct {
     int n, m;
     const double *P, *q, *A, *b, *x, *s, *z;
     const char *kinds;
+    int curved; /* whether any row is */
 } Point;
 
 /* Limits of certificate._Bounds. */

@@ -139,7 +139,7 @@ static PyObject *near(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(measure_doc, "measure(n, m, begin, end, P, q, A, b, squares, x, s, z, kinds, "
-                          "exact, active, figures): the last two (B, m), (B, 11) are written");
+                          "exact, active, figures): the last two (B, m), (B, 12) are written");
 
 static PyObject *measure(PyObject *module, PyObject *args)
 {
@@ -159,6 +159,7 @@ static PyObject *measure(PyObject *module, PyObject *args)
                a[Z].len == a[S].len && a[KINDS].len == m && a[ACTIVE].len == size * m &&
                holds(a + SQUARES, rows, size);
     double *work = work_for(good, (size_t)n + m);
+    int curved = work && memchr(a[KINDS].buf, CURVED, m) != NULL;
     if (work) {
         double count = (double)(end - begin) * n * ((double)n + m);
         PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
@@ -166,7 +167,7 @@ static PyObject *measure(PyObject *module, PyObject *args)
             Point p = {n, m, numbers(a + P, square, i), numbers(a + Q, n, i),
                        numbers(a + A, block, i), numbers(a + B, rows, i),
                        (double *)a[X].buf + i * n, (double *)a[S].buf + i * m,
-                       (double *)a[Z].buf + i * m, a[KINDS].buf};
+                       (double *)a[Z].buf + i * m, a[KINDS].buf, curved};
             const double *squares = numbers(a + SQUARES, rows, i);
             double *out = (double *)a[OUT].buf + i * FIGURES;
             scales(&p, squares, out);

@@ -42,13 +42,25 @@ void scales(const Point *p, const double *squares, double *out)
     out[SHARE_Z] = size_z / gradient;
 }
 
-/* The largest violation of a row beside the row's own size, see acceptance.row_violation: 0 where
+/* The sizes (n) of the variables, see acceptance.column_sizes. */
+static void column_sizes(const Point *p, const double *squares, double *sizes)
+{
+    for (ptrdiff_t j = 0; j < p->n; j++)
+        sizes[j] = fabs(p->x[j]);
+    for (ptrdiff_t i = 0; i < p->m; i++) {
+        const double *row = p->A + i * p->n;
+        double distance = isfinite(p->b[i]) ? fabs(p->b[i]) / squares[i] : 0.0;
+        for (ptrdiff_t j = 0; distance > 0.0 && j < p->n; j++)
+            sizes[j] = fmax(sizes[j], distance * fabs(row[j]));
+    }
+}
+
+/* The largest violation of a row beside the row's own size, see acceptance.beside_rows: 0 where
    none matters. `gap` is Ax, or NULL where s is b - Ax; sizes is (n). */
 static double row_violation(const Point *p, const double *squares, double length,
-                            const double *gap, double *sizes)
+                            const double *gap, double *sizes, int *known)
 {
     double worst = 0.0;
-    int known = 0;
     for (ptrdiff_t i = 0; i < p->m; i++) {
         double b = p->b[i], norm = sqrt(squares[i]), far = 0.0;
         if (isinf(b) && b > 0.0)
@@ -61,23 +73,40 @@ static double row_violation(const Point *p, const double *squares, double length
             far = fmax(far, fabs(gap[i] + p->s[i] - b));
         if (!(far > UNSEEN_ROW * norm * length) || far <= SMALL_ROW * fabs(b))
             continue;
-        if (!known) {
-            for (ptrdiff_t j = 0; j < p->n; j++)
-                sizes[j] = fabs(p->x[j]);
-            for (ptrdiff_t k = 0; k < p->m; k++) {
-                const double *row = p->A + k * p->n;
-                double distance = isfinite(p->b[k]) ? fabs(p->b[k]) / squares[k] : 0.0;
-                for (ptrdiff_t j = 0; distance > 0.0 && j < p->n; j++)
-                    sizes[j] = fmax(sizes[j], distance * fabs(row[j]));
-            }
-            known = 1;
-        }
+        if (!*known)
+            column_sizes(p, squares, sizes);
+        *known = 1;
         double own = 0.0;
         for (ptrdiff_t j = 0; j < p->n; j++)
             own += fabs(p->A[i * p->n + j]) * sizes[j];
         worst = larger(far / fmax(fmin(own, norm * length), fabs(b)), worst);
     }
     return worst;
+}
+
+/* The duality gap beside the objective, see acceptance.beside_objective; `bent` is x'Px. */
+static double objective_gap(const Point *p, const double *squares, double bent, double *sizes,
+                            int *known)
+{
+    double gap = bent, apart = 0.0, size = fabs(bent);
+    for (ptrdiff_t j = 0; j < p->n; j++) {
+        gap += p->q[j] * p->x[j];
+        size += fabs(p->q[j] * p->x[j]);
+    }
+    for (ptrdiff_t i = 0; i < p->m; i++)
+        if (isfinite(p->b[i])) {
+            gap += p->b[i] * p->z[i];
+            apart += fabs(p->s[i] * p->z[i]);
+        }
+    gap = larger(fabs(gap), p->curved ? 0.0 : apart);
+    if (gap <= SMALL_ROW * size || gap == 0.0)
+        return 0.0;
+    if (!*known)
+        column_sizes(p, squares, sizes);
+    *known = 1;
+    for (ptrdiff_t j = 0; j < p->n; j++)
+        size += fabs(p->q[j]) * sizes[j];
+    return ratio(gap, size);
 }
 
 /* The residuals of the point, its least margin and the active rows; work is (n + m). `exact` says
@@ -88,6 +117,7 @@ void residuals(const Point *p, const double *squares, int exact, char *active, d
     double primal = out[PRIMAL], gradient = out[GRADIENT], *gap = work + p->n;
     memcpy(work, p->q, p->n * sizeof(double));
     multiply("T", p->n, p->n, p->P, 1, 1.0, p->x, 1.0, work);
+    double bent = inner(p->n, p->x, work) - inner(p->n, p->x, p->q); /* x'Px */
     multiply("N", p->m, p->n, p->A, 1, 1.0, p->z, 1.0, work);
     double kkt = magnitude(p->n, work, 1) / gradient, margin = INFINITY, outside = 0.0;
     double unpaired = 0.0; /* how far s and z of all rows together are from complementary */
@@ -119,7 +149,9 @@ void residuals(const Point *p, const double *squares, int exact, char *active, d
     out[OUTSIDE] = outside;
     out[MARGIN] = margin;
     out[UNPAIRED] = unpaired;
-    out[ROW] = row_violation(p, squares, out[LENGTH], exact ? NULL : gap, work);
+    int known = 0;
+    out[ROW] = row_violation(p, squares, out[LENGTH], exact ? NULL : gap, work, &known);
+    out[GAP] = objective_gap(p, squares, bent, work, &known);
 }
 
 /* The answer to a dimensionless question of signs: how much larger than the question it is, and how

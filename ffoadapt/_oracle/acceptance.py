@@ -5,6 +5,7 @@ nothing of a point. Here violations are compared with sizes that follow from the
 
 - the length of a program, X = max(max_i |b_i| / r_i, max |q| / max P_jj), with r_i the norm of row
   i of A, and its steepness, max(max |q|, X max P_jj);
+- the size of the objective, x'Px + sum_j |q_j| D_j;
 - the size of a row, at most r_i X and at least |b_i|: the sum of its terms |a_ij| D_j, where D_j is
   the larger of |x_j| and of what the constraints say of it, max_k |b_k| |a_kj| / r_k^2.
 
@@ -26,6 +27,7 @@ __all__ = [
     "SMALL",
     "UNSEEN",
     "Violations",
+    "beside_objective",
     "beside_rows",
     "column_sizes",
     "row_sizes",
@@ -43,12 +45,14 @@ SMALL = 1e-7
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Violations:
-    """Of B points, each (B,): the length and the steepness of their programs, and the largest
-    violation of a row beside its size, 0 where none matters."""
+    """Of B points, each (B,): the length and the steepness of their programs, the largest violation
+    of a row beside its size, and the duality gap beside the size of the objective; of the last two,
+    0 where they do not matter."""
 
     length: Floats
     steepness: Floats
     row: Floats
+    gap: Floats
 
 
 def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations:
@@ -65,7 +69,7 @@ def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations
     gradient = np.where(gradient > 0.0, gradient, scale.gradient)
     far = outside(batch, points)
     row = beside_rows(batch, points.x, far, length)
-    return Violations(length[:, 0], gradient[:, 0], row)
+    return Violations(length[:, 0], gradient[:, 0], row, beside_objective(batch, points))
 
 
 def outside(batch: ProgramBatch, points: Points) -> Floats:
@@ -92,6 +96,27 @@ def beside_rows(batch: ProgramBatch, x: Floats, far: Floats, length: Floats) -> 
     size = row_sizes(batch, x, length)
     beside = np.divide(far, size, out=np.zeros_like(far), where=matters)
     return np.maximum.reduce(beside, axis=-1, initial=0.0)
+
+
+def beside_objective(batch: ProgramBatch, points: Points) -> Floats:
+    """(B,) the duality gap |x'Px + q'x + b'z|, or sum |s_i z_i| where that is larger and rows pair
+    up, beside the size of the objective."""
+    x, s, z = points.x, points.s, points.z
+    held = np.isfinite(batch.b)
+    bent = np.sum(x * batch.multiply("P", x), axis=-1)
+    linear = batch.q * x
+    with np.errstate(invalid="ignore"):
+        pushed, apart = np.where(held, batch.b * z, 0.0), np.where(held, np.abs(s * z), 0.0)
+    gap = np.abs(bent + linear.sum(axis=-1) + pushed.sum(axis=-1))
+    if batch.structure.polyhedral:
+        gap = np.maximum(gap, apart.sum(axis=-1))
+    size = np.abs(bent) + np.abs(linear).sum(axis=-1)
+    matters = (gap > SMALL * size) & (gap > 0.0)
+    if not matters.any():
+        return np.zeros(len(x))
+    size = size + np.sum(np.abs(batch.q) * column_sizes(batch, x), axis=-1)
+    # Without an objective there is nothing that the gap could be of.
+    return np.divide(gap, size, out=np.zeros_like(gap), where=matters & (size > 0.0))
 
 
 def row_sizes(batch: ProgramBatch, x: Floats, length: Floats) -> Floats:

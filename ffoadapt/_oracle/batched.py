@@ -108,7 +108,7 @@ class Measures:
 
     @property
     def figures(self) -> Floats:
-        """(B, 11) see `FIGURES`."""
+        """(B, 12) see `FIGURES`."""
         if not self._complete:
             at = self.scales.slack(self.points.s), self.scales.dual(self.points.z)
             outside, gap = curved_violations(self.batch.structure, *at)
@@ -137,7 +137,7 @@ class Measures:
     @property
     def violations(self) -> Violations:
         """How far the points are from the optimality conditions beside the data."""
-        return Violations(*(self._figures[:, k] for k in (8, 9, 10)))
+        return Violations(*(self._figures[:, k] for k in (8, 9, 10, 11)))
 
     @property
     def margins(self) -> Floats:
@@ -145,9 +145,9 @@ class Measures:
         return self._figures[:, 6]
 
 
-FIGURES = 11
+FIGURES = 12
 """Of each element: the four of `Scales`, the two of `Residuals`, the margin, the sum over the rows
-of what s and z lack of being complementary, and the three of `Violations`."""
+of what s and z lack of being complementary, and the four of `Violations`."""
 
 
 class BatchedFactor:
