@@ -50,6 +50,12 @@ class Conditioned:
     objective: Ints
     kept: NDArray[np.intp] | None = None
 
+    def given(self, points: Points) -> Points:
+        """Points of the programs as they were, in these units."""
+        x, s = np.ldexp(points.x, -self.columns), np.ldexp(points.s, self.rows)
+        z, info = np.ldexp(points.z, self.objective - self.rows), list(points.info)
+        return Points(x, s, z, list(points.status), info, points.exact, points.paired)
+
     def restored(self, points: Points, batch: ProgramBatch) -> Points:
         """The points of the programs ``batch`` in their own units."""
         x, rise = np.ldexp(points.x, self.columns), self.rows - self.objective

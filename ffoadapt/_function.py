@@ -18,7 +18,7 @@ from . import _blas
 from ._batching import Axes
 from ._checks import Refused, check_finite, checked_program, finite_values
 from ._choose import choose, lasting, ranking
-from ._conditioning import conditioned
+from ._conditioning import Conditioned, conditioned
 from ._exceptions import FFOAdaptError
 from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Adjoint, Oracle
@@ -136,10 +136,18 @@ class SolveFunction:
         return self._outputs(state), state
 
     def _solve(
-        self, batch: ProgramBatch, job: SolveJob
+        self, batch: ProgramBatch, job: SolveJob, units: Conditioned | None = None
     ) -> tuple[ProgramBatch, Points, Oracle, Floats | None]:
-        """See `rescue`."""
-        points, oracle = settle(batch, self._run(job, batch), self.settings)
+        """See `rescue`. With ``units``, the programs are those of its batch, judged in its units:
+        they are solved as they are given first, and as they are there where that fails."""
+        if units is None:
+            points, oracle = settle(batch, self._run(job, batch), self.settings)
+        else:
+            points = units.given(self._run(job, batch))
+            batch = units.batch
+            points, oracle = settle(batch, points, self.settings)
+            if not points.optimal:
+                points, oracle = settle(batch, self._run(job, batch), self.settings)
         if points.optimal:
             return batch, points, oracle, None
         solvers = Solvers(
@@ -147,7 +155,7 @@ class SolveFunction:
             partial(self._others, batch.structure, job.name),
             partial(self._able, job),
         )
-        return rescue(batch, points, solvers, self.settings)
+        return rescue(batch, points, oracle, solvers, self.settings)
 
     def _solve_parts(
         self, batch: ProgramBatch, job: SolveJob, refused: Refused
@@ -159,6 +167,7 @@ class SolveFunction:
         info: list[Mapping[str, Any]] = [{}] * size
         shift, bend, unmet = np.zeros((size, m)), np.zeros((size, n)), np.zeros(size)
         exact = paired = True
+        lent: dict[int, Any] = {}
         for i, error in refused.errors.items():
             info[i] = {"message": str(error), "exception": error}
         known = contradictions(batch)
@@ -174,9 +183,11 @@ class SolveFunction:
             some = batch if part.size == size else batch.take(part)
             units = None if near else conditioned(some)
             given = some if units is None else units.batch
-            moved, points, _, off = self._solve(given, job)
+            moved, points, oracle, off = self._solve(some, job, units)
             if units is not None:
                 points = units.restored(points, some)
+            else:
+                lent |= {int(part[j]): factor for j, factor in oracle.lent.items()}
             if off is not None:
                 with np.errstate(invalid="ignore"):
                     by_b, by_q = moved.b - given.b, moved.q - given.q
@@ -193,6 +204,7 @@ class SolveFunction:
             batch = batch.shifted(shift, bend)
         points = Points(x, s, z, status, info, exact, paired)
         oracle = Oracle(batch, points)
+        oracle.borrow(lent)
         oracle.unmet = unmet if unmet.any() else None
         return batch, points, oracle
 

@@ -53,7 +53,7 @@ class Solvers:
 
 
 def rescue(
-    batch: ProgramBatch, points: Points, solvers: Solvers, settings: Settings
+    batch: ProgramBatch, points: Points, oracle: Oracle, solvers: Solvers, settings: Settings
 ) -> tuple[ProgramBatch, Points, Oracle, Floats | None]:
     """The points with what can be solved solved, and honest statuses for the rest.
 
@@ -69,7 +69,7 @@ def rescue(
         if provable == work.claims:
             work.again()
     work.conclude()
-    return work.result()
+    return work.result(oracle)
 
 
 class _Rescue:
@@ -85,7 +85,8 @@ class _Rescue:
         self.batch, self.solvers, self.settings = batch, solvers, settings
         self.x, self.s, self.z = points.x.copy(), points.s.copy(), points.z.copy()
         self.status, self.info = list(points.status), list(points.info)
-        self.exact = points.exact
+        self.exact, self.paired = points.exact, points.paired
+        self.solved_again: set[int] = set()
         self.shift: Floats | None = None  # of b, (B, m)
         self.bend = np.zeros((0, 0))  # of q, (B, n)
         self.unmet = np.zeros(batch.size)
@@ -166,10 +167,10 @@ class _Rescue:
                 found, _ = settle(nearest.program, found, self._plain)
             known = np.isfinite(found.x).all(axis=-1) & np.isfinite(found.z).all(axis=-1)
             z = np.where(known[:, None], found.z, 0.0)
-            refuted = is_refutation(batch, z, allowed)
+            refuted: Mask = is_refutation(batch, z, allowed)
             shift = _needed(batch, found.x[:, : batch.structure.n])
             beside = nearest.beside(shift)
-            feasible = np.asarray(beside <= allowed)
+            feasible: Mask = np.asarray(beside <= allowed)
             if (refuted | feasible | ~known).all():
                 break
         return refuted, feasible, shift, beside
@@ -242,7 +243,8 @@ class _Rescue:
                     continue
                 note = self.info[i].get("message") or self.status[i].value
                 self.x[i], self.s[i], self.z[i] = found.x[j], found.s[j], found.z[j]
-                self.exact &= found.exact
+                self.exact, self.paired = self.exact & found.exact, self.paired & found.paired
+                self.solved_again.add(i)
                 info = {**found.info[j]}
                 if name != first:
                     info |= {"solver": name, "fallback_from": note}
@@ -274,13 +276,16 @@ class _Rescue:
                 return run(one).status[0] is claim
         return False
 
-    def result(self) -> tuple[ProgramBatch, Points, Oracle, Floats | None]:
+    def result(self, oracle: Oracle) -> tuple[ProgramBatch, Points, Oracle, Floats | None]:
         failed = [i for i, status in enumerate(self.status) if not status.solved]
         self.x[failed] = self.s[failed] = self.z[failed] = np.nan
-        points = Points(self.x, self.s, self.z, self.status, self.info, exact=self.exact)
+        points = Points(self.x, self.s, self.z, self.status, self.info, self.exact, self.paired)
         batch = self._moved()
-        unmet = self.unmet if self.unmet.any() else None
-        return batch, points, Oracle(batch, points), unmet
+        # The derivatives of what was solved at once are what they are without the others.
+        lent = {i: factor for i, factor in oracle.lent.items() if i not in self.solved_again}
+        oracle = Oracle(batch, points)
+        oracle.borrow(lent)
+        return batch, points, oracle, self.unmet if self.unmet.any() else None
 
     # --------------------------------------------------------------------------------- tools
 

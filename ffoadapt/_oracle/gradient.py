@@ -391,6 +391,11 @@ class Oracle:
         batched: BatchedFactor | None = self.__dict__.get("_batched")
         return (batched, j) if batched is not None and batched.fine[j] else None
 
+    @property
+    def lent(self) -> Mapping[int, SparseFactor | Lent]:
+        """The factorizations that `borrow` was given, by element."""
+        return self._near
+
     def borrow(self, near: Mapping[int, SparseFactor | Lent]) -> None:
         """Let factorizations at nearby points of the elements serve here as far as they can."""
         self._near = near
