@@ -18,14 +18,14 @@ from . import _blas
 from ._batching import Axes
 from ._checks import Refused, check_finite, checked_program, finite_values
 from ._choose import choose, lasting, ranking
-from ._conditioning import Conditioned, conditioned
+from ._conditioning import conditioned
 from ._exceptions import FFOAdaptError
 from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Adjoint, Oracle
 from ._oracle.report import Reports
 from ._program import EPS, ProgramBatch
 from ._registry import registry
-from ._rescue import Solvers, rescue
+from ._rescue import Parts, Solvers, rescue
 from ._settings import Settings
 from ._settle import Run, refuse_inaccurate, settle
 from ._solution import Points, Status
@@ -122,11 +122,11 @@ class SolveFunction:
             batch = checked_program(self.model, flat, axes.size, precision, refused)
             del flat  # copies, where the model wants another order
             job = self._job(batch.structure)
-            if refused.errors or not batch.near_one.all():
-                batch, points, oracle = self._solve_parts(batch, job, refused)
-            else:
-                batch, points, oracle, unmet = self._solve(batch, job)
-                oracle.unmet = unmet
+            known = None
+            if not refused.errors and batch.near_one.all():
+                known = points, oracle = settle(batch, self._run(job, batch), settings)
+            if known is None or not points.optimal:
+                batch, points, oracle = self._solve_parts(batch, job, refused, known)
         if not points.optimal and not settings.accept_inaccurate:
             points, changed = refuse_inaccurate(points)
             oracle = Oracle(batch, points) if changed else oracle
@@ -135,78 +135,49 @@ class SolveFunction:
             raise_failures(points, job.name, single=axes.single)
         return self._outputs(state), state
 
-    def _solve(
-        self, batch: ProgramBatch, job: SolveJob, units: Conditioned | None = None
-    ) -> tuple[ProgramBatch, Points, Oracle, Floats | None]:
-        """See `rescue`. With ``units``, the programs are those of its batch, judged in its units:
-        they are solved as they are given first, and as they are there where that fails."""
-        if units is None:
-            points, oracle = settle(batch, self._run(job, batch), self.settings)
-        else:
-            points = units.given(self._run(job, batch))
-            batch = units.batch
-            points, oracle = settle(batch, points, self.settings)
-            if not points.optimal:
-                points, oracle = settle(batch, self._run(job, batch), self.settings)
-        if points.optimal:
-            return batch, points, oracle, None
-        solvers = Solvers(
-            (job.name, partial(self._run, job)),
-            partial(self._others, batch.structure, job.name),
-            partial(self._able, job),
-        )
-        return rescue(batch, points, oracle, solvers, self.settings)
-
     def _solve_parts(
-        self, batch: ProgramBatch, job: SolveJob, refused: Refused
+        self,
+        batch: ProgramBatch,
+        job: SolveJob,
+        refused: Refused,
+        known: tuple[Points, Oracle] | None,
     ) -> tuple[ProgramBatch, Points, Oracle]:
-        """The same where some elements state no program, or are solved in other units."""
-        size, n, m = batch.size, batch.structure.n, batch.structure.m
-        x, s, z = np.full((size, n), np.nan), np.full((size, m), np.nan), np.full((size, m), np.nan)
-        status = [Status.ERROR] * size
-        info: list[Mapping[str, Any]] = [{}] * size
-        shift, bend, unmet = np.zeros((size, m)), np.zeros((size, n)), np.zeros(size)
-        exact = paired = True
-        lent: dict[int, Any] = {}
+        """The solutions where not all elements are solved at once, or some are in odd units or no
+        programs; ``known`` are those of all in their own units."""
+        parts = Parts(batch)
         for i, error in refused.errors.items():
-            info[i] = {"message": str(error), "exception": error}
-        known = contradictions(batch)
-        for i, solution in known.items():
+            parts.fail(i, Status.ERROR, {"message": str(error), "exception": error})
+        for i, solution in contradictions(batch).items():
             if i not in refused.errors:
-                status[i], info[i] = solution.status, dict(solution.info)
-        left = np.ones(size, dtype=bool)
-        left[[*refused.errors, *known]] = False
-        for near in (True, False):
-            part = np.flatnonzero(left & (batch.near_one == near))
-            if not part.size:
-                continue
-            some = batch if part.size == size else batch.take(part)
-            units = None if near else conditioned(some)
-            given = some if units is None else units.batch
-            moved, points, oracle, off = self._solve(some, job, units)
-            if units is not None:
-                points = units.restored(points, some)
-            else:
-                lent |= {int(part[j]): factor for j, factor in oracle.lent.items()}
-            if off is not None:
-                with np.errstate(invalid="ignore"):
-                    by_b, by_q = moved.b - given.b, moved.q - given.q
-                by_b = np.where(np.isfinite(by_b), by_b, 0.0)
-                if units is not None:
-                    by_b = np.ldexp(by_b, -units.rows)
-                    by_q = np.ldexp(by_q, -units.columns - units.objective)
-                shift[part], bend[part], unmet[part] = by_b, by_q, off
-            x[part], s[part], z[part] = points.x, points.s, points.z
-            exact, paired = exact and points.exact, paired and points.paired
-            for j, i in enumerate(part.tolist()):
-                status[i], info[i] = points.status[j], points.info[j]
-        if unmet.any():
-            batch = batch.shifted(shift, bend)
-        points = Points(x, s, z, status, info, exact, paired)
-        oracle = Oracle(batch, points)
-        oracle.borrow(lent)
-        oracle.unmet = unmet if unmet.any() else None
-        return batch, points, oracle
+                parts.fail(i, solution.status, solution.info)
+        left = parts.left()
+        if known is not None:
+            parts.put(np.arange(batch.size), *known)
+        elif left.size:
+            some = parts.take(left)
+            near = left[some.near_one]
+            points = self._run(job, some)
+            parts.put(left, points, None)
+            if near.size:
+                some, points = parts.take(near), parts.points(near)
+                parts.put(near, *settle(some, points, self.settings))
+        left = parts.left(also=~batch.near_one)
+        if left.size:
+            some = parts.take(left)
+            units = conditioned(some)
+            solvers = Solvers(
+                (job.name, partial(self._run, job)),
+                partial(self._others, some.structure, job.name),
+                partial(self._able, job),
+            )
+            given = units.given(parts.points(left))
+            moved, points, unmet = rescue(
+                units.batch, given, solvers, self.settings, ~batch.near_one[left]
+            )
+            parts.put(left, units.restored(points, some), None)
+            if unmet is not None:
+                parts.move(left, units, moved, unmet)
+        return parts.joined()
 
     def vjp(
         self, state: State, cotangents: Sequence[Floats | None], needed: Sequence[bool]

@@ -11,14 +11,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._conditioning import solve_conditioned
+from ._conditioning import Conditioned, solve_conditioned
 from ._feasibility import Nearest, is_ray, is_refutation, nearest_program, ray_program
 from ._oracle.acceptance import UNSEEN
 from ._oracle.gradient import Oracle
@@ -28,9 +29,10 @@ from ._settle import Run, settle
 from ._solution import Points, Status
 from ._structure import Structure
 
-__all__ = ["Solvers", "rescue"]
+__all__ = ["Parts", "Solvers", "rescue"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 CLAIMS = {
@@ -53,23 +55,114 @@ class Solvers:
 
 
 def rescue(
-    batch: ProgramBatch, points: Points, oracle: Oracle, solvers: Solvers, settings: Settings
-) -> tuple[ProgramBatch, Points, Oracle, Floats | None]:
+    batch: ProgramBatch,
+    points: Points,
+    solvers: Solvers,
+    settings: Settings,
+    unlike: NDArray[np.bool_],
+) -> tuple[ProgramBatch, Points, Floats | None]:
     """The points with what can be solved solved, and honest statuses for the rest.
 
-    The programs come back too, for where their data contradict each other by their rounding they
-    are others: then the last result is by how much (B,), beside the sizes of the rows.
+    ``batch`` holds the programs in good units, and ``unlike`` (B,) says which of them the solver
+    was given in others. The programs come back too, for where their data contradict each other by
+    their rounding they are others: then the last result is by how much (B,), beside the sizes of
+    the rows.
     """
+    points, _ = settle(batch, _unjudged(points), settings)
     work = _Rescue(batch, points, solvers, settings)
-    for provable in (work.claims, work.doubtful):
-        left = provable()
-        moved = work.prove(left)
-        if moved:
-            work.again(moved)
-        if provable == work.claims:
-            work.again()
+    work.solve_again([i for i in work.left() if unlike[i]])
+    if moved := work.prove(work.claims()):
+        work.again(moved)
+    work.again(work.left())
+    if moved := work.prove(work.doubtful()):
+        work.again(moved)
     work.conclude()
-    return work.result(oracle)
+    return work.result()
+
+
+def _unjudged(points: Points) -> Points:
+    """The points as the solver gave them, without what was found of them in other units."""
+    status, info = list(points.status), list(points.info)
+    for i, known in enumerate(info):
+        if "kkt_residual" in known:
+            judged = ("kkt_residual", "violation", "message")
+            status[i] = Status.OPTIMAL
+            info[i] = {k: v for k, v in known.items() if k not in judged}
+    at = points.x, points.s, points.z
+    return Points(*at, status, info, points.exact, points.paired)
+
+
+class Parts:
+    """The solutions of a batch, put together from those of parts of it."""
+
+    def __init__(self, batch: ProgramBatch) -> None:
+        size, n, m = batch.size, batch.structure.n, batch.structure.m
+        self.batch = batch
+        self._x, self._s, self._z = (np.full((size, k), np.nan) for k in (n, m, m))
+        self._status = [Status.ERROR] * size
+        self._info: list[Mapping[str, Any]] = [{}] * size
+        self._impossible: set[int] = set()
+        self._lent: dict[int, Any] = {}
+        self._shift, self._bend = np.zeros((size, m)), np.zeros((size, n))
+        self._unmet = np.zeros(size)
+        self._exact = self._paired = True
+
+    def fail(self, i: int, status: Status, info: Mapping[str, Any]) -> None:
+        """Element ``i`` has no solution, and need not be given to a solver."""
+        self._impossible.add(i)
+        self._status[i], self._info[i] = status, dict(info)
+
+    def left(self, also: NDArray[np.bool_] | None = None) -> Ints:
+        """The possible elements that are not solved, and those of ``also`` (B,)."""
+        states = enumerate(self._status)
+        left = [i for i, s in states if s is not Status.OPTIMAL or (also is not None and also[i])]
+        return np.array([i for i in left if i not in self._impossible], dtype=np.intp)
+
+    def take(self, part: Ints) -> ProgramBatch:
+        """The programs of a part."""
+        return self.batch if part.size == self.batch.size else self.batch.take(part)
+
+    def points(self, part: Ints) -> Points:
+        """The points of a part."""
+        status, info = ([v[i] for i in part.tolist()] for v in (self._status, self._info))
+        at = self._x[part], self._s[part], self._z[part]
+        return Points(*at, status, info, self._exact, self._paired)
+
+    def put(self, part: Ints, points: Points, oracle: Oracle | None) -> None:
+        """The points of a part, and where they come from a polish its oracle."""
+        self._x[part], self._s[part], self._z[part] = points.x, points.s, points.z
+        for j, i in enumerate(part.tolist()):
+            if i in self._impossible:
+                continue
+            self._status[i], self._info[i] = points.status[j], points.info[j]
+            self._lent.pop(i, None)
+            if oracle is not None and j in oracle.lent:
+                self._lent[i] = oracle.lent[j]
+        self._exact, self._paired = self._exact & points.exact, self._paired & points.paired
+
+    def move(self, part: Ints, units: Conditioned, moved: ProgramBatch, unmet: Floats) -> None:
+        """Some programs of a part are others now, see `rescue`; these are in ``units``."""
+        with np.errstate(invalid="ignore"):
+            shift, bend = moved.b - units.batch.b, moved.q - units.batch.q
+        shift = np.where(np.isfinite(shift), shift, 0.0)
+        self._shift[part] = np.ldexp(shift, -units.rows)
+        self._bend[part] = np.ldexp(bend, -units.columns - units.objective)
+        self._unmet[part] = unmet
+
+    def joined(self) -> tuple[ProgramBatch, Points, Oracle]:
+        """The programs, their points, and an oracle there."""
+        failed = [i for i, status in enumerate(self._status) if not status.solved]
+        self._x[failed] = self._s[failed] = self._z[failed] = np.nan
+        at = self._x, self._s, self._z
+        points = Points(*at, self._status, self._info, self._exact, self._paired)
+        batch = self.batch
+        if self._unmet.any():
+            batch = batch.shifted(self._shift, self._bend)
+        oracle = Oracle(batch, points)
+        # The derivatives of what was solved at once are what they are without the others.
+        oracle.borrow(self._lent)
+        oracle.unmet = self._unmet if self._unmet.any() else None
+        return batch, points, oracle
 
 
 class _Rescue:
@@ -86,7 +179,6 @@ class _Rescue:
         self.x, self.s, self.z = points.x.copy(), points.s.copy(), points.z.copy()
         self.status, self.info = list(points.status), list(points.info)
         self.exact, self.paired = points.exact, points.paired
-        self.solved_again: set[int] = set()
         self.shift: Floats | None = None  # of b, (B, m)
         self.bend = np.zeros((0, 0))  # of q, (B, n)
         self.unmet = np.zeros(batch.size)
@@ -119,9 +211,7 @@ class _Rescue:
 
     def _has_point(self, i: int) -> bool:
         """Whether the solver gave a point, though none that could be accepted."""
-        return (
-            self.status[i].solved or "violation" in self.info[i] or "kkt_residual" in self.info[i]
-        )
+        return self.status[i].solved or "kkt_residual" in self.info[i]
 
     # ------------------------------------------------------------------------------- proofs
 
@@ -184,7 +274,8 @@ class _Rescue:
                 search = ray_program(some)
                 found, _ = settle(search.program, run(search.program), self._plain)
                 d = np.nan_to_num(found.x)
-                rays, known = is_ray(some, d, allowed), np.isfinite(found.x).all(axis=-1)
+                rays: Mask = is_ray(some, d, allowed)
+                known = np.isfinite(found.x).all(axis=-1)
                 bend, beside = search.bend(d)
                 level = known & ~rays & (beside <= allowed)
                 for j in np.flatnonzero(rays | level).tolist():
@@ -217,22 +308,24 @@ class _Rescue:
 
     # ----------------------------------------------------------------------- further solves
 
-    def again(self, elements: list[int] | None = None) -> None:
-        """Solves what is left with the same solver in better units, and then with the others; or
-        these ``elements``, which are other programs by now."""
-
-        def left() -> list[int]:
-            return [i for i in self.left() if elements is None or i in elements]
-
+    def solve_again(self, elements: list[int]) -> None:
+        """Solves programs that are others now than when the same solver was asked."""
         name, run = self.solvers.first
-        if elements is not None:
-            self._take(elements, name, run)
-        once_more = [i for i in left() if self.status[i] in CLAIMS or self._has_point(i)]
-        self._take(once_more, name, partial(solve_conditioned, run))
+        out = Status.TIME_LIMIT
+        self._take([i for i in elements if self.status[i] is not out], name, run)
+
+    def again(self, elements: list[int]) -> None:
+        """Solves these with the same solver where it was wrong, and then with the others."""
+        self.solve_again([i for i in elements if self.unmet[i]])
+        left = [i for i in elements if i in self.left()]
+        wrong = [i for i in left if self.status[i] in CLAIMS or self._has_point(i)]
+        name, run = self.solvers.first
+        self._take(wrong, name, partial(solve_conditioned, run))
         for name, run in self.solvers.others():
-            if not (part := left()):
+            left = [i for i in elements if i in self.left()]
+            if not left:
                 return
-            self._take(part, name, run)
+            self._take(left, name, run)
 
     def _take(self, elements: list[int], name: str, run: Run) -> None:
         first = self.solvers.first[0]
@@ -244,7 +337,6 @@ class _Rescue:
                 note = self.info[i].get("message") or self.status[i].value
                 self.x[i], self.s[i], self.z[i] = found.x[j], found.s[j], found.z[j]
                 self.exact, self.paired = self.exact & found.exact, self.paired & found.paired
-                self.solved_again.add(i)
                 info = {**found.info[j]}
                 if name != first:
                     info |= {"solver": name, "fallback_from": note}
@@ -276,16 +368,10 @@ class _Rescue:
                 return run(one).status[0] is claim
         return False
 
-    def result(self, oracle: Oracle) -> tuple[ProgramBatch, Points, Oracle, Floats | None]:
-        failed = [i for i, status in enumerate(self.status) if not status.solved]
-        self.x[failed] = self.s[failed] = self.z[failed] = np.nan
-        points = Points(self.x, self.s, self.z, self.status, self.info, self.exact, self.paired)
-        batch = self._moved()
-        # The derivatives of what was solved at once are what they are without the others.
-        lent = {i: factor for i, factor in oracle.lent.items() if i not in self.solved_again}
-        oracle = Oracle(batch, points)
-        oracle.borrow(lent)
-        return batch, points, oracle, self.unmet if self.unmet.any() else None
+    def result(self) -> tuple[ProgramBatch, Points, Floats | None]:
+        at = self.x, self.s, self.z
+        points = Points(*at, self.status, self.info, self.exact, self.paired)
+        return self._moved(), points, self.unmet if self.unmet.any() else None
 
     # --------------------------------------------------------------------------------- tools
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ._oracle.certificate import worst
 from ._oracle.gradient import Oracle
 from ._oracle.polish import ROUNDS, polish
-from ._oracle.report import INACCURATE
 from ._program import ProgramBatch, allowance
 from ._settings import Settings
 from ._solution import Points, Status
@@ -25,7 +24,10 @@ __all__ = ["Run", "refuse_inaccurate", "settle"]
 CERTIFIED = 1e-9
 """A KKT residual below this, beside the data, proves a point optimal."""
 
-ROW = 1e-6
+DATA = 1e-5
+"""An optimal point violates no condition by more than this share of the data."""
+
+ROW = 3e-7
 """An optimal point violates no row by more than this share of the row's size."""
 
 HOPELESS = 1.0
@@ -41,8 +43,8 @@ def settle(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Poi
     points, oracle, residual = polish(batch, points, rounds, always=settings.polish is True)
     beside, row = _beside_data(oracle, residual)
     most = max(ROW, allowance(batch.precision))
-    if not worst(beside) <= INACCURATE or not worst(row) <= most:
-        wrong = ~((beside <= INACCURATE) & (row <= most))
+    if not worst(beside) <= DATA or not worst(row) <= most:
+        wrong = ~((beside <= DATA) & (row <= most))
         for i in np.flatnonzero(wrong).tolist():
             if points.status[i].solved:
                 _call_inaccurate(points, i, float(beside[i]), float(row[i]), float(residual[i]))
