@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import cvxpy as cp
+from cvxpy.atoms.affine.sum import sum as total
 from cvxpy.reductions.dgp2dcp.dgp2dcp import Dgp2Dcp
 
-from ffoadapt import Layer, OptionError, ParameterError, UnsupportedProblemError
+from ffoadapt import Layer, OptionError, ParameterError, UnsupportedProblemError, get_plugin
+
+from ._attributes import Declared, Positive, declared
 
 __all__ = ["CvxpyLayers"]
 
@@ -58,10 +62,11 @@ class CvxpyLayers:
             )
         self.takes: list[tuple[int, bool]] | None = None
         self.exponentiated: list[bool] = []
-        if gp:
-            problem, parameters, variables = self._in_logs(problem, parameters, variables)
-        self.solver = "auto" if solver is None else solver
         self.settings = dict(settings)
+        if gp:
+            problem = self._in_logs(problem, parameters, variables)
+            parameters = variables = ()
+        self.solver = "auto" if solver is None else solver
         self.options = {**(self.settings.pop("solver_options", None) or {}), **(solver_args or {})}
         if verbose:
             self.options["verbose"] = True
@@ -81,12 +86,21 @@ class CvxpyLayers:
             count = 1 + max((k for k, _ in self.takes), default=-1)
             if len(values) != count:
                 raise ParameterError(f"the layer takes {count} parameters, got {len(values)}")
-            values = [log(values[k]) if logged else values[k] for k, logged in self.takes]
+            values = [log(self._inside(values[k])) if on else values[k] for k, on in self.takes]
         outputs = self.at(solver_args, warm_start)(*values)
         if self.takes is not None:
             pairs = zip(outputs, self.exponentiated, strict=True)
             outputs = tuple(exp(out) if on else out for out, on in pairs)
         return tuple(outputs)
+
+    def _inside(self, value: Any) -> Any:
+        """The value with 1 in the place of what has no logarithm: `Positive` says what it was.
+
+        By arithmetic alone, which is the same in every framework, and whether it traces or not.
+        """
+        if not self.settings.get("check_attributes", True):
+            return value
+        return value + (value <= 0.0) * (1.0 - value)
 
     def at(self, solver_args: Mapping[str, Any] | None, warm_start: bool | None) -> Layer:
         """The layer for the arguments of one call."""
@@ -137,11 +151,12 @@ class CvxpyLayers:
         except OptionError as error:
             raise _explained(error, rest) from refused
 
-    def _in_logs(
-        self, problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
-    ) -> tuple[Any, list[Any], list[Any]]:
-        """A geometric program as a convex one in the logarithms of variables and parameters."""
+    def _in_logs(self, problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Any:
+        """A geometric program as a convex one in the logarithms of variables and parameters.
 
+        It takes all parameters as they are, which are checked and may be exponents, and then the
+        logarithms of those that enter by them.
+        """
         if not problem.is_dgp(dpp=True):
             raise UnsupportedProblemError(
                 "gp=True, but the problem is not a geometric program that keeps its form whatever "
@@ -157,13 +172,9 @@ class CvxpyLayers:
         convex, _ = reduction.apply(problem)
         logs = {old.id: new.id for old, new in reduction.canon_methods._parameters.items()}
         inside = {p.id: p for p in convex.parameters()}
-        # A parameter may enter by its logarithm, and as it is where it is an exponent.
-        self.takes, chosen = [], []
-        for k, parameter in enumerate(given):
-            for identity, logged in ((logs.get(parameter.id), True), (parameter.id, False)):
-                if identity in inside:
-                    self.takes.append((k, logged))
-                    chosen.append(inside[identity])
+        logged = [k for k, p in enumerate(given) if logs.get(p.id) in inside]
+        self.takes = [*((k, False) for k in range(len(given))), *((k, True) for k in logged)]
+        chosen = [*given, *(inside[logs[given[k].id]] for k in logged)]
         renamed = {old: new[0] for old, new in getattr(reduction, "var_id_map", {}).items()}
         found = {v.id: v for v in convex.variables()}
         wanted = [found.get(renamed.get(v.id, v.id)) for v in variables]
@@ -174,7 +185,16 @@ class CvxpyLayers:
                     "a layer returns primal variables only"
                 )
         self.exponentiated = [True] * len(wanted)
-        return convex, chosen, wanted
+        objective = convex.objective
+        nothing = sum((0.0 * total(p) for p in given if p.id not in inside), cp.Constant(0.0))
+        convex = cp.Problem(type(objective)(objective.expr + nothing), convex.constraints)
+        program = get_plugin("modeler", "cvxpy").parametrize(convex, chosen, wanted)
+        names = [*(p.name() for p in given), *(f"log({given[k].name()})" for k in logged)]
+        shapes = (shape for _, shape in program.parameters)
+        program.parameters = list(zip(names, shapes, strict=True))
+        positive = [Declared(k, given[k].name(), (Positive(),)) for k in logged]
+        program.attributes = [*positive, *declared(given)]
+        return program
 
 
 def _arguments(
