@@ -8,6 +8,7 @@ knows no framework.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import cvxpy as cp
@@ -23,15 +24,18 @@ __all__ = ["CvxpyLayers"]
 _OWN_METHOD = ("diffcp",)
 """cvxpylayers' names for a way to differentiate; here every solver is differentiated the same."""
 
-_TOLERANCES = ("eps_abs", "eps_rel", "abstol", "reltol", "feastol")
+_TOLERANCES = frozenset(
+    "eps tol eps_abs eps_rel abstol reltol feastol tol_gap_abs tol_gap_rel tol_feas".split()
+)
 _RENAMED = {
-    "max_iter": "max_iterations",
-    "max_iters": "max_iterations",
+    **dict.fromkeys(("max_iter", "max_iters", "maxiter", "maxiters"), "max_iterations"),
     "time_limit_secs": "time_limit",
 }
 _NO_EFFECT = ("n_jobs_backward", "n_jobs_forward")
 _EXACT_MODES = ("dense", "lsmr", "lsqr")
 _ONLY_SCS = frozenset({"acceleration_interval", "acceleration_lookback", "use_indirect"})
+"""How SCS goes about it, not what is asked for: without a meaning where no solver is named."""
+
 _KEPT = 16
 
 
@@ -133,8 +137,14 @@ class CvxpyLayers:
         options: Mapping[str, Any],
         settings: Mapping[str, Any],
     ) -> Layer:
-        """The layer with these options: in the solver's own words, else in diffcp's."""
+        """The layer with these options: in the solver's own words, else in diffcp's.
+
+        Where the solver is not named, words that are another's must not choose it: they are read
+        as diffcp's at once, which every solver understands.
+        """
         solver, rest, settings = _arguments(self.solver, options, settings)
+        if solver == "auto":
+            rest = _common({k: v for k, v in rest.items() if k not in _ONLY_SCS})
         try:
             return Layer(
                 problem, parameters, variables, solver=solver, solver_options=rest, **settings
@@ -226,11 +236,15 @@ def _arguments(
 
 
 def _common(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the names of SCS, ECOS and Clarabel in ffoadapt's common ones."""
-    tolerances = [options[name] for name in _TOLERANCES if name in options]
+    """The options with the names of SCS, ECOS, OSQP and Clarabel in ffoadapt's common ones: the
+    smallest of several tolerances."""
+    tolerances = [v for k, v in options.items() if k in _TOLERANCES or k == "tolerance"]
     renamed = {_RENAMED.get(k, k): v for k, v in options.items() if k not in _TOLERANCES}
     if tolerances:
-        renamed["tolerance"] = min([*tolerances, renamed.get("tolerance", tolerances[0])])
+        wrong = [v for v in tolerances if not isinstance(v, Real) or not float(v) > 0.0]
+        renamed["tolerance"] = (
+            wrong[0] if wrong else min(tolerances)
+        )  # a wrong one is refused there
     return renamed
 
 
