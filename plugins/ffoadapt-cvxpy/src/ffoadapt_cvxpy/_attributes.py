@@ -10,6 +10,7 @@ negative weight lets go of what it weighs.
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -269,7 +270,7 @@ def checked(
         if size > 1:
             words = f"{words} (so it is in {elements.size} of {size} elements)"
         raise ParameterError(words, elements=elements.tolist())
-    return found
+    return None if all(map(operator.is_, found, values)) else found
 
 
 def _size(values: Sequence[Floats]) -> int:
