@@ -96,6 +96,11 @@ class AffineProgram:
             if not on
         }
 
+    @property
+    def declares(self) -> bool:
+        """See `ParametricProgram`."""
+        return False
+
     def _theta(self, values: Sequence[Floats], last: float) -> Floats:
         """(B or 1, theta.size), with B the largest leading axis."""
         size = max((v.shape[0] for v in values), default=1)
@@ -209,8 +214,11 @@ class AffineProgram:
             totals[out.source] = back if previous is None else previous + back
         return totals["x"], totals["s"], totals["z"]
 
-    def check(self, values: Sequence[Floats]) -> None:
+    def check(
+        self, values: Sequence[Floats], precision: Sequence[float] | None = None
+    ) -> Sequence[Floats] | None:
         """Nothing to check: the modeler has proved convexity for all parameter values."""
+        return None
 
     def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
         if self.constant is None:

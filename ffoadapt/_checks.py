@@ -101,25 +101,42 @@ def checked_program(
     model: ParametricProgram,
     values: Sequence[Floats],
     size: int,
-    precision: float = EPS,
+    precisions: Sequence[float] | None = None,
     refused: Refused | None = None,
+    attributes: bool = True,
 ) -> ProgramBatch:
     """The programs for these values; those that state no convex one are ``refused``.
 
-    ``precision`` is that of the type in which the values came, see `ProgramBatch`.
+    ``precisions`` are those of the types in which the values came, see `ProgramBatch`; None is that
+    of float64. Without ``attributes``, values are not held to what parameters declare.
     """
     refused = refused or Refused(contain=False)
+    if attributes or not getattr(model, "declares", False):
+        values = _entering(model, values, size, precisions, refused)
+    batch = model.program(values, size)
+    batch.precision = max(precisions, default=EPS) if precisions else EPS
+    if not getattr(model, "convex", True):
+        check_convex(batch, refused)
+    return batch
+
+
+def _entering(
+    model: ParametricProgram,
+    values: Sequence[Floats],
+    size: int,
+    precisions: Sequence[float] | None,
+    refused: Refused,
+) -> Sequence[Floats]:
+    """The values that enter the program; those of elements that state none are others'."""
     try:
-        model.check(values)
+        found = model.check(values, precisions)
     except FFOAdaptError as error:
         elements = getattr(error, "elements", None)
         refused.add(range(size) if elements is None else elements, error)
         values = _replaced(values, refused, size)
-    batch = model.program(values, size)
-    batch.precision = precision
-    if not getattr(model, "convex", True):
-        check_convex(batch, refused)
-    return batch
+        # What is left is in order, but need not be what enters.
+        found = model.check(values, precisions) if len(refused.errors) < size else None
+    return values if found is None else found
 
 
 def check_convex(batch: ProgramBatch, refused: Refused) -> None:

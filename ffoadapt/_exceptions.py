@@ -4,7 +4,7 @@
     ├── ProblemError (ValueError)            the data do not state a problem we can solve
     │   ├── ShapeError                       a shape is not the one the problem needs
     │   ├── UnsupportedProblemError          no way to hand this problem to that solver or modeler
-    │   └── ParameterError                   missing, extra or mixed arguments of a layer call
+    │   └── ParameterError                   arguments of a layer: missing, mixed, undeclared
     ├── OptionError (ValueError)             an unknown or ill-typed option
     ├── PluginError (RuntimeError)           a plugin cannot be used
     │   ├── UnknownPluginError (ValueError)  no plugin of that kind and name
@@ -18,7 +18,7 @@ Those a user would catch as a built-in exception are that exception too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -42,7 +42,18 @@ class FFOAdaptError(Exception):
 
 
 class ProblemError(FFOAdaptError, ValueError):
-    """The data do not state a problem that can be solved."""
+    """The data do not state a problem that can be solved.
+
+    Attributes
+    ----------
+    elements
+        Flat batch indices of the elements whose values are at fault, where the others are known
+        not to be; else None.
+    """
+
+    def __init__(self, message: str, elements: Sequence[int] | None = None) -> None:
+        super().__init__(message)
+        self.elements = None if elements is None else tuple(elements)
 
 
 class ShapeError(ProblemError):
@@ -54,7 +65,8 @@ class UnsupportedProblemError(ProblemError):
 
 
 class ParameterError(ProblemError):
-    """The arguments of a layer call are missing, surplus, or from several frameworks."""
+    """The arguments of a layer call are missing, surplus, from several frameworks, or not what
+    their parameters declare."""
 
 
 class OptionError(FFOAdaptError, ValueError):

@@ -103,9 +103,9 @@ class SolveFunction:
     # -- the differentiable function
 
     def forward(self, values: Sequence[NDArray[Any]]) -> tuple[list[Floats], State]:
-        precision = EPS
+        precisions = None
         if any(v.dtype != np.float64 for v in values):
-            precision = max(map(_precision, values))
+            precisions = [*map(_precision, values)]
             values = [np.asarray(v, dtype=np.float64) for v in values]
         axes, settings = self.axes([v.shape for v in values]), self.settings
         refused = Refused(contain=settings.on_failure == "nan")
@@ -119,7 +119,8 @@ class SolveFunction:
         with self.one_thread:
             if not finite and refused.contain:
                 flat = finite_values(self.names, flat, self.model.unbounded, refused)
-            batch = checked_program(self.model, flat, axes.size, precision, refused)
+            attributes = settings.check_attributes
+            batch = checked_program(self.model, flat, axes.size, precisions, refused, attributes)
             del flat  # copies, where the model wants another order
             job = self._job(batch.structure)
             known = None

@@ -86,13 +86,15 @@ def check_gradients(
     outputs, state = tight.forward(arrays)
     cotangents = [rng.standard_normal(out.shape) for out in outputs]
     gradients = tight.vjp(state, list(cotangents), [True] * len(arrays))
+    # Differences step out of what is declared: off a diagonal, over a bound.
+    stepping = tight.with_settings(replace(tight.settings, check_attributes=False))
 
     noise = NOISE * sum(
         float(np.vdot(np.abs(c), np.abs(out))) for c, out in zip(cotangents, outputs, strict=True)
     )
 
     def along(k: int, value: Floats) -> float:
-        moved, _ = tight.forward([*arrays[:k], value, *arrays[k + 1 :]])
+        moved, _ = stepping.forward([*arrays[:k], value, *arrays[k + 1 :]])
         return sum(float(np.vdot(c, m)) for c, m in zip(cotangents, moved, strict=True))
 
     errors = {}

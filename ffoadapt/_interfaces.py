@@ -309,8 +309,19 @@ class ParametricProgram(Protocol):
     def convex(self) -> bool:
         """Whether P is semidefinite whatever the values; where not, each P is checked."""
 
-    def check(self, values: Sequence[Floats]) -> None:
-        """Raise `ProblemError` where the values state no program."""
+    @property
+    def declares(self) -> bool:
+        """Whether `check` holds values to what parameters declare: without, it is not called
+        where the user set ``check_attributes=False``."""
+
+    def check(
+        self, values: Sequence[Floats], precision: Sequence[float] | None = None
+    ) -> Sequence[Floats] | None:
+        """Raise `ProblemError` where the values state no program, with the elements at fault.
+
+        ``precision`` is the unit roundoff of each parameter's dtype as it came; None is float64's.
+        Returns the values that enter the program, None for these.
+        """
 
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
         """The programs for these parameter values; ``size`` is B."""

@@ -46,6 +46,7 @@ class RawModel:
 
     #: parameters that may hold infinities (bounds)
     unbounded: ClassVar[frozenset[str]] = frozenset()
+    declares: ClassVar[bool] = False
 
     def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
         return canonical
@@ -67,7 +68,7 @@ class RawModel:
         """The outputs of one element, see `TracedSolve`."""
         return self.retrieve(x, s, y, None)  # type: ignore[attr-defined]
 
-    def check(self, values: Sequence[Floats]) -> None:
+    def check(self, values: Sequence[Floats], precision: Sequence[float] | None = None) -> None:
         """Nothing to say of the values one by one."""
 
 
@@ -81,7 +82,7 @@ class ConeModel(RawModel):
     names = ("P", "q", "A", "b")
     unbounded = frozenset({"b"})
 
-    def check(self, values: Sequence[Floats]) -> None:
+    def check(self, values: Sequence[Floats], precision: Sequence[float] | None = None) -> None:
         if _blas.finite(values[3]):
             return
         kinds = np.array([cone.kind == "nonnegative" for cone in self.cones], dtype=bool)

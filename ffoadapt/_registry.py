@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.metadata
 import importlib.util
 import threading
 from dataclasses import dataclass
@@ -229,7 +230,8 @@ class Registry:
     def _unknown(self, kind: str, name: str) -> str:
         known = sorted(self._entries[kind])
         words = [f"no {kind} is named {name!r}; installed: {', '.join(known) or 'none'}."]
-        close = difflib.get_close_matches(str(name), known, n=1)
+        lower = str(name).lower()
+        close = difflib.get_close_matches(lower, known, n=1)
         if close:
             words.append(f"Did you mean {close[0]!r}?")
         for failure in self._failures:
@@ -240,8 +242,28 @@ class Registry:
                     f"The plugin {name!r} of {source.distribution} {verb} {failure.reason}"
                 )
                 return " ".join(words)
-        words.append(f"If a plugin provides it: pip install ffoadapt-{name}")
+        if not close or (lower not in known and f"ffoadapt-{lower}" in _packages()):
+            words.append(_advice(lower))
         return " ".join(words)
+
+
+def _advice(name: str) -> str:
+    """What to install for a plugin that is not there: only packages that exist are named."""
+    packages = _packages()
+    close = difflib.get_close_matches(f"ffoadapt-{name}", packages, n=1, cutoff=0.9)
+    if close:
+        return f"To install it: pip install {close[0]}"
+    return f"No plugin of ffoadapt has that name; there are {', '.join(packages)}"
+
+
+def _packages() -> list[str]:
+    """The plugin packages of this project: our own metadata have an extra for each."""
+    try:
+        required = importlib.metadata.requires("ffoadapt") or []
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        return []
+    names = (line.partition(";")[0].strip() for line in required)
+    return sorted(name for name in names if name.startswith("ffoadapt-"))
 
 
 def _importable(module: str) -> bool:

@@ -50,6 +50,10 @@ class SolveSettings(TypedDict, total=False):
         side, ``"least_squares"`` for the midpoint of the two in each row, ``"auto"`` leaves each
         to the larger of its slack and multiplier. A block of a curved cone at a kink is one
         constraint, and for ``"least_squares"`` as for ``"auto"``. Elsewhere all are the same.
+    check_attributes
+        False takes the values of a layer's parameters as they are. True (the default) holds them
+        to what the parameters declare (``nonneg=True``, ``PSD=True``, ... of cvxpy), up to rounding
+        in their dtype, and raises `ParameterError` with the entry where they do not.
     smoothing
         mu >= 0: differentiates as if mu/2 |x - x*|^2, with x* the solution, were part of the
         objective, which leaves x* a solution. Makes the gradient of a program with many solutions
@@ -64,6 +68,7 @@ class SolveSettings(TypedDict, total=False):
     warm_start: bool
     polish: bool | Literal["auto"]
     degenerate: Degenerate
+    check_attributes: bool
     smoothing: float
 
 
@@ -79,6 +84,7 @@ class Settings:
     warm_start: bool = False
     polish: bool | Literal["auto"] = "auto"
     degenerate: Degenerate = "auto"
+    check_attributes: bool = True
     smoothing: float = 0.0
 
     @classmethod
@@ -102,6 +108,7 @@ class Settings:
             "on_failure": ("raise", "nan"),
             "accept_inaccurate": (True, False),
             "warm_start": (True, False),
+            "check_attributes": (True, False),
             "polish": ("auto", True, False),
             "degenerate": get_args(Degenerate),
         }

@@ -58,7 +58,16 @@ class Traced:
         """
         if settings.solver == "auto" or not hasattr(model, "traced_program"):
             return None
-        honoured = {"solver", "solver_options", "on_failure", "accept_inaccurate", "polish"}
+        if settings.check_attributes and getattr(model, "declares", False):
+            return None  # only from the host can it be said what is wrong with a value
+        honoured = {
+            "solver",
+            "solver_options",
+            "on_failure",
+            "accept_inaccurate",
+            "polish",
+            "check_attributes",
+        }
         others = [field for field in fields(Settings) if field.name not in honoured]
         if any(getattr(settings, field.name) != field.default for field in others):
             return None

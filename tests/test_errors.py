@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cvxpy as cp
@@ -304,7 +305,19 @@ def test_unknown_solver() -> None:
     words = ["no solver is named 'clarable'", "installed:", "osqp", "Did you mean 'clarabel'"]
     error = caught(lambda: qp(solver="clarable"), UnknownPluginError, *words)
     assert isinstance(error, ValueError) and isinstance(error, RuntimeError)
-    caught(lambda: layer(solver="nonesuch"), UnknownPluginError, "pip install ffoadapt-nonesuch")
+    error = caught(lambda: layer(solver="nonesuch"), UnknownPluginError, "No plugin of ffoadapt")
+    assert "pip install" not in str(error) and "ffoadapt-nonesuch" not in str(error)
+    caught(lambda: layer(solver="DAQP"), UnknownPluginError, "Did you mean 'daqp'?")
+
+
+def test_advice_names_packages_that_exist() -> None:
+    """Those of plugins/, each by its own name, and by one with a letter wrong."""
+    registry = importlib.import_module("ffoadapt._registry")
+    folders = {folder.name for folder in (Path(__file__).parents[1] / "plugins").glob("ffoadapt-*")}
+    assert set(registry._packages()) == folders
+    for name in ("clarabel", "clarabell"):
+        assert registry._advice(name).endswith("pip install ffoadapt-clarabel")
+    assert "pip install" not in registry._advice("mosek")
     caught(lambda: qp(solver=3), OptionError, "solver=3 is a int", "expected a name")
     caught(lambda: qp(executor="thread"), UnknownPluginError, "'thread'", "Did you mean 'threads'")
 

@@ -400,6 +400,33 @@ def matrix_duals(rng):
 
 
 @case()
+def perspectives(rng):
+    """cvxpy canonicalizes their functions on the way, for the solver that it is asked for."""
+    x, t, p = cp.Variable(3), cp.Variable(nonneg=True), cp.Parameter(3)
+    S, u, v = cp.Variable((2, 2), symmetric=True), cp.Variable(nonneg=True), cp.Variable()
+    smooth = cp.perspective(cp.sum_squares(x) + cp.norm1(x), t) + cp.square(t - 2) + p @ x
+    spectral = cp.perspective(cp.lambda_max(S), u) + cp.sum_squares(S - np.diag([1.0, 2.0]))
+    entropy = cp.perspective(cp.exp(v), u) + cp.square(u - p[0] - v)
+    return Case(
+        cp.Problem(cp.Minimize(smooth + spectral + entropy), [t >= 0.2, u >= 0.1]),
+        [(p, 2 * rng.standard_normal(3))],
+        [x, t, S, u, v],
+    )
+
+
+@case()
+def support_function(rng):
+    x, ball, p = cp.Variable(3), cp.Variable(3), cp.Parameter(3)
+    support = cp.suppfunc(ball, [cp.norm(ball) <= 1, ball[0] >= 0])
+    objective = support(x) + cp.sum_squares(x - p)
+    return Case(
+        cp.Problem(cp.Minimize(objective + cp.dotsort(x, np.array([0.1, 0.5, 0.2])))),
+        [(p, 2 * rng.standard_normal(3))],
+        [x],
+    )
+
+
+@case()
 def unused(rng):
     x, y, p, gone = cp.Variable(2), cp.Variable(3), cp.Parameter(2), cp.Parameter(2)
     return Case(
@@ -719,6 +746,14 @@ class TestErrors:
             parametrize(problem, [P], [self.x])
         assert str(info.value).count("QuadForm(x, P)") == 1
         assert "sum_squares" in str(info.value)
+
+    def test_whatever_cvxpy_stumbles_over(self, monkeypatch):
+        def fail(*args, **kwargs):
+            raise AttributeError("no attribute of that name")
+
+        monkeypatch.setattr(cp.Problem, "get_problem_data", fail)
+        match = r"cannot bring the problem into conic form: AttributeError\('no attribute"
+        self.raises(ffoadapt.UnsupportedProblemError, match)
 
     def test_parameters(self):
         error = ffoadapt.ParameterError

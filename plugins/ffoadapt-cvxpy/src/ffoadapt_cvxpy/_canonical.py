@@ -70,7 +70,12 @@ class _CanonicalForm(SCS):
         super().__init__()
         self.quadratic = quadratic
 
-    def name(self) -> str:
+    def name(self) -> Any:
+        # Atoms with a canonical form of their own inside (perspective) ask for it by this name. A
+        # string is looked up among the installed solvers; a solver object is taken as it is.
+        return self
+
+    def __str__(self) -> str:
         return "FFOADAPT"
 
     def import_solver(self) -> None:
@@ -150,9 +155,10 @@ def canonicalize(problem: Any) -> Canonical:
             "the layer; in constraints, write quad_form(x, P) as sum_squares(L @ x) with "
             f"P = L'L. See {_DPP}"
         ) from error
-    except (DCPError, SolverError) as error:
+    except Exception as error:  # whatever its reductions stumble over
+        why = str(error) if isinstance(error, DCPError | SolverError) else repr(error)
         raise UnsupportedProblemError(
-            f"cvxpy {cvxpy_version} cannot bring the problem into conic form: {error}"
+            f"cvxpy {cvxpy_version} cannot bring the problem into conic form: {why}"
         ) from error
     return Canonical(data[cvxpy.settings.PARAM_PROB], chain, inverse)
 

@@ -24,6 +24,8 @@ from scipy import sparse
 
 from ffoadapt import AffineProgram
 
+from ._attributes import Declared, checked
+
 __all__ = ["CondensedProgram", "Entries", "Squares", "Tensors", "condensed"]
 
 Floats = NDArray[np.float64]
@@ -76,9 +78,22 @@ class Squares(NamedTuple):
 
 @dataclass(eq=False)
 class CondensedProgram(AffineProgram):
-    """An `AffineProgram` whose objective has squares of parameters, too."""
+    """An `AffineProgram` whose objective has squares of parameters, too, and whose parameters
+    have declared attributes."""
 
     squares: Squares | None = None
+    attributes: Sequence[Declared] = ()
+
+    @property
+    def declares(self) -> bool:
+        """See `ParametricProgram`."""
+        return bool(self.attributes)
+
+    def check(
+        self, values: Sequence[Floats], precision: Sequence[float] | None = None
+    ) -> Sequence[Floats] | None:
+        """See `ParametricProgram`."""
+        return checked(self.attributes, values, precision) if self.attributes else None
 
     def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
         """See `ParametricProgram`."""

@@ -8,26 +8,34 @@ knows no framework.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import cvxpy as cp
+from cvxpy.atoms.affine.sum import sum as total
 from cvxpy.reductions.dgp2dcp.dgp2dcp import Dgp2Dcp
 
-from ffoadapt import Layer, OptionError, ParameterError, UnsupportedProblemError
+from ffoadapt import Layer, OptionError, ParameterError, UnsupportedProblemError, get_plugin
+
+from ._attributes import Declared, Positive, declared
 
 __all__ = ["CvxpyLayers"]
 
 _OWN_METHOD = ("diffcp",)
 """cvxpylayers' names for a way to differentiate; here every solver is differentiated the same."""
 
-_TOLERANCES = ("eps_abs", "eps_rel", "abstol", "reltol", "feastol")
+_TOLERANCES = frozenset(
+    "eps tol eps_abs eps_rel abstol reltol feastol tol_gap_abs tol_gap_rel tol_feas".split()
+)
 _RENAMED = {
-    "max_iter": "max_iterations",
-    "max_iters": "max_iterations",
+    **dict.fromkeys(("max_iter", "max_iters", "maxiter", "maxiters"), "max_iterations"),
     "time_limit_secs": "time_limit",
 }
 _NO_EFFECT = ("n_jobs_backward", "n_jobs_forward")
 _EXACT_MODES = ("dense", "lsmr", "lsqr")
 _ONLY_SCS = frozenset({"acceleration_interval", "acceleration_lookback", "use_indirect"})
+"""How SCS goes about it, not what is asked for: without a meaning where no solver is named."""
+
 _KEPT = 16
 
 
@@ -58,10 +66,11 @@ class CvxpyLayers:
             )
         self.takes: list[tuple[int, bool]] | None = None
         self.exponentiated: list[bool] = []
-        if gp:
-            problem, parameters, variables = self._in_logs(problem, parameters, variables)
-        self.solver = "auto" if solver is None else solver
         self.settings = dict(settings)
+        if gp:
+            problem = self._in_logs(problem, parameters, variables)
+            parameters = variables = ()
+        self.solver = "auto" if solver is None else solver
         self.options = {**(self.settings.pop("solver_options", None) or {}), **(solver_args or {})}
         if verbose:
             self.options["verbose"] = True
@@ -81,12 +90,21 @@ class CvxpyLayers:
             count = 1 + max((k for k, _ in self.takes), default=-1)
             if len(values) != count:
                 raise ParameterError(f"the layer takes {count} parameters, got {len(values)}")
-            values = [log(values[k]) if logged else values[k] for k, logged in self.takes]
+            values = [log(self._inside(values[k])) if on else values[k] for k, on in self.takes]
         outputs = self.at(solver_args, warm_start)(*values)
         if self.takes is not None:
             pairs = zip(outputs, self.exponentiated, strict=True)
             outputs = tuple(exp(out) if on else out for out, on in pairs)
         return tuple(outputs)
+
+    def _inside(self, value: Any) -> Any:
+        """The value with 1 in the place of what has no logarithm: `Positive` says what it was.
+
+        By arithmetic alone, which is the same in every framework, and whether it traces or not.
+        """
+        if not self.settings.get("check_attributes", True):
+            return value
+        return value + (value <= 0.0) * (1.0 - value)
 
     def at(self, solver_args: Mapping[str, Any] | None, warm_start: bool | None) -> Layer:
         """The layer for the arguments of one call."""
@@ -119,8 +137,14 @@ class CvxpyLayers:
         options: Mapping[str, Any],
         settings: Mapping[str, Any],
     ) -> Layer:
-        """The layer with these options: in the solver's own words, else in diffcp's."""
+        """The layer with these options: in the solver's own words, else in diffcp's.
+
+        Where the solver is not named, words that are another's must not choose it: they are read
+        as diffcp's at once, which every solver understands.
+        """
         solver, rest, settings = _arguments(self.solver, options, settings)
+        if solver == "auto":
+            rest = _common({k: v for k, v in rest.items() if k not in _ONLY_SCS})
         try:
             return Layer(
                 problem, parameters, variables, solver=solver, solver_options=rest, **settings
@@ -137,11 +161,12 @@ class CvxpyLayers:
         except OptionError as error:
             raise _explained(error, rest) from refused
 
-    def _in_logs(
-        self, problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
-    ) -> tuple[Any, list[Any], list[Any]]:
-        """A geometric program as a convex one in the logarithms of variables and parameters."""
+    def _in_logs(self, problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Any:
+        """A geometric program as a convex one in the logarithms of variables and parameters.
 
+        It takes all parameters as they are, which are checked and may be exponents, and then the
+        logarithms of those that enter by them.
+        """
         if not problem.is_dgp(dpp=True):
             raise UnsupportedProblemError(
                 "gp=True, but the problem is not a geometric program that keeps its form whatever "
@@ -157,13 +182,9 @@ class CvxpyLayers:
         convex, _ = reduction.apply(problem)
         logs = {old.id: new.id for old, new in reduction.canon_methods._parameters.items()}
         inside = {p.id: p for p in convex.parameters()}
-        # A parameter may enter by its logarithm, and as it is where it is an exponent.
-        self.takes, chosen = [], []
-        for k, parameter in enumerate(given):
-            for identity, logged in ((logs.get(parameter.id), True), (parameter.id, False)):
-                if identity in inside:
-                    self.takes.append((k, logged))
-                    chosen.append(inside[identity])
+        logged = [k for k, p in enumerate(given) if logs.get(p.id) in inside]
+        self.takes = [*((k, False) for k in range(len(given))), *((k, True) for k in logged)]
+        chosen = [*given, *(inside[logs[given[k].id]] for k in logged)]
         renamed = {old: new[0] for old, new in getattr(reduction, "var_id_map", {}).items()}
         found = {v.id: v for v in convex.variables()}
         wanted = [found.get(renamed.get(v.id, v.id)) for v in variables]
@@ -174,7 +195,16 @@ class CvxpyLayers:
                     "a layer returns primal variables only"
                 )
         self.exponentiated = [True] * len(wanted)
-        return convex, chosen, wanted
+        objective = convex.objective
+        nothing = sum((0.0 * total(p) for p in given if p.id not in inside), cp.Constant(0.0))
+        convex = cp.Problem(type(objective)(objective.expr + nothing), convex.constraints)
+        program = get_plugin("modeler", "cvxpy").parametrize(convex, chosen, wanted)
+        names = [*(p.name() for p in given), *(f"log({given[k].name()})" for k in logged)]
+        shapes = (shape for _, shape in program.parameters)
+        program.parameters = list(zip(names, shapes, strict=True))
+        positive = [Declared(k, given[k].name(), (Positive(),)) for k in logged]
+        program.attributes = [*positive, *declared(given)]
+        return program
 
 
 def _arguments(
@@ -206,11 +236,15 @@ def _arguments(
 
 
 def _common(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the names of SCS, ECOS and Clarabel in ffoadapt's common ones."""
-    tolerances = [options[name] for name in _TOLERANCES if name in options]
+    """The options with the names of SCS, ECOS, OSQP and Clarabel in ffoadapt's common ones: the
+    smallest of several tolerances."""
+    tolerances = [v for k, v in options.items() if k in _TOLERANCES or k == "tolerance"]
     renamed = {_RENAMED.get(k, k): v for k, v in options.items() if k not in _TOLERANCES}
     if tolerances:
-        renamed["tolerance"] = min([*tolerances, renamed.get("tolerance", tolerances[0])])
+        wrong = [v for v in tolerances if not isinstance(v, Real) or not float(v) > 0.0]
+        renamed["tolerance"] = (
+            wrong[0] if wrong else min(tolerances)
+        )  # a wrong one is refused there
     return renamed
 
 

@@ -33,6 +33,7 @@ from ffoadapt import (
     ZeroCone,
 )
 
+from ._attributes import declared
 from ._canonical import Canonical, canonicalize, cvxpy_version, is_symmetric, lower, recover
 from ._checks import Dual, check_outputs, check_parameters, check_problem, short
 from ._condense import CondensedProgram, Entries, Tensors, condensed
@@ -47,10 +48,10 @@ Ints = NDArray[np.int64]
 class CvxpyModeler(Modeler):
     """Disciplined parametrized programs (DPP) of cvxpy.
 
-    Parameters with attributes are used as their attribute says, and never projected: of a
-    symmetric one (also PSD, NSD) the symmetric part (V + V')/2 enters, so its gradient is
-    symmetric; of a diagonal or sparse one the entries on the pattern, so its gradient is zero
-    elsewhere. Signs and bounds (``nonneg=True``, ...) are promises of the user.
+    Values of parameters must keep to the attributes that these declare, up to rounding, as for
+    ``parameter.value = v`` (see `_attributes`); they are never projected. Of a symmetric one (also
+    PSD, NSD) the symmetric part (V + V')/2 enters, so its gradient is symmetric; of a diagonal or
+    sparse one the entries on the pattern, so its gradient is zero elsewhere.
 
     Variables come back as the solver left them: not projected onto their attributes either.
     """
@@ -116,6 +117,7 @@ class CvxpyModeler(Modeler):
             constant=offset,
             sense=-1.0 if isinstance(problem.objective, cp.Maximize) else 1.0,
             squares=squares,
+            attributes=declared(parameters),
         )
 
 

@@ -1,0 +1,170 @@
+"""The drop-in layers: other packages' words for options, and geometric programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import pytest
+
+import ffoadapt
+from ffoadapt_cvxpy._cvxpylayers import CvxpyLayers, _common
+
+torch = pytest.importorskip("torch")
+ffoadapt_torch = pytest.importorskip("ffoadapt_torch")
+
+
+def drop_in(problem: Any, parameters: Any, variables: Any, **more: Any) -> CvxpyLayers:
+    given = {"solver": None, "gp": False, "verbose": False, "solver_args": None}
+    given |= {"custom_method": None, "settings": {}, **more}
+    return CvxpyLayers(problem, parameters, variables, **given)
+
+
+def norm_ball() -> tuple[Any, list[Any], list[Any]]:
+    x, c = cp.Variable(3), cp.Parameter(3)
+    return cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [cp.norm(x) <= 1]), [c], [x]
+
+
+def box() -> tuple[Any, list[Any], list[Any]]:
+    x, c = cp.Variable(3), cp.Parameter(3)
+    return cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [x >= 0, cp.sum(x) <= 1]), [c], [x]
+
+
+# ---------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize("problem", [norm_ball, box])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"eps": 1e-9, "max_iters": 5000, "acceleration_lookback": 0},
+        {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iter": 5000},
+        {"abstol": 1e-9, "reltol": 1e-8, "feastol": 1e-7, "max_iters": 5000},
+        {"tol_gap_abs": 1e-9, "tol_feas": 1e-8, "max_iter": 5000},
+        {"tol": 1e-9, "maxiter": 5000, "solve_method": "SCS"},
+        {"tolerance": 1e-8, "eps": 1e-9, "max_iterations": 5000, "use_indirect": False},
+    ],
+    ids=lambda words: next(iter(words)),
+)
+def test_words_choose_no_solver(problem, words):
+    """The solver is the usual one, and all of those that come after it take the options."""
+    given = drop_in(*problem())
+    if words.get("solve_method"):
+        words = {k: v for k, v in words.items() if k != "solve_method"}
+    usual, asked = (given.at(args, None)._function for args in (None, words))
+    assert asked.settings.solver == "auto"
+    assert asked.settings.solver_options == {"tolerance": 1e-9, "max_iterations": 5000}
+    structure = given.layer.program.structure
+    first = usual._job(structure).name
+    assert asked._job(structure).name == first
+    names = [[name for name, _ in f._others(structure, first)] for f in (usual, asked)]
+    assert names[0] == names[1] and names[0]
+    x, at_once = given.at(words, None), drop_in(*problem(), solver_args=words)
+    value = np.array([2.0, -1.0, 0.5])
+    np.testing.assert_allclose(x(value)[0], at_once.layer(value)[0], atol=1e-6)
+
+
+def test_a_named_solver_keeps_its_words():
+    given = drop_in(*box(), solver="OSQP", solver_args={"max_iter": 7, "eps_abs": 1e-3})
+    options = given.layer._function._job(given.layer.program.structure).options
+    assert (options["max_iter"], options["eps_abs"], options["eps_rel"]) == (7, 1e-3, 1e-6)
+    with pytest.raises(ffoadapt.OptionError, match=r"acceleration_lookback.*solver='scs'"):
+        drop_in(*box(), solver="osqp", solver_args={"acceleration_lookback": 0})
+    with pytest.raises(ffoadapt.OptionError, match=r"no option 'maximum'"):
+        drop_in(*box(), solver_args={"maximum": 3})
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), "tight", None])
+def test_a_wrong_tolerance_is_not_lost_among_right_ones(wrong):
+    (found,) = _common({"abstol": 1e-8, "reltol": wrong, "feastol": 1e-9}).values()
+    assert found is wrong
+    assert _common({"abstol": 1e-8, "tolerance": 1e-9}) == {"tolerance": 1e-9}
+
+
+# ------------------------------------------------------------------------- geometric programs
+
+
+def geometric() -> tuple[Any, list[Any], list[Any]]:
+    """min. x + a_1 y, x y >= a_0 (e is 1): x = sqrt(a_0 a_1), y = sqrt(a_0 / a_1)."""
+    x, y = cp.Variable(pos=True), cp.Variable(pos=True)
+    a, e = cp.Parameter(2, pos=True, name="a"), cp.Parameter(nonneg=True, name="e")
+    return cp.Problem(cp.Minimize(x + a[1] * y), [x * y**e >= a[0]]), [a, e], [x, y]
+
+
+ONE = torch.tensor(1.0, dtype=torch.float64)
+
+
+def tensor(value: Any) -> Any:
+    return torch.tensor(value, dtype=torch.float64, requires_grad=True)
+
+
+def test_geometric_program():
+    layer = ffoadapt_torch.CvxpyLayer(*geometric(), gp=True)
+    a, e = tensor([3.0, 0.7]), tensor(1.0)
+    x, y = layer(a, e)
+    np.testing.assert_allclose([x.item(), y.item()], [2.1**0.5, (3 / 0.7) ** 0.5], rtol=1e-6)
+    (x + 2 * y).backward()
+    exact = 0.5 * np.array([x.item() / 3 + 2 * y.item() / 3, x.item() / 0.7 - 2 * y.item() / 0.7])
+    np.testing.assert_allclose(a.grad, exact, rtol=1e-5)
+    step = 1e-5
+    ahead, behind = (sum(layer(a, e + d)) + layer(a, e + d)[1] for d in (step, -step))
+    np.testing.assert_allclose(e.grad, ((ahead - behind) / (2 * step)).item(), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([3.0, -1.5], r"'a' .* holds -1\.5 at index 1\. .* must be positive"),
+        ([0.0, 1.0], r"'a' .* holds 0 at index 0\. .* must be positive"),
+        ([[3.0, 1.0], [2.0, -2.0]], r"batch element 1 holds -2 at index 1\. .* must be positive"),
+        ([3.0, float("nan")], r"a holds nan at index \(1,\)"),
+    ],
+    ids=["negative", "zero", "batch", "nan"],
+)
+def test_what_has_no_logarithm_is_named(value, words):
+    layer = ffoadapt_torch.CvxpyLayer(*geometric(), gp=True)
+    with pytest.raises(ffoadapt.ProblemError, match=words):
+        layer(tensor(value), ONE)
+    if np.ndim(value) == 2:
+        with pytest.raises(ffoadapt.ProblemError, match=words):
+            torch.func.vmap(lambda a: layer(a, ONE))(tensor(value))
+    with pytest.raises(ffoadapt.ParameterError, match="'e' is declared nonneg=True"):
+        layer(tensor([1.0, 1.0]), -ONE)
+
+
+def test_what_has_no_logarithm_in_jax():
+    jax = pytest.importorskip("jax")
+    ffoadapt_jax = pytest.importorskip("ffoadapt_jax")
+    layer = ffoadapt_jax.CvxpyLayer(*geometric(), gp=True)
+    solve = lambda a: layer(a, np.float32(1.0))  # noqa: E731
+    good, bad = (jax.numpy.asarray(v, dtype="float32") for v in ([3.0, 0.7], [3.0, -0.7]))
+    np.testing.assert_allclose(jax.jit(solve)(good)[0], 2.1**0.5, rtol=1e-5)
+    with pytest.raises(ffoadapt.ParameterError, match=r"'a' .* holds -0\.7 at index 1\."):
+        solve(bad)
+    with pytest.raises(Exception, match="must be positive"):
+        jax.block_until_ready(jax.jit(solve)(bad))
+
+
+def test_elements_without_a_logarithm_are_contained():
+    layer = ffoadapt_torch.CvxpyLayer(*geometric(), gp=True, on_failure="nan")
+    a = tensor([[3.0, 0.7], [3.0, -0.7], [0.0, 1.0], [1.0, 2.0]])
+    x, y = layer(a, ONE)
+    assert torch.isnan(x).tolist() == torch.isnan(y).tolist() == [False, True, True, False]
+    np.testing.assert_allclose(x.detach()[[0, 3]], [2.1**0.5, 2**0.5], rtol=1e-6)
+    x[[0, 3]].sum().backward()
+    assert a.grad.isfinite().all() and not a.grad[1:3].any() and a.grad[[0, 3]].all()
+
+
+def test_without_the_check_it_is_nan():
+    layer = ffoadapt_torch.CvxpyLayer(*geometric(), gp=True, check_attributes=False)
+    with pytest.raises(ffoadapt.ProblemError, match=r"log\(a\) holds nan at index \(1,\)"):
+        layer(tensor([3.0, -1.5]), ONE)
+
+
+def test_bounds_of_a_geometric_parameter():
+    x, a = cp.Variable(pos=True), cp.Parameter(pos=True, bounds=[0.5, 2.0], name="a")
+    layer = ffoadapt_torch.CvxpyLayer(cp.Problem(cp.Minimize(x), [x >= a]), [a], [x], gp=True)
+    np.testing.assert_allclose(layer(ONE)[0], 1.0, rtol=1e-6)
+    with pytest.raises(ffoadapt.ParameterError, match=r"'a' is declared with bounds.* above 2"):
+        layer(3 * ONE)
