@@ -255,7 +255,9 @@ class _Rescue:
         for polished in (False, True):
             if polished:
                 found, _ = settle(nearest.program, found, self._plain)
-            known = np.isfinite(found.x).all(axis=-1) & np.isfinite(found.z).all(axis=-1)
+            known = np.asarray(
+                np.isfinite(found.x).all(axis=-1) & np.isfinite(found.z).all(axis=-1)
+            )
             z = np.where(known[:, None], found.z, 0.0)
             refuted: Mask = is_refutation(batch, z, allowed)
             shift = _needed(batch, found.x[:, : batch.structure.n])
