@@ -18,7 +18,7 @@ from scipy import linalg
 
 from ._cones import ZeroCone
 from ._pattern import Pattern
-from ._program import ProgramBatch, largest
+from ._program import ProgramBatch, allowance
 from ._solution import Points
 from ._structure import Structure
 
@@ -31,7 +31,8 @@ SWEEPS = 6
 """Of equilibration; each takes the root of what the largest entries still lack of 1."""
 
 DEPENDENT = 1e-11
-"""An equality of norm 1 whose distance from the span of others is below this follows from them."""
+"""An equality whose distance from the span of others is below this share of the largest entry of A
+follows from them; or below what rounding of the data explains."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,8 @@ def _independent(one: Conditioned) -> Conditioned:
     if not at.size or not np.isfinite(A).all():
         return one
     R, order = linalg.qr(A.T, mode="r", pivoting=True)
-    rank = int(np.count_nonzero(np.abs(np.diag(R)) > DEPENDENT * largest(A.reshape(1, -1))))
+    least = max(DEPENDENT, allowance(batch.precision)) * np.abs(A).max()
+    rank = int(np.count_nonzero(np.abs(np.diag(R)) > least))
     if rank == at.size:
         return one
     dropped = np.zeros(structure.m, dtype=bool)

@@ -71,11 +71,10 @@ def rescue(
     points, _ = settle(batch, _unjudged(points), settings)
     work = _Rescue(batch, points, solvers, settings)
     work.solve_again([i for i in work.left() if unlike[i]])
-    if moved := work.prove(work.claims()):
-        work.again(moved)
-    work.again(work.left())
-    if moved := work.prove(work.doubtful()):
-        work.again(moved)
+    moved = work.prove(work.claims())
+    work.again(moved)
+    work.again([i for i in work.left() if i not in moved])
+    work.again(work.prove(work.doubtful()))
     work.conclude()
     return work.result()
 

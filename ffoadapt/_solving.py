@@ -195,7 +195,10 @@ class SolveJob:
                 )
             if not isinstance(solution, Solution):
                 raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            session.clear()
+            raise
+        except BaseException as error:  # a panic of a solver in Rust is no Exception
             session.clear()
             return _failure(f"{type(error).__name__}: {error}", exception=error)
         return solution
