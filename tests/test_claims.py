@@ -1,0 +1,247 @@
+"""What a solver claims is proved against the data, or it is not said.
+
+Solvers that claim the wrong thing are made here; the numbers of the programs come from their
+construction.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+import ffoadapt
+from ffoadapt import ConeProgram, Status
+from ffoadapt._conditioning import conditioned, solve_conditioned
+from ffoadapt._feasibility import is_ray, is_refutation, nearest_program, ray_program
+from ffoadapt._oracle.acceptance import violations
+from ffoadapt._oracle.gradient import Oracle
+from ffoadapt._program import ProgramBatch
+from ffoadapt._solution import Points
+
+rng = np.random.default_rng
+
+
+def batch_of(program: ConeProgram) -> ProgramBatch:
+    return program.model.program([value[None] for value in program.values], 1)
+
+
+def claims(status: Status) -> ffoadapt.Solver:
+    """A solver that says this of every program."""
+    return ffoadapt.box_solver(lambda P, q, A, l, u, options: (0 * q, np.zeros(len(l)), status))
+
+
+def random_program(seed: int, n: int = 6, rows: int = 9) -> tuple[ConeProgram, np.ndarray]:
+    """A strictly convex program and its solution."""
+    r = rng(seed)
+    L, G, A = r.normal(size=(n, n)), r.normal(size=(rows, n)), r.normal(size=(2, n))
+    x = r.normal(size=n)
+    active = np.arange(rows) < 3
+    z, slack = np.where(active, r.uniform(0.5, 1.5, rows), 0.0), np.where(active, 0.0, 1.0)
+    P, y = L @ L.T + 0.1 * np.eye(n), r.normal(size=2)
+    q = -(P @ x + G.T @ z + A.T @ y)
+    return ConeProgram.from_split(P, q, G, G @ x + slack, A, A @ x), x
+
+
+# --- a solution ---------------------------------------------------------------------------------
+
+
+def test_a_point_far_away_is_no_solution() -> None:
+    """Relative to |x| = 1e21 a violation of 1e5 is nothing; beside the data it is everything."""
+    far = np.array([1e21, -1e21])
+    knows = ffoadapt.box_solver(lambda P, q, A, l, u, options: (far, np.zeros(1)))
+    program = (np.zeros((2, 2)), np.zeros(2), np.array([[1.0, 1.0 + 1e-16]]))
+    with pytest.raises(ffoadapt.SolveError):
+        ffoadapt.box_qp(*program, np.ones(1), np.ones(1), solver=knows, polish=False)
+
+
+def test_large_multipliers_hide_no_violation() -> None:
+    """min x, x >= 1 at x = 0 with z = 1e12: off by 1e12 in any unit but that of z."""
+    knows = ffoadapt.split_solver(lambda *_: (np.zeros(1), np.array([1e12]), np.zeros(0)))
+    program = ConeProgram.from_split([[0.0]], [1.0], [[-1.0]], [-1.0])
+    result = ffoadapt.solve(program, knows, polish=False, on_failure="nan")
+    assert result.status is not Status.OPTIMAL
+
+
+@pytest.mark.parametrize("gap", [1e-7, 1e-5, 1e-3, 0.1])
+@pytest.mark.parametrize("solver", ["auto", "daqp", "clarabel", "osqp", "scs", "piqp", "proxqp"])
+def test_rows_that_contradict_each_other(solver: str, gap: float) -> None:
+    """Solved to 1e-6 of a row, or refused."""
+    A = np.array([[1.0, 2.0, -1.0], [0.5, 0.0, 1.0], [1.5, 2.0, 0.0]])
+    b = np.array([1.0, 2.0, 3.0 + gap])
+    program = ConeProgram.from_split(np.eye(3), [0.3, -1.0, 2.0], A=A, b=b)
+    result = ffoadapt.solve(program, solver, on_failure="nan")
+    if result.status is Status.OPTIMAL:
+        assert np.abs(A @ result.x - b).max() <= 3e-6
+    elif gap >= 1e-3:
+        assert result.status is Status.PRIMAL_INFEASIBLE
+
+
+def test_the_duality_gap_counts() -> None:
+    """A feasible point with multipliers that satisfy stationarity, and are not complementary."""
+    x = np.array([2.0])  # of min x, x >= 1, whose solution is 1
+    knows = ffoadapt.split_solver(lambda *_: (x, np.ones(1), np.zeros(0)))
+    program = ConeProgram.from_split([[0.0]], [1.0], [[-1.0]], [-1.0])
+    result = ffoadapt.solve(program, knows, polish=False)
+    assert result.status is Status.OPTIMAL_INACCURATE
+    assert result.info["violation"] == pytest.approx(1.0 / 4.0, rel=0.6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_compiled_code_measures_the_same(seed: int) -> None:
+    r = rng(seed)
+    n, rows = r.integers(1, 9, 2)
+    L, units = r.normal(size=(n, n)), 10.0 ** r.integers(-3, 4, rows)
+    h = np.where(r.random(rows) < 0.3, np.inf, r.uniform(size=rows)) * units
+    G = r.normal(size=(rows, n)) * units[:, None]
+    program = ConeProgram.from_split(L @ L.T + np.eye(n), r.normal(size=n), G, h)
+    result = ffoadapt.solve(program, "osqp", polish=False, solver_options={"tolerance": 1e-3})
+    oracle = result._state.oracle
+    found = oracle.violations
+    twin = violations(oracle.batch, oracle.points, oracle.scales)
+    for name in ("length", "steepness", "row", "gap"):
+        assert getattr(found, name) == pytest.approx(getattr(twin, name), rel=1e-6, abs=1e-14)
+
+
+# --- units --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("solver", ["auto", "daqp", "clarabel", "osqp", "piqp", "highs", "scs"])
+def test_units_do_not_matter(solver: str, seed: int) -> None:
+    program, x = random_program(seed)
+    P, q, G, h, A, b = program.values
+    r = rng(seed + 100)
+    C, t = 10.0 ** r.uniform(-7, 7, 6), 10.0 ** r.uniform(-7, 7)
+    R, S = 10.0 ** r.uniform(-7, 7, 9), 10.0 ** r.uniform(-7, 7, 2)
+    moved = ConeProgram.from_split(
+        t * C[:, None] * P * C, t * C * q, R[:, None] * G * C, R * h, S[:, None] * A * C, S * b
+    )
+    result = ffoadapt.solve(moved, solver)
+    assert result.status is Status.OPTIMAL
+    assert np.abs(C * result.x - x).max() < 1e-6
+
+
+def test_better_units_change_no_digit() -> None:
+    program, _ = random_program(3)
+    batch = batch_of(program)
+    units = conditioned(batch)
+    given = units.given(Oracle(batch, ffoadapt.solve(program)._state.points).points)
+    back = units.restored(given, batch)
+    points = ffoadapt.solve(program)._state.points
+    for name in ("x", "s", "z"):
+        assert np.array_equal(getattr(back, name), getattr(points, name))
+    assert 0.2 < np.abs(units.batch.A).max() < 5.0
+
+
+def test_equalities_that_follow_from_others_are_left_out() -> None:
+    r = rng(0)
+    A = r.normal(size=(3, 8))
+    A = np.vstack([A, r.normal(size=(2, 3)) @ A])
+    x = r.normal(size=8)
+    batch = batch_of(ConeProgram.from_split(np.eye(8), -x, A=A, b=A @ x))
+    seen = []
+
+    def solve(part: ProgramBatch) -> Points:
+        seen.append(part.structure.equalities)
+        program = ConeProgram.from_split(part.P[0], part.q[0], A=part.A[0], b=part.b[0])
+        return ffoadapt.solve(program, "piqp")._state.points
+
+    points = solve_conditioned(solve, batch)
+    assert seen == [3]
+    assert np.abs(points.x[0] - x).max() < 1e-8
+    assert np.abs(batch.q[0] + points.x[0] + A.T @ points.z[0]).max() < 1e-8
+
+
+# --- no solution --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE])
+def test_a_false_claim_is_an_error_of_the_solver(status: Status) -> None:
+    program, _ = random_program(0)
+    result = ffoadapt.solve(program, claims(status), on_failure="nan")
+    assert result.status is Status.ERROR
+    assert "it claims" in result.info["message"]
+    with pytest.raises(ffoadapt.SolveError, match="it claims"):
+        ffoadapt.solve(program, claims(status))
+
+
+def test_auto_falls_back_on_a_claim_without_proof() -> None:
+    """Assignment programs have an equality too many, which the fastest solver calls infeasible."""
+    for n, seed in ((9, 3), (11, 4), (13, 5)):
+        C = rng(seed).uniform(size=(n, n))
+        eye, ones = np.eye(n), np.ones((1, n))
+        A = np.vstack([np.kron(eye, ones), np.kron(ones, eye)])
+        found = ffoadapt.qp(
+            np.zeros((n * n, n * n)), C.ravel(), -np.eye(n * n), np.zeros(n * n), A, np.ones(2 * n)
+        )
+        assert C.ravel() @ found.x == pytest.approx(C[linear_sum_assignment(C)].sum(), abs=1e-7)
+
+
+@pytest.mark.parametrize("solver", ["auto", "daqp", "clarabel", "osqp", "piqp", "highs"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_contradictions_are_proved(solver: str, sparse: bool) -> None:
+    from scipy.sparse import csc_matrix
+
+    wrap = csc_matrix if sparse else np.asarray
+    G = np.array([[1.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    program = ConeProgram.from_split(wrap(np.eye(2)), [1.0, 1.0], wrap(G), [-1.0, 0.0, 0.0])
+    result = ffoadapt.solve(program, solver, on_failure="nan")
+    assert result.status is Status.PRIMAL_INFEASIBLE
+    assert result.info["proof"] == "certificate"
+
+
+@pytest.mark.parametrize("solver", ["auto", "clarabel", "osqp", "piqp"])
+def test_rays_are_proved(solver: str) -> None:
+    program = ConeProgram.from_split(np.diag([1.0, 0.0]), [1.0, -1.0], [[1.0, -1.0]], [2.0])
+    result = ffoadapt.solve(program, solver, on_failure="nan")
+    assert result.status is Status.DUAL_INFEASIBLE
+    assert result.info["proof"] == "certificate"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_nearest_feasible_program_and_its_certificate(seed: int) -> None:
+    """x <= c and x >= c + g: the nearest has the middle, and the multipliers refute."""
+    r = rng(seed)
+    c, g, a = r.uniform(0.5, 2.0), r.uniform(1e-6, 1.0), 10.0 ** r.uniform(-3, 3)
+    program = ConeProgram.from_split([[1.0]], [0.0], [[a], [-a]], [a * c, -a * (c + g)])
+    batch = batch_of(program)
+    nearest = nearest_program(batch)
+    w = nearest.sizes[0]
+    # minimize (r_1/w_1)^2 + (r_2/w_2)^2 with r_1 + r_2 = a g
+    shift = a * g * w**2 / (w**2).sum()
+    z = (shift / w) / w
+    assert is_refutation(batch, z[None], 0.0).all()
+    assert not is_refutation(batch, np.array([[1.0, 0.5]]) * z.max(), 0.0).any()
+    assert not is_refutation(batch, -z[None], 0.0).any()
+    feasible = batch.shifted(shift[None])
+    assert not is_refutation(feasible, z[None], 0.0).any()
+
+
+def test_rays_of_the_steepest_descent() -> None:
+    """min -x - 2y with x >= 0, y <= 3 x: along (1, 3) for ever; not along (-1, 0) or (0, 1)."""
+    program = ConeProgram.from_split(
+        np.zeros((2, 2)), [-1.0, -2.0], [[-1.0, 0.0], [-3.0, 1.0]], [1.0, 0.0]
+    )
+    batch = batch_of(program)
+    assert is_ray(batch, np.array([[1.0, 3.0]]), 0.0).all()
+    assert not is_ray(batch, np.array([[-1.0, 0.0]]), 0.0).any()
+    assert not is_ray(batch, np.array([[0.0, 1.0]]), 0.0).any()
+    assert not is_ray(batch, np.zeros((1, 2)), 0.0).any()
+    assert ray_program(batch).program.structure.m == 4
+
+
+def test_batches_keep_what_is_solved_to_the_bit() -> None:
+    """A neighbour without a solution, or in odd units, changes no bit of an element."""
+    program, _ = random_program(1)
+    P, q, G, h, A, b = program.values
+    h_all = np.stack([h, h, 1e9 * h, h])
+    h_all[1] = np.where(np.arange(9) < 2, -1e3, h)  # perhaps without a solution
+    G_all = np.stack([G, G, 1e9 * G, G])
+    G_all[1, 1] = -G_all[1, 0]
+    batch = ffoadapt.qp(P, q, G_all, h_all, A, b, on_failure="nan")
+    for i in (0, 2, 3):
+        alone = ffoadapt.qp(P, q, G_all[i], h_all[i], A, b)
+        assert np.array_equal(batch.x[i], alone.x)
+        assert np.array_equal(batch.z_ineq[i], alone.z_ineq)
+    assert np.isnan(batch.x[1]).all()
