@@ -68,15 +68,15 @@ SHORT = 8192
 def finite(*arrays: NDArray[np.float64]) -> bool:
     """A cheap look: True says that all entries are finite, False that some may not be."""
     # Sums of finite numbers are finite unless they overflow.
-    for values in arrays:
-        if values.size <= SHORT:
-            flat = values.ravel("K")
-            total = flat.dot(flat)
-        else:
-            with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        for values in arrays:
+            if values.size <= SHORT:
+                flat = values.ravel("K")
+                total = flat.dot(flat)
+            else:
                 total = values.sum()
-        if not math.isfinite(total):
-            return False
+            if not math.isfinite(total):
+                return False
     return True
 
 

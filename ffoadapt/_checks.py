@@ -18,7 +18,7 @@ from ._oracle.workspace import Lease, Workspace
 from ._pattern import Pattern
 from ._program import EPS, ProgramBatch
 
-__all__ = ["Refused", "check_finite", "checked_program", "finite_values"]
+__all__ = ["Refused", "check_finite", "check_sizes", "checked_program", "finite_values"]
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +27,17 @@ ASYMMETRY = 1e-5
 
 INDEFINITE = 1e-8
 """P + this * diag(P) must have a Cholesky factor, where rounding of its numbers allows no more."""
+
+RANGE = 1e100
+"""The largest numbers of P, q, constraint matrices and right-hand sides are within this factor of
+1."""
+
+WHERE = {
+    "P": "P",
+    "q": "the linear objective q",
+    "A": "the constraint matrix",
+    "b": "the right-hand side of the constraints",
+}
 
 LOOKED_AT = 1000
 """Up to so many variables the eigenvalues of P are worth their time."""
@@ -137,6 +148,26 @@ def _entering(
         # What is left is in order, but need not be what enters.
         found = model.check(values, precisions) if len(refused.errors) < size else None
     return values if found is None else found
+
+
+def check_sizes(batch: ProgramBatch, elements: Iterable[int], refused: Refused) -> None:
+    """Refuse those of the elements whose numbers are so large or so small that products of a few of
+    them leave what a float64 holds; single entries may be as small as they like."""
+    least, most = 1.0 / RANGE, RANGE
+    for name, what in WHERE.items():
+        values: Floats = np.abs(getattr(batch, name))
+        values = np.where(np.isfinite(values), values, 0.0).reshape(len(values), -1)
+        largest = np.maximum.reduce(values, axis=-1, initial=0.0)
+        for i in elements:
+            size = float(largest[i if len(largest) > 1 else 0])
+            if size and not least <= size <= most:
+                where = f" of batch element {i}" if batch.size > 1 else ""
+                error = ProblemError(
+                    f"the largest number in {what}{where} is {size:.3g}; expected one between "
+                    f"{least:.0e} and {most:.0e}. State the problem in other units (and a missing "
+                    "bound as inf)"
+                )
+                refused.add([i], error)
 
 
 def check_convex(batch: ProgramBatch, refused: Refused) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import _blas
 from ._batching import Axes
-from ._checks import Refused, check_finite, checked_program, finite_values
+from ._checks import Refused, check_finite, check_sizes, checked_program, finite_values
 from ._choose import choose, lasting, ranking
 from ._conditioning import conditioned
 from ._exceptions import FFOAdaptError
@@ -145,6 +145,7 @@ class SolveFunction:
     ) -> tuple[ProgramBatch, Points, Oracle]:
         """The solutions where not all elements are solved at once, or some are in odd units or no
         programs; ``known`` are those of all in their own units."""
+        check_sizes(batch, np.flatnonzero(~batch.near_one).tolist(), refused)
         parts = Parts(batch)
         for i, error in refused.errors.items():
             parts.fail(i, Status.ERROR, {"message": str(error), "exception": error})

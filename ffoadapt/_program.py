@@ -419,7 +419,8 @@ def _near_one(batch: ProgramBatch) -> NDArray[np.bool_]:
     known = batch.sizes
     steepness = np.maximum(known.steepness, known.curvature)
     rows = np.where(batch.squares == 1.0, 0.0, batch.norms)
-    near = np.ones((size, 1), dtype=bool)
+    # Curvature may be small beside q, but not so small that its square is 0.
+    near = np.broadcast_to((known.curvature == 0.0) | (known.curvature > 1e-100), (size, 1)).copy()
     for sizes in (rows, columns, known.reach, steepness):
         least, most = 1.0 / NEAR, NEAR
         fine = (sizes == 0.0) | ((sizes >= least) & (sizes <= most))

@@ -41,11 +41,10 @@ def test_the_same_gap_is_a_contradiction_in_float64() -> None:
     A, b = np.array([[1.0, 1.0], [2.0, 2.0]]), np.array([1.0, 2.0 + 1e-6])
     coarse = ffoadapt.qp(*rounded(np.eye(2), np.ones(2)), None, None, *rounded(A, b))
     assert coarse.x == pytest.approx([0.5, 0.5], abs=1e-6)
-    fine = ffoadapt.qp(
-        np.eye(2), np.ones(2), None, None, A, b + np.array([0, 1e-3]), on_failure="nan"
-    )
+    far = b + np.array([0, 1e-3])
+    fine = ffoadapt.qp(np.eye(2), np.ones(2), None, None, A, far, on_failure="nan")
     assert np.isnan(fine.x).all()
-    gap = rounded(b + np.array([0, 1e-3]))[0]
+    gap = rounded(far)[0]
     with pytest.raises(ffoadapt.SolveError, match="primal_infeasible"):
         ffoadapt.qp(*rounded(np.eye(2), np.ones(2)), None, None, rounded(A)[0], gap)
 

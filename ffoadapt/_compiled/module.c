@@ -104,7 +104,7 @@ static PyObject *near(PyObject *module, PyObject *args)
         const double *matrix = numbers(a + A, block, k), *p = numbers(a + P, square, k);
         const double *b = numbers(a + B, m, k), *q = numbers(a + Q, n, k);
         const double *squares = numbers(a + SQUARES, m, k);
-        double reach = 0.0, steep = 0.0, least = INFINITY, most = 0.0;
+        double reach = 0.0, steep = 0.0, bent = 0.0, least = INFINITY, most = 0.0;
         /* What elements share is looked at once. */
         int again = k > 0 && a[A].len == block * 8 && a[P].len == square * 8;
         for (Py_ssize_t j = 0; !again && j < n; j++)
@@ -119,15 +119,17 @@ static PyObject *near(PyObject *module, PyObject *args)
                 least = squares[i] < least ? squares[i] : least;
                 most = squares[i] > most ? squares[i] : most;
             }
-            if (isfinite(b[i]) && b[i] * b[i] > reach * squares[i])
-                reach = b[i] * b[i] / squares[i];
+            double far = isfinite(b[i]) ? fabs(b[i]) / sqrt(squares[i]) : 0.0;
+            reach = far > reach ? far : reach;
         }
         for (Py_ssize_t j = 0; j < n; j++) {
             steep = larger(larger(fabs(q[j]), p[j * n + j]), steep);
+            bent = larger(p[j * n + j], bent);
             if (columns[j] == 0.0)
                 columns[j] = p[j * n + j];
         }
-        int fine = near_one(sqrt(reach), factor) && near_one(steep, factor) &&
+        /* Curvature may be small beside q, but not so small that its square is 0. */
+        int fine = near_one(reach, factor) && near_one(steep, factor) && near_one(bent, 1e100) &&
                    (most == 0.0 || (near_one(sqrt(least), factor) && near_one(sqrt(most), factor)));
         for (Py_ssize_t j = 0; fine && j < n; j++)
             fine = near_one(columns[j], factor);
