@@ -33,11 +33,13 @@ class SolveSettings(TypedDict, total=False):
         ``"serial"``, ``"threads"``, or another installed one.
     on_failure
         ``"raise"`` a `SolveError` that names every failed batch element, or ``"nan"``: NaN for the
-        failed elements alone, and zero gradient through them.
+        failed elements alone, those that state no program (NaN, P not convex) among them, and zero
+        gradient through them.
     accept_inaccurate
-        False makes a point that violates the optimality conditions by more than 1e-4 (relative), or
-        that its solver calls inaccurate, a failure. True (the default) keeps it, with the status
-        ``optimal_inaccurate`` and a report that says so.
+        False makes a point that violates a constraint by more than 3e-7 of its size, or another
+        optimality condition by more than 1e-5 of the data, or that its solver calls inaccurate, a
+        failure. True (the default) keeps it, with the status ``optimal_inaccurate`` and a report
+        that says so; what violates them by as much as the data is a failure in any case.
     warm_start
         True starts each solve from the thread's previous solution, where the solver can.
     polish
