@@ -184,8 +184,9 @@ class Solver(ABC):
 class Differentiable(Protocol):
     """A batched function with derivatives, in NumPy: what a framework wraps.
 
-    ``values`` are float64 arrays of shape (*batch, *core), broadcast over the batch axes; argument
-    k has ``ndims[k]`` core axes. A *state* is what `forward` keeps for the derivatives.
+    ``values`` are arrays of shape (*batch, *core), broadcast over the batch axes; argument k has
+    ``ndims[k]`` core axes. `forward` takes them in the floating dtype in which the user gave them,
+    for what its rounding explains is no contradiction; everything else is float64. A *state* is what `forward` keeps for the derivatives.
     """
 
     @property
