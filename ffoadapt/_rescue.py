@@ -322,9 +322,10 @@ class _Rescue:
         wrong = [i for i in left if self.status[i] in CLAIMS or self._has_point(i)]
         name, run = self.solvers.first
         self._take(wrong, name, partial(solve_conditioned, run))
-        for name, run in self.solvers.others():
-            left = [i for i in elements if i in self.left()]
-            if not left:
+        others = self.solvers.others()  # each is imported when it is asked for
+        while left := [i for i in elements if i in self.left()]:
+            name, run = next(others, ("", None))
+            if run is None:
                 return
             self._take(left, name, run)
 
