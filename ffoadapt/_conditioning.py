@@ -189,12 +189,12 @@ def _alike(structure: Structure, row: Floats) -> Floats:
 def _middle(values: Floats) -> Floats:
     """(B, 1) the median of the finite values in each row, 0 without any: constraints far away do
     not say how long a program is."""
-    finite = np.isfinite(values)
-    some = finite.any(axis=-1, keepdims=True)
-    if not some.any():
+    ordered = np.sort(np.where(np.isfinite(values), values, np.inf), axis=-1)
+    count = np.count_nonzero(np.isfinite(ordered), axis=-1)
+    if not count.any():
         return np.zeros((len(values), 1))
-    known = np.where(finite | ~some, values, np.nan)
-    return np.nanmedian(np.where(some, known, 0.0), axis=-1, keepdims=True)
+    middle = ordered[np.arange(len(values)), np.maximum(count - 1, 0) // 2]
+    return np.where(count > 0, middle, 0.0)[:, None]
 
 
 def _finite(values: Any) -> Floats:

@@ -186,7 +186,8 @@ class Differentiable(Protocol):
 
     ``values`` are arrays of shape (*batch, *core), broadcast over the batch axes; argument k has
     ``ndims[k]`` core axes. `forward` takes them in the floating dtype in which the user gave them,
-    for what its rounding explains is no contradiction; everything else is float64. A *state* is what `forward` keeps for the derivatives.
+    for what its rounding explains is no contradiction; everything else is float64. A *state* is
+    what `forward` keeps for the derivatives.
     """
 
     @property

@@ -324,10 +324,10 @@ class _Rescue:
         self._take(wrong, name, partial(solve_conditioned, run))
         others = self.solvers.others()  # each is imported when it is asked for
         while left := [i for i in elements if i in self.left()]:
-            name, run = next(others, ("", None))
-            if run is None:
+            other = next(others, None)
+            if other is None:
                 return
-            self._take(left, name, run)
+            self._take(left, *other)
 
     def _take(self, elements: list[int], name: str, run: Run) -> None:
         first = self.solvers.first[0]
