@@ -199,7 +199,9 @@ def judge(
                 error = error_of(case, found, true)
         elif status.startswith("optimal"):
             verdict = "not asked"
-    except Exception:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a panic of a solver is no Exception
         verdict, words = "exception", traceback.format_exc()
     if kind == "singular" and error <= 1e-6:
         kind = "right"  # rows so small that only their unit made M look singular
