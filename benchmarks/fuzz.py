@@ -8,7 +8,8 @@ A finding is
 - an exception that is not an `ffoadapt.FFOAdaptError`; a TypeError for arguments that a signature
   does not have is Python's;
 - an argument that is not what it was before the call, bit for bit;
-- NaN in an output or a gradient of a program that is solved.
+- NaN in an output or a gradient of a program that is solved;
+- more than `SLOW` seconds of computing.
 
 Calls run in a child process, which is started anew after it died. Each is drawn from (seed, number)
 alone; one that dies only after others is said to.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import os
 import select
@@ -42,6 +44,9 @@ import ffoadapt
 
 PATIENCE = 60.0
 """Seconds without a sign of life after which a child is ended."""
+
+SLOW = 10.0
+"""Seconds of processor time: the programs are tiny, the first call of a solver imports it."""
 
 RENEWED = 2_000
 """Calls after which a child is replaced by a fresh one."""
@@ -89,6 +94,13 @@ class Attempt:
         count = int(self.rng.choice([0, 1, 1, 1, 2, 3]))
         for name in self.rng.permutation(list(arrays))[:count]:
             arrays[name] = mangled(self.rng, arrays[name])
+        if not count and self.rng.uniform() < 0.3:  # other units, all at once or by halves
+            unit = 10.0 ** self.rng.choice([-320, -310, -160, -30, -8, 8, 30, 150, 160, 300])
+            with np.errstate(all="ignore"):
+                every = self.rng.uniform() < 0.5
+                for name in arrays:
+                    if every or self.rng.uniform() < 0.5:
+                        arrays[name] = arrays[name] * unit
         self.given.update(arrays)
         return arrays
 
@@ -449,13 +461,16 @@ def attempt(number: int, seed: int, detail: bool = False) -> list[Finding]:
     """Make call ``number`` of the series ``seed``."""
     rng = np.random.default_rng([seed, number])
     way = str(rng.choice(list(WAYS), p=[share for _, share in WAYS.values()]))
-    it, before, found = Attempt(rng, way), [], []
+    it = Attempt(rng, way)
+    before: list[tuple[str, Any, Any]] = []
+    found: list[Finding] = []
+    if detail:
+        print(way)
 
     def add(kind: str, what: str, where: str = "") -> None:
         found.append(Finding(seed, number, it.way, kind, what[:300], where, described(it.given)))
 
-    keep = it.given
-    it.given = Watched(keep, before)
+    it.given, begun = Watched(before, detail), time.process_time()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -475,13 +490,13 @@ def attempt(number: int, seed: int, detail: bool = False) -> list[Finding]:
             add("exception", f"{type(error).__name__}: {words}", where)
         if detail:
             traceback.print_exc()
+    if time.process_time() - begun > SLOW:
+        add("slow", f"more than {SLOW:.0f} s")
     for name, value, was in before:
         if snapshot(value) != was:
             add("changed", f"{name} is not what it was")
     for what in dict.fromkeys(it.nan):
         add("NaN", what)
-    if detail:
-        print(f"{it.way}\n{described(it.given)}")
     return found
 
 
@@ -502,13 +517,15 @@ def is_ours(filename: str) -> bool:
 class Watched(dict[str, Any]):
     """What a call is given; each value is remembered as it was when it came in."""
 
-    def __init__(self, given: Mapping[str, Any], before: list[tuple[str, Any, Any]]) -> None:
-        super().__init__(given)
-        self.before = before
+    def __init__(self, before: list[tuple[str, Any, Any]], detail: bool) -> None:
+        super().__init__()
+        self.before, self.detail = before, detail
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
         self.before.append((name, value, snapshot(value)))
+        if self.detail:
+            print(described({name: value}), flush=True)
 
     def update(self, *others: Any, **more: Any) -> None:
         for name, value in dict(*others, **more).items():
@@ -632,6 +649,7 @@ def main() -> None:
         first, count, pipe = options.child
         return child(first, count, options.seed, pipe)
     if options.call is not None:
+        faulthandler.enable()
         for finding in attempt(options.call, options.seed, detail=True):
             print(finding)
         return None
