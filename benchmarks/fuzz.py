@@ -43,7 +43,8 @@ from scipy import sparse
 import ffoadapt
 
 PATIENCE = 60.0
-"""Seconds without a sign of life after which a child is ended."""
+"""Seconds without a sign of life after which a child is ended, where it was computing for at least
+half of them; on a busy machine it may have to wait, but not ten times as long."""
 
 SLOW = 10.0
 """Seconds of processor time: the programs are tiny, the first call of a solver imports it."""
@@ -576,12 +577,16 @@ def watched(first: int, count: int, seed: int) -> Iterator[int | Finding | str]:
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     os.close(writing)
-    left, ended = b"", ""
+    left, ended, silent, used = b"", "", 0, 0.0
     try:
         while not ended:
             if not select.select([reading], [], [], PATIENCE)[0]:
+                silent += 1
+                if silent < 10 and computing(process.pid) - used < PATIENCE / 2:
+                    continue
                 ended = f"no answer for {PATIENCE:.0f} s"
                 break
+            silent, used = 0, computing(process.pid)
             chunk = os.read(reading, 1 << 16)
             *lines, left = (left + chunk).split(b"\n")
             for line in lines:
@@ -599,6 +604,15 @@ def watched(first: int, count: int, seed: int) -> Iterator[int | Finding | str]:
         process.wait()
         os.close(reading)
     yield ended
+
+
+def computing(pid: int) -> float:
+    """The seconds of processor time that a process has used; where nobody says, endless."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("inf")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def fuzz(first: int, last: int, seed: int) -> Iterator[int | Finding]:
