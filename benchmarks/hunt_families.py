@@ -197,7 +197,19 @@ def rounded(rng: Rng) -> Parts:
         L = rng.standard_normal((n, max(n // 2, 1))) * 0.02
         parts.P = L @ L.T
         parts.words.append("covariance")
+    if not determined(parts):  # rounding would let it fall along a flat direction, without end
+        rows = np.vstack([np.eye(n), -np.eye(n)])
+        parts.append(NonnegativeCone(2 * n), rows, s=rng.uniform(0.5, 2.0, 2 * n))
+        parts.words.append("bounded")
     return parts
+
+
+def determined(parts: Parts) -> bool:
+    """Whether P and the rows that hold determine x."""
+    held = parts.z.astype(bool)
+    held[parts.equalities] = True
+    both = np.vstack([parts.P / (np.abs(parts.P).max() or 1.0), parts.A[held]])
+    return bool(np.linalg.matrix_rank(both, tol=1e-4) == parts.x.size)
 
 
 def in_units(rng: Rng) -> Parts:
