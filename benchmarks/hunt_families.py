@@ -346,7 +346,7 @@ FAMILIES: dict[str, Callable[[Rng], Parts]] = {
     "control": control,
 }
 
-CLOSED_LOOP = 6
+CLOSED_LOOP = 4
 """Steps after the first of a closed loop."""
 
 
