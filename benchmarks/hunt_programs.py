@@ -21,7 +21,7 @@ from ffoadapt import (
     ZeroCone,
 )
 
-__all__ = ["Case", "draw"]
+__all__ = ["Case", "active_count", "draw", "draw_cones", "row_kind"]
 
 SOLVERS = {
     "linear": ("clarabel", "osqp", "scs", "daqp", "highs", "piqp", "proxqp"),
@@ -53,21 +53,40 @@ class Case:
     tolerance: float | None
     polish: Any
     cotangents: dict[str, np.ndarray] = field(default_factory=dict)
+    dtype: str = "float64"
+    """What its numbers are rounded to, and handed over as."""
+    b_shift: np.ndarray | None = None
+    q_shift: np.ndarray | None = None
+    """What makes the program contradict itself, or go on without end."""
+    gap: float = 0.0
+    """By how much it does that; 0 for a program with the solution x, s, z."""
+    blind: bool = False
+    """x is within the constraints, but not known to be optimal."""
+    differentiated: bool = True
+    state: int = 0
+    """In a closed loop, the size of the state: the first rows set it."""
+    step: int = 0
 
     @property
     def q(self) -> np.ndarray:
-        return -self.P @ self.x - self.A.T @ self.z
+        q = -self.P @ self.x - self.A.T @ self.z
+        return q if self.q_shift is None else q + self.q_shift
 
     @property
     def b(self) -> np.ndarray:
-        return self.A @ self.x + self.s
+        b = self.A @ self.x + self.s
+        return b if self.b_shift is None else b + self.b_shift
 
     @cached_property
     def data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """P, q, A, b in the units of the case: the numbers that a solver gets."""
         R, C, t = self.rows, self.columns, self.objective
         P, A = t * np.outer(C, C) * self.P, R[:, None] * self.A * C
-        return P, t * C * self.q, A, R * self.b
+        found = P, t * C * self.q, A, R * self.b
+        if self.dtype == "float64":
+            return found
+        P, q, A, b = (v.astype(self.dtype).astype(float) for v in found)
+        return P, q, A, b
 
     @cached_property
     def exact(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -87,8 +106,14 @@ class Case:
         P, q, A, b = self.data
         if not self.box:
             return ConeProgram(wrap(P), q, wrap(A), b, self.cones)
+        return ConeProgram.from_box(wrap(P), q, wrap(A), self.lower, b)
+
+    @property
+    def lower(self) -> np.ndarray:
+        """The lower bounds of the rows of a box, in the units of the case."""
+        b = self.data[3]
         lower = np.where(self.equal, b, b - self.rows * self.width)
-        return ConeProgram.from_box(wrap(P), q, wrap(A), lower, b)
+        return lower.astype(self.dtype).astype(float)
 
     @property
     def equal(self) -> np.ndarray:
@@ -100,7 +125,8 @@ class Case:
         return (
             f"case {self.number} {self.family} n={self.x.size} m={self.s.size} "
             f"[{' '.join(map(repr, self.cones))}] margin={self.margin:.1e} units={self.units} "
-            f"{self.form}{' box' if self.box else ''} {self.solver} tol={self.tolerance} "
+            f"{self.form}{' box' if self.box else ''} {self.dtype} "
+            f"{self.solver} tol={self.tolerance} "
             f"polish={self.polish} on {'+'.join(self.cotangents)}"
         )
 
