@@ -266,18 +266,9 @@ def _packages() -> list[str]:
     return sorted(name for name in names if name.startswith("ffoadapt-"))
 
 
-_found: set[str] = set()
-"""Modules that were there when they were looked for: that takes a hundred microseconds each."""
-
-
 def _importable(module: str) -> bool:
-    if module in _found:
-        return True
     try:
-        if importlib.util.find_spec(module) is None:
-            return False
-        _found.add(module)
-        return True
+        return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # the package around it is missing, or has no spec
         return False
 
