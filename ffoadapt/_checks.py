@@ -18,7 +18,14 @@ from ._oracle.workspace import Lease, Workspace
 from ._pattern import Pattern
 from ._program import EPS, ProgramBatch
 
-__all__ = ["Refused", "check_finite", "check_sizes", "checked_program", "finite_values"]
+__all__ = [
+    "Refused",
+    "check_finite",
+    "check_sizes",
+    "checked_program",
+    "finite_values",
+    "too_large",
+]
 
 Floats = NDArray[np.float64]
 
@@ -150,17 +157,25 @@ def _entering(
     return values if found is None else found
 
 
-def check_sizes(batch: ProgramBatch, elements: Iterable[int], refused: Refused) -> None:
-    """Refuse those of the elements whose numbers are so large or so small that products of a few of
-    them leave what a float64 holds; single entries may be as small as they like."""
+def too_large(value: Floats) -> bool:
+    """Whether a finite number is beyond `RANGE`."""
+    size = np.abs(value)
+    return bool(((size > RANGE) & (size < np.inf)).any())
+
+
+def check_sizes(batch: ProgramBatch, refused: Refused) -> None:
+    """Refuse the elements whose numbers are so large or so small that products of a few of them
+    leave what a float64 holds; single entries may be as small as they like."""
     least, most = 1.0 / RANGE, RANGE
     for name, what in WHERE.items():
         values: Floats = np.abs(getattr(batch, name))
         values = np.where(np.isfinite(values), values, 0.0).reshape(len(values), -1)
         largest = np.maximum.reduce(values, axis=-1, initial=0.0)
-        for i in elements:
-            size = float(largest[i if len(largest) > 1 else 0])
-            if size and not least <= size <= most:
+        odd = (largest != 0.0) & ~((least <= largest) & (largest <= most))
+        for i in range(batch.size) if odd.any() else ():
+            k = i if len(largest) > 1 else 0
+            size = float(largest[k])
+            if odd[k]:
                 where = f" of batch element {i}" if batch.size > 1 else ""
                 error = ProblemError(
                     f"the largest number in {what}{where} is {size:.3g}; expected one between "

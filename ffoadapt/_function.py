@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from . import _blas
 from ._batching import Axes
-from ._checks import Refused, check_finite, check_sizes, checked_program, finite_values
+from ._checks import (
+    Refused,
+    check_finite,
+    check_sizes,
+    checked_program,
+    finite_values,
+    too_large,
+)
 from ._choose import choose, lasting, ranking
 from ._conditioning import conditioned
 from ._exceptions import FFOAdaptError
@@ -122,11 +129,13 @@ class SolveFunction:
             attributes = settings.check_attributes
             batch = checked_program(self.model, flat, axes.size, precisions, refused, attributes)
             del flat  # copies, where the model wants another order
+            if not finite and any(map(too_large, values)):
+                check_sizes(batch, refused)
             job = self._job(batch.structure)
             known = None
-            if not refused.errors and batch.near_one.all():
+            if not refused.errors:
                 known = points, oracle = settle(batch, self._run(job, batch), settings)
-            if known is None or not points.optimal:
+            if known is None or not (points.optimal and oracle.near_one.all()):
                 batch, points, oracle = self._solve_parts(batch, job, refused, known)
         if not points.optimal and not settings.accept_inaccurate:
             points, changed = refuse_inaccurate(points)
@@ -145,7 +154,7 @@ class SolveFunction:
     ) -> tuple[ProgramBatch, Points, Oracle]:
         """The solutions where not all elements are solved at once, or some are in odd units or no
         programs; ``known`` are those of all in their own units."""
-        check_sizes(batch, np.flatnonzero(~batch.near_one).tolist(), refused)
+        check_sizes(batch, refused)
         parts = Parts(batch)
         for i, error in refused.errors.items():
             parts.fail(i, Status.ERROR, {"message": str(error), "exception": error})
@@ -157,13 +166,9 @@ class SolveFunction:
             parts.put(np.arange(batch.size), *known)
         elif left.size:
             some = parts.take(left)
-            near = left[some.near_one]
-            points = self._run(job, some)
-            parts.put(left, points, None)
-            if near.size:
-                some, points = parts.take(near), parts.points(near)
-                parts.put(near, *settle(some, points, self.settings))
-        left = parts.left(also=~batch.near_one)
+            parts.put(left, *settle(some, self._run(job, some), self.settings))
+        near = batch.near_one
+        left = parts.left(also=~near)
         if left.size:
             some = parts.take(left)
             units = conditioned(some)
@@ -173,9 +178,7 @@ class SolveFunction:
                 partial(self._able, job),
             )
             given = units.given(parts.points(left))
-            moved, points, unmet = rescue(
-                units.batch, given, solvers, self.settings, ~batch.near_one[left]
-            )
+            moved, points, unmet = rescue(units.batch, given, solvers, self.settings, ~near[left])
             parts.put(left, units.restored(points, some), None)
             if unmet is not None:
                 parts.move(left, units, moved, unmet)

@@ -398,14 +398,7 @@ def _row_squares(batch: ProgramBatch) -> Floats:
 
 
 def _near_one(batch: ProgramBatch) -> NDArray[np.bool_]:
-    n, m, size = batch.structure.n, batch.structure.m, batch.size
-    pattern = batch.structure.A
-    if pattern is None and _native.kernel is not None:
-        near = np.empty(size, dtype=bool)
-        data = (batch.P, batch.q, batch.A, batch.b, batch.squares)
-        arrays = [np.ascontiguousarray(v, dtype=np.float64) for v in data]
-        _native.kernel.near(n, m, size, NEAR, *arrays, near)
-        return near
+    n, size, pattern = batch.structure.n, batch.size, batch.structure.A
     bent = np.zeros((1, n))
     if pattern is None:
         columns = np.maximum.reduce(np.abs(batch.A), axis=-2, initial=0.0)

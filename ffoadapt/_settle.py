@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ._oracle.acceptance import DATA, ROW
 from ._oracle.certificate import worst
 from ._oracle.gradient import Oracle
 from ._oracle.polish import ROUNDS, polish
@@ -24,12 +25,6 @@ __all__ = ["Run", "refuse_inaccurate", "settle"]
 CERTIFIED = 1e-9
 """A KKT residual below this, beside the data, proves a point optimal."""
 
-DATA = 1e-5
-"""An optimal point violates no condition by more than this share of the data."""
-
-ROW = 3e-7
-"""An optimal point violates no row by more than this share of the row's size."""
-
 HOPELESS = 1.0
 """A point that violates the conditions by more than this share of the data is no solution at all,
 not even an inaccurate one."""
@@ -41,6 +36,8 @@ def settle(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Poi
     """Polished points with honest statuses, and an oracle that keeps what was factorized for it."""
     rounds = ROUNDS if settings.polish else 0
     points, oracle, residual = polish(batch, points, rounds, always=settings.polish is True)
+    if points.optimal and oracle.beyond_doubt:
+        return points, oracle
     beside, row = _beside_data(oracle, residual)
     most = max(ROW, allowance(batch.precision))
     if not worst(beside) <= DATA or not worst(row) <= most:

@@ -138,11 +138,14 @@ void answer(const Ghost *g, const double *w, const double *y, const double *v_z,
 
 /* What `measure` says of an element, in this order. */
 enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, LENGTH, STEEPNESS, ROW,
-       GAP, FIGURES };
+       GAP, DOUBT, NEAR, FIGURES };
 
-/* acceptance.UNSEEN and acceptance.SMALL */
+/* Of acceptance: UNSEEN, SMALL, ROW and DATA; and of ProgramBatch: NEAR. */
 #define UNSEEN_ROW 1e-13
 #define SMALL_ROW 1e-7
+#define ROW_LIMIT 3e-7
+#define DATA_LIMIT 1e-5
+#define NEAR_ONE 1e4
 
 enum { NONNEGATIVE, ZERO, CURVED }; /* the kinds of rows */
 
@@ -158,6 +161,8 @@ typedef struct {
     double rounding, sure, brief, small;
 } Limits;
 
+void column_maxima(const Point *p, double *columns);
+int near_one(const Point *p, const double *squares, const double *columns);
 void scales(const Point *p, const double *squares, double *out);
 void residuals(const Point *p, const double *squares, int exact, char *active, double *work,
                double *out);

@@ -75,73 +75,8 @@ static PyObject *squares(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
-/* Whether a number is 0 or within a factor of 1. */
-static inline int near_one(double value, double factor)
-{
-    return value == 0.0 || (value >= 1.0 / factor && value <= factor);
-}
-
-PyDoc_STRVAR(near_doc, "near(n, m, size, factor, P, q, A, b, squares, near): near (size,) says whether "
-                       "the norms of rows, the largest entries of columns, the right-hand side and "
-                       "the objective of an element are all within a factor of 1");
-
-static PyObject *near(PyObject *module, PyObject *args)
-{
-    int n, m;
-    Py_ssize_t size;
-    double factor;
-    enum { P, Q, A, B, SQUARES, OUT, ARRAYS };
-    Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "iindy*y*y*y*y*w*", &n, &m, &size, &factor, a + P, a + Q, a + A,
-                          a + B, a + SQUARES, a + OUT))
-        return NULL;
-    Py_ssize_t square = (Py_ssize_t)n * n, block = (Py_ssize_t)m * n;
-    int good = n >= 0 && m >= 0 && size >= 0 && factor >= 1.0 && holds(a + P, square, size) &&
-               holds(a + Q, n, size) && holds(a + A, block, size) && holds(a + B, m, size) &&
-               holds(a + SQUARES, m, size) && a[OUT].len == size;
-    double *columns = work_for(good, (size_t)n);
-    for (Py_ssize_t k = 0; columns && k < size; k++) {
-        const double *matrix = numbers(a + A, block, k), *p = numbers(a + P, square, k);
-        const double *b = numbers(a + B, m, k), *q = numbers(a + Q, n, k);
-        const double *squares = numbers(a + SQUARES, m, k);
-        double reach = 0.0, steep = 0.0, bent = 0.0, least = INFINITY, most = 0.0;
-        /* What elements share is looked at once. */
-        int again = k > 0 && a[A].len == block * 8 && a[P].len == square * 8;
-        for (Py_ssize_t j = 0; !again && j < n; j++)
-            columns[j] = 0.0;
-        for (Py_ssize_t i = 0; i < m; i++) {
-            const double *row = matrix + i * n;
-            for (Py_ssize_t j = 0; !again && j < n; j++) {
-                double value = fabs(row[j]);
-                columns[j] = value > columns[j] ? value : columns[j];
-            }
-            if (squares[i] != 1.0) { /* as of empty rows */
-                least = squares[i] < least ? squares[i] : least;
-                most = squares[i] > most ? squares[i] : most;
-            }
-            double far = isfinite(b[i]) ? fabs(b[i]) / sqrt(squares[i]) : 0.0;
-            reach = far > reach ? far : reach;
-        }
-        for (Py_ssize_t j = 0; j < n; j++) {
-            steep = larger(larger(fabs(q[j]), p[j * n + j]), steep);
-            bent = larger(p[j * n + j], bent);
-            if (columns[j] == 0.0)
-                columns[j] = p[j * n + j];
-        }
-        /* Curvature may be small beside q, but not so small that its square is 0. */
-        int fine = near_one(reach, factor) && near_one(steep, factor) && near_one(bent, 1e100) &&
-                   (most == 0.0 || (near_one(sqrt(least), factor) && near_one(sqrt(most), factor)));
-        for (Py_ssize_t j = 0; fine && j < n; j++)
-            fine = near_one(columns[j], factor);
-        ((char *)a[OUT].buf)[k] = (char)fine;
-    }
-    free(columns);
-    let_go(a, ARRAYS);
-    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-}
-
 PyDoc_STRVAR(measure_doc, "measure(n, m, begin, end, P, q, A, b, squares, x, s, z, kinds, "
-                          "exact, active, figures): the last two (B, m), (B, 12) are written");
+                          "exact, active, figures): the last two (B, m), (B, 14) are written");
 
 static PyObject *measure(PyObject *module, PyObject *args)
 {
@@ -160,7 +95,7 @@ static PyObject *measure(PyObject *module, PyObject *args)
                holds(a + B, rows, size) && a[X].len == size * n * 8 && a[S].len == size * m * 8 &&
                a[Z].len == a[S].len && a[KINDS].len == m && a[ACTIVE].len == size * m &&
                holds(a + SQUARES, rows, size);
-    double *work = work_for(good, (size_t)n + m);
+    double *work = work_for(good, (size_t)n + n + m), *columns = work + n + m;
     int curved = work && memchr(a[KINDS].buf, CURVED, m) != NULL;
     if (work) {
         double count = (double)(end - begin) * n * ((double)n + m);
@@ -174,6 +109,9 @@ static PyObject *measure(PyObject *module, PyObject *args)
             double *out = (double *)a[OUT].buf + i * FIGURES;
             scales(&p, squares, out);
             residuals(&p, squares, exact, (char *)a[ACTIVE].buf + i * m, work, out);
+            if (i == begin || a[A].len != block * 8) /* what elements share is looked at once */
+                column_maxima(&p, columns);
+            out[NEAR] = near_one(&p, squares, columns);
         }
         if (thread)
             PyEval_RestoreThread(thread);
@@ -263,7 +201,6 @@ static PyMethodDef methods[] = {
     {"memory", memory_new, METH_VARARGS, memory_doc},
     {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
     {"squares", squares, METH_VARARGS, squares_doc},
-    {"near", near, METH_VARARGS, near_doc},
     {"measure", measure, METH_VARARGS, measure_doc},
     {"products", products, METH_VARARGS, products_doc},
     {"each", each, METH_VARARGS, each_doc},

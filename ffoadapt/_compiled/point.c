@@ -42,6 +42,49 @@ void scales(const Point *p, const double *squares, double *out)
     out[SHARE_Z] = size_z / gradient;
 }
 
+/* The largest entries (n) of the columns of A. */
+void column_maxima(const Point *p, double *columns)
+{
+    memset(columns, 0, p->n * sizeof(double));
+    for (ptrdiff_t i = 0; i < p->m; i++) {
+        const double *row = p->A + i * p->n;
+        for (ptrdiff_t j = 0; j < p->n; j++) {
+            double value = fabs(row[j]);
+            columns[j] = value > columns[j] ? value : columns[j];
+        }
+    }
+}
+
+static int within(double value, double factor)
+{
+    return value == 0.0 || (value >= 1.0 / factor && value <= factor);
+}
+
+/* See ProgramBatch.near_one. */
+int near_one(const Point *p, const double *squares, const double *columns)
+{
+    double reach = 0.0, steep = 0.0, bent = 0.0, least = INFINITY, most = 0.0;
+    int fine = 1;
+    for (ptrdiff_t i = 0; i < p->m; i++) {
+        if (squares[i] != 1.0) { /* as of empty rows */
+            least = squares[i] < least ? squares[i] : least;
+            most = squares[i] > most ? squares[i] : most;
+        }
+        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / sqrt(squares[i]) : 0.0;
+        reach = far > reach ? far : reach;
+    }
+    for (ptrdiff_t j = 0; j < p->n; j++) {
+        double diagonal = p->P[j * p->n + j];
+        steep = larger(fabs(p->q[j]), steep);
+        bent = larger(diagonal, bent);
+        fine &= within(columns[j] > 0.0 ? columns[j] : diagonal, NEAR_ONE);
+    }
+    /* Curvature may be small beside q, but not so small that its square is 0. */
+    return fine && within(reach, NEAR_ONE) && within(larger(steep, bent), NEAR_ONE) &&
+           within(bent, 1e100) &&
+           (most == 0.0 || (within(sqrt(least), NEAR_ONE) && within(sqrt(most), NEAR_ONE)));
+}
+
 /* The sizes (n) of the variables, see acceptance.column_sizes. */
 static void column_sizes(const Point *p, const double *squares, double *sizes)
 {
@@ -152,6 +195,8 @@ void residuals(const Point *p, const double *squares, int exact, char *active, d
     int known = 0;
     out[ROW] = row_violation(p, squares, out[LENGTH], exact ? NULL : gap, work, &known);
     out[GAP] = objective_gap(p, squares, bent, work, &known);
+    double grown = larger(larger(primal / out[LENGTH], gradient / out[STEEPNESS]), 1.0);
+    out[DOUBT] = larger(larger(out[ROW], out[GAP]) / ROW_LIMIT, out[KKT] * grown / DATA_LIMIT);
 }
 
 /* The answer to a dimensionless question of signs: how much larger than the question it is, and how

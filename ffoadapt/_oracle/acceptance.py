@@ -24,6 +24,8 @@ from .._solution import Points
 from .active_set import Scales
 
 __all__ = [
+    "DATA",
+    "ROW",
     "SMALL",
     "UNSEEN",
     "Violations",
@@ -41,6 +43,14 @@ UNSEEN = 1e-13
 
 SMALL = 1e-7
 """So are those below this share of |b_i|, as far as anybody asks here: no limit is so small."""
+
+
+DATA = 1e-5
+"""An optimal point violates no condition by more than this share of the data."""
+
+ROW = 3e-7
+"""An optimal point violates no row by more than this share of the row's size, and its duality gap
+is no larger than this share of the objective's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -108,7 +108,7 @@ class Measures:
 
     @property
     def figures(self) -> Floats:
-        """(B, 12) see `FIGURES`."""
+        """(B, 14) see `FIGURES`."""
         if not self._complete:
             at = self.scales.slack(self.points.s), self.scales.dual(self.points.z)
             outside, gap = curved_violations(self.batch.structure, *at)
@@ -140,14 +140,30 @@ class Measures:
         return Violations(*(self._figures[:, k] for k in (8, 9, 10, 11)))
 
     @property
+    def beyond_doubt(self) -> bool:
+        """Whether all points are optimal, in programs that are near one."""
+        if not self._complete:
+            return False
+        doubt, near = self._figures[:, 12], self._figures[:, 13]
+        if len(doubt) == 1:
+            return bool(doubt.item() <= 1.0 and near.item())
+        return bool(np.maximum.reduce(doubt) <= 1.0 and np.logical_and.reduce(near))
+
+    @property
+    def near_one(self) -> NDArray[np.bool_]:
+        """(B,) see `ProgramBatch.near_one`."""
+        return self._figures[:, 13] != 0.0
+
+    @property
     def margins(self) -> Floats:
         """(B,) the smallest strict-complementarity margins."""
         return self._figures[:, 6]
 
 
-FIGURES = 12
+FIGURES = 14
 """Of each element: the four of `Scales`, the two of `Residuals`, the margin, the sum over the rows
-of what s and z lack of being complementary, and the four of `Violations`."""
+of what s and z lack of being complementary, the four of `Violations`, the largest share of what is
+allowed of an optimal point (without what `figures` completes), and whether it is near one."""
 
 
 class BatchedFactor:

@@ -197,6 +197,16 @@ class Oracle:
         return violations(self.batch, self.points, self.scales)
 
     @property
+    def beyond_doubt(self) -> bool:
+        """Whether compiled code has found all points optimal, and their programs near one."""
+        return self._measures is not None and self._measures.beyond_doubt
+
+    @property
+    def near_one(self) -> NDArray[np.bool_]:
+        """(B,) see `ProgramBatch.near_one`."""
+        return self.batch.near_one if self._measures is None else self._measures.near_one
+
+    @property
     def floor(self) -> Residuals:
         """Residuals at most as large as those `measured`, and sooner known."""
         return self.measured if self._measures is None else self._measures.floor
