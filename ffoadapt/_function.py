@@ -385,8 +385,8 @@ class SolveFunction:
 
     def _run(self, job: SolveJob, batch: ProgramBatch) -> Points:
         wanted = self.settings.executor
-        if wanted == "auto":
-            if batch.size == 1 or not job.gains(batch):
+        if wanted == "auto" or not batch.size:
+            if batch.size < 2 or not job.gains(batch):
                 return job.solve(batch)
             wanted = "threads"
         executor: Executor = (
