@@ -13,7 +13,7 @@ from scipy import sparse
 
 from . import _native
 from ._cones import Cone
-from ._exceptions import ShapeError
+from ._exceptions import ParameterError, ShapeError
 from ._frameworks import find_framework
 from ._function import SolveFunction
 from ._interfaces import Framework, ParametricProgram, Solver
@@ -331,9 +331,22 @@ def _sparse_parts(
         coo.sum_duplicates()
         parts: tuple[Any, Any, Any] | None = (coo.row, coo.col, coo.data)
     else:
-        parts = framework.sparse_parts(value)
+        try:
+            parts = framework.sparse_parts(value)
+        except (ParameterError, ShapeError) as error:
+            raise type(error)(f"{name}: {error}") from error
     if parts is not None and tuple(value.shape) != shape:
-        raise ShapeError(f"the sparse {name} has shape {tuple(value.shape)}; expected {shape}")
+        batched = (
+            ""
+            if len(value.shape) < 3
+            else (
+                ". A sparse matrix has no batch axes: make the batch dense, or solve its programs "
+                "one by one"
+            )
+        )
+        raise ShapeError(
+            f"the sparse {name} has shape {tuple(value.shape)}; expected {shape}{batched}"
+        )
     return parts
 
 

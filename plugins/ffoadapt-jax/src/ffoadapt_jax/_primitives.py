@@ -246,8 +246,6 @@ def _reduced(value: Any, shape: Shape) -> Any:
 # Inside of `jax.shard_map` the type of an array says over which axes of the mesh it differs. Those
 # of an operation must agree; where an array is made to, the transpose sums over the devices.
 
-_type_of = jax.typeof if hasattr(jax, "typeof") else jax.core.get_aval
-
 
 def _axes_of(aval: Any) -> frozenset[Any]:
     """The mesh axes over which arrays of this type differ; older releases of JAX have none."""
@@ -260,7 +258,7 @@ def _varying_alike(arrays: Sequence[Any]) -> Sequence[Any]:
     """The arrays as differing over the axes over which any of them does."""
     if not any(isinstance(a, jax.core.Tracer) for a in arrays):
         return arrays
-    own = [_axes_of(_type_of(a)) for a in arrays]
+    own = [_axes_of(a.aval) for a in arrays]
     common = frozenset().union(*own)
     return [
         _cast(a, tuple(common - axes)) if axes != common else a
@@ -271,13 +269,14 @@ def _varying_alike(arrays: Sequence[Any]) -> Sequence[Any]:
 def _cast(array: Any, axes: tuple[Any, ...]) -> Any:
     if hasattr(jax.lax, "pcast"):
         return jax.lax.pcast(array, axes, to="varying")
-    return jax.lax.pvary(array, axes)
+    former: Any = getattr(jax.lax, "pvary", None)
+    return former(array, axes)
 
 
 def _typed(shape: Shape, dtype: Any, like: Sequence[Any]) -> Any:
     """The type of a result that differs over the axes over which these arrays, or types, do."""
     for one in like:
-        aval = one if isinstance(one, jax.core.ShapedArray) else _type_of(one)
+        aval = getattr(one, "aval", one)
         if _axes_of(aval):
             nowhere = NamedSharding(aval.sharding.mesh, PartitionSpec())
             return aval.update(shape=shape, dtype=dtype, weak_type=False, sharding=nowhere)

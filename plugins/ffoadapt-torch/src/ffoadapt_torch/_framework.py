@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError
+from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError, ShapeError
 
 __all__ = ["TorchFramework"]
 
@@ -35,7 +35,7 @@ class TorchFramework(Framework):
                 for a in arrays
             ]
         # Traced, now or one level up; what torch.jit.trace records must not be this call's state.
-        if torch.compiler.is_compiling() or _dispatch_modes() or torch.jit.is_tracing():
+        if torch.compiler.is_compiling() or _dispatch_modes() or _jit_tracing():
             from . import _compiled
 
             return list(_compiled.solve(id(function), given))
@@ -49,6 +49,13 @@ class TorchFramework(Framework):
         if not isinstance(array, torch.Tensor) or array.layout == torch.strided:
             return None
         coo = (array if array.layout == torch.sparse_coo else array.to_sparse_coo()).coalesce()
+        if coo.dim() != 2:
+            return None, None, None  # refused by its shape
+        if coo.dense_dim():
+            raise ShapeError(
+                "a sparse tensor with a dense dimension; expected one without. Convert it with "
+                ".to_dense().to_sparse()"
+            )
         rows, columns = coo.indices().cpu().numpy()
         return rows, columns, coo.values()
 
@@ -256,6 +263,8 @@ class _Tangent(torch.autograd.Function):
 
 # torch asks the same in autograd.Function.apply; where a release lacks it, assume the general case.
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+_jit_tracing = getattr(torch._C, "_is_tracing", lambda: False)
 
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 
