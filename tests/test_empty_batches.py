@@ -56,6 +56,8 @@ def test_quadratic_programs(matrix: Any, on_failure: Any) -> None:
     assert [v.shape for v in found] == [(0, 2), (0, 2), (0, 1)]
     assert found.status == [] and found.report().verdicts == []
     assert [v.shape for v in ffoadapt.box_qp(P, q, G, -h, h)] == [(0, 2), (0, 2)]
+    unbounded = ffoadapt.box_qp(P, q, G, np.full(2, -np.inf), h, on_failure=on_failure)
+    assert unbounded.x.shape == (0, 2)
     with pytest.raises(ffoadapt.ShapeError):
         ffoadapt.qp(P, np.zeros((0, 3)), G, h)
 
@@ -72,3 +74,12 @@ def test_a_parameter_on_which_nothing_depends() -> None:
         assert [g.shape for g in result.vjp(np.zeros((0, 2)))] == [(0, 2), of_scale]
     fixed = ffoadapt.Layer(cp.Problem(cp.Minimize(cp.sum_squares(x)), [x >= 1]), [], [x])
     assert fixed()[0].shape == (2,)
+
+
+def test_shared_values_that_are_no_numbers() -> None:
+    """Nothing is wrong with elements that are not there, unless the user wants errors."""
+    bad = np.array([np.nan, 1.0])
+    with pytest.raises(ffoadapt.ProblemError, match="h holds nan"):
+        ffoadapt.qp(np.eye(2), np.zeros((0, 2)), np.eye(2), bad)
+    found = ffoadapt.qp(np.eye(2), np.zeros((0, 2)), np.eye(2), bad, on_failure="nan")
+    assert found.x.shape == (0, 2) and found.status == []
