@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         DifferentiationError,
         DuplicatePluginError,
         FFOAdaptError,
+        InaccurateSolutionWarning,
         MissingDependencyError,
         OptionError,
         ParameterError,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._layer import Layer, LayerResult
     from ._least_distance import LeastDistance
     from ._oracle.report import GradientReport
+    from ._outcome import Outcome
     from ._pattern import Pattern
     from ._problem import ConeProgram, Result, solve
     from ._program import ProgramBatch
@@ -105,6 +107,7 @@ __all__ = [
     "FrameworkSpec",
     "GradientCheck",
     "GradientReport",
+    "InaccurateSolutionWarning",
     "Job",
     "Layer",
     "LayerResult",
@@ -115,6 +118,7 @@ __all__ = [
     "NonnegativeCone",
     "OptionError",
     "Options",
+    "Outcome",
     "PSDCone",
     "ParameterError",
     "ParametricProgram",
@@ -173,7 +177,8 @@ _WHERE = {
     "_choose": "SolverChoice",
     "_cones": "Cone ExponentialCone NonnegativeCone PSDCone PowerCone SecondOrderCone ZeroCone",
     "_exceptions": (
-        "DifferentiationError DuplicatePluginError FFOAdaptError MissingDependencyError "
+        "DifferentiationError DuplicatePluginError FFOAdaptError InaccurateSolutionWarning "
+        "MissingDependencyError "
         "OptionError ParameterError PluginError ProblemError ShapeError SolveError "
         "UnknownPluginError UnsupportedProblemError"
     ),
@@ -190,6 +195,7 @@ _WHERE = {
     "_layer": "Layer LayerResult",
     "_least_distance": "LeastDistance",
     "_oracle.report": "GradientReport",
+    "_outcome": "Outcome",
     "_problem": "ConeProgram Result solve",
     "_forms": "BoxForm ConeForm SplitForm",
     "_pattern": "Pattern",

@@ -102,12 +102,13 @@ class AffineProgram:
         return False
 
     def _theta(self, values: Sequence[Floats], last: float) -> Floats:
-        """(B or 1, theta.size), with B the largest leading axis."""
-        size = max((v.shape[0] for v in values), default=1)
+        """(B or 1, theta.size), with B the leading axis that is not 1."""
+        leads = [v.shape[0] for v in values]
+        size = max(leads, default=1) if 0 not in leads else 0
         theta = np.empty((size, int(self._ends[-1]) + 1))
         theta[:, -1] = last
         for value, start, end in zip(values, self._ends, self._ends[1:], strict=False):
-            theta[:, start:end] = value.reshape(value.shape[0], -1)
+            theta[:, start:end] = value.reshape(value.shape[0], end - start)
         return theta
 
     def _shaped(self, name: str, values: Floats) -> Floats:
@@ -150,8 +151,9 @@ class AffineProgram:
         total: Any = 0.0
         for name, to_theta in self._transposed.items():
             grad = gradient[name]
-            flat = grad.reshape(*grad.shape[:-2], -1) if self._matrix(name) else grad
-            total = total + to_theta(flat)
+            if self._matrix(name):
+                grad = grad.reshape(*grad.shape[:-2], grad.shape[-2] * grad.shape[-1])
+            total = total + to_theta(grad)
         results: list[Floats | None] = []
         for (_, shape), start, end, on in zip(
             self.parameters, self._ends, self._ends[1:], needed, strict=False

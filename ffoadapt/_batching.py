@@ -92,7 +92,7 @@ class Axes:
         if not (own or extra) and grad.shape[0] == 1:
             return grad[0]
         lead = grad.shape[:extra]
-        if grad.shape[extra] == 1 < math.prod(own) and not grad.any():  # nothing depends on it
+        if grad.shape[extra] == 1 != math.prod(own) and not grad.any():  # nothing depends on it
             return np.zeros((*lead, *own, *core))
         if grad.shape[extra] != self.size or math.prod(own) == 1:
             if grad.shape[extra] != 1:

@@ -91,10 +91,11 @@ def finite_values(
 
     What is not finite refuses its element; a value that all elements share refuses all.
     """
-    size = max((len(value) for value in values), default=1)
+    leads = [len(value) for value in values]
+    size = max(leads, default=1) if 0 not in leads else 0
     for name, value in zip(names, values, strict=True):
         bad = np.isnan(value) if name in unbounded else ~np.isfinite(value)
-        for i in np.flatnonzero(bad.reshape(len(value), -1).any(axis=-1)).tolist():
+        for i in np.flatnonzero(bad.any(axis=tuple(range(1, bad.ndim)))).tolist():
             what = "holds what is no number" if name in unbounded else "is not finite"
             error = ProblemError(f"{name} {what}")
             refused.add([i] if len(value) > 1 else range(size), error)

@@ -13,7 +13,8 @@
     ├── SolveError (RuntimeError)            a solver did not return a solution; names the elements
     └── DifferentiationError (RuntimeError)  a derivative was asked for that does not exist here
 
-Those a user would catch as a built-in exception are that exception too.
+Those a user would catch as a built-in exception are that exception too. Next to the tree there is
+one warning, `InaccurateSolutionWarning` (UserWarning).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "DifferentiationError",
     "DuplicatePluginError",
     "FFOAdaptError",
+    "InaccurateSolutionWarning",
     "MissingDependencyError",
     "OptionError",
     "ParameterError",
@@ -101,6 +103,10 @@ class SolveError(FFOAdaptError, RuntimeError):
     def __init__(self, message: str, statuses: Mapping[int, Any] | None = None) -> None:
         super().__init__(message)
         self.statuses = dict(statuses or {})
+
+
+class InaccurateSolutionWarning(UserWarning):
+    """A solution that is used is only `Status.OPTIMAL_INACCURATE`."""
 
 
 class DifferentiationError(FFOAdaptError, RuntimeError):

@@ -30,6 +30,7 @@ from ._exceptions import FFOAdaptError
 from ._interfaces import Executor, ParametricProgram
 from ._oracle.gradient import Adjoint, Oracle
 from ._oracle.report import Reports
+from ._outcome import Latest, Outcome, warn_inaccurate
 from ._program import EPS, ProgramBatch
 from ._registry import registry
 from ._rescue import Parts, Solvers, rescue
@@ -97,6 +98,7 @@ class SolveFunction:
         # A block in which BLAS has one thread, where programs are so large that it matters.
         self.one_thread = _blas.one_thread(order)
         self.on_report: Callable[[Reports], None] | None = None
+        self.latest = Latest()
         self._jobs: dict[Any, SolveJob] = {}
         self._provers: dict[str, SolveJob] = {}
         self._axes: dict[Any, Axes] = {}
@@ -104,13 +106,18 @@ class SolveFunction:
     def with_settings(self, settings: Settings) -> SolveFunction:
         """The same program solved otherwise."""
         other = SolveFunction(self.model, settings, self._ordered)
-        other.on_report = self.on_report
+        other.on_report, other.latest = self.on_report, self.latest
         return other
 
     # -- the differentiable function
 
-    def forward(self, values: Sequence[NDArray[Any]]) -> tuple[list[Floats], State]:
-        precisions = None
+    def forward(
+        self, values: Sequence[NDArray[Any]], quiet: bool = False
+    ) -> tuple[list[Floats], State]:
+        """``quiet`` where who asks gets the status with the numbers: nothing is to be warned of."""
+        place, precisions = self.latest.place, None
+        if place:
+            place.clear()
         if any(v.dtype != np.float64 for v in values):
             precisions = [*map(_precision, values)]
             values = [np.asarray(v, dtype=np.float64) for v in values]
@@ -141,8 +148,13 @@ class SolveFunction:
             points, changed = refuse_inaccurate(points)
             oracle = Oracle(batch, points) if changed else oracle
         state = State(axes, batch, points, self._choosing(oracle), job.name)
-        if not points.optimal and settings.on_failure == "raise":
-            raise_failures(points, job.name, single=axes.single)
+        if place is not None:
+            place.append(Outcome(self, state))
+        if not points.optimal:
+            if settings.on_failure == "raise":
+                raise_failures(points, job.name, single=axes.single)
+            if not quiet:
+                warn_inaccurate(points.status, self.latest)
         return self._outputs(state), state
 
     def _solve_parts(
@@ -212,6 +224,14 @@ class SolveFunction:
         return self._reshape(outputs, state.axes.batch)
 
     # -- how far to trust it
+
+    def state(
+        self, axes: Axes, batch: ProgramBatch, points: Points, unmet: Floats | None, name: str
+    ) -> State:
+        """The state of a call again, from what an `Outcome` knows of it."""
+        oracle = Oracle(batch, points)
+        oracle.unmet = unmet
+        return State(axes, batch, points, self._choosing(oracle), name)
 
     def reports(self, state: State) -> Reports:
         """One report a batch element, of what the outputs and the parameters see of the program."""
@@ -388,8 +408,8 @@ class SolveFunction:
 
     def _run(self, job: SolveJob, batch: ProgramBatch) -> Points:
         wanted = self.settings.executor
-        if wanted == "auto":
-            if batch.size == 1 or not job.gains(batch):
+        if wanted == "auto" or not batch.size:
+            if batch.size < 2 or not job.gains(batch):
                 return job.solve(batch)
             wanted = "threads"
         executor: Executor = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, TypeVar, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,39 +13,116 @@ from scipy import sparse
 
 from . import _native
 from ._cones import Cone
-from ._exceptions import ShapeError
+from ._exceptions import ParameterError, ShapeError
 from ._frameworks import find_framework
 from ._function import SolveFunction
 from ._interfaces import Framework, ParametricProgram, Solver
+from ._oracle.report import GradientReport, Reports
+from ._outcome import Outcome, unknown
 from ._pattern import Pattern
 from ._problem import check_cones
 from ._raw import BoxModel, ConeModel, SplitModel
 from ._settings import Settings, SolveSettings
+from ._solution import Status
 
 __all__ = ["BoxSolution", "ConeSolution", "QPSolution", "box_qp", "cone_program", "qp"]
 
 
-class QPSolution(NamedTuple):
-    """x (*batch, n); z_ineq (*batch, rows of G) >= 0; y_eq (*batch, rows of A)."""
+class _Solution:
+    """What solutions have in common: how the call went, next to its arrays.
 
+    That is no entry of the tuple, so what a framework makes of a solution (``jit``, ``vmap``, a map
+    over its arrays) and copies of it, pickled ones too, have the arrays alone.
+    """
+
+    @property
+    def _outcome(self) -> Outcome | None:
+        return self.__dict__.get("outcome")
+
+    @property
+    def status(self) -> Status | list[Status] | None:
+        """A `Status`; with batch axes a list of them in the order of the flat batch.
+
+        None where it is not known: in ``jit``, ``vmap`` and ``torch.compile``, and of copies.
+        """
+        outcome = self._outcome
+        return None if outcome is None else outcome.status
+
+    @property
+    def info(self) -> Any:
+        """A dict of what the solver said, and its name; lists and None as for `status`."""
+        outcome = self._outcome
+        return None if outcome is None else outcome.info
+
+    def report(self) -> GradientReport | Reports:
+        """Why to trust the gradient, or not; one report, or a sequence of one a batch element.
+
+        Raises `DifferentiationError` where `status` is None.
+        """
+        outcome = self._outcome
+        if outcome is None:
+            raise unknown()
+        return outcome.report()
+
+    def __reduce__(self) -> Any:
+        return type(self), tuple(cast("tuple[Any, ...]", self))
+
+
+def _flat(cls: type[Named]) -> type[Named]:
+    """The named tuple as a child of `tuple` alone, which is how frameworks tell named tuples."""
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base not in (tuple, object):
+            members |= {name: v for name, v in vars(base).items() if name not in _OWN}
+    made: type[Named] = type(cls.__name__, (tuple,), members)
+    return made
+
+
+Named = TypeVar("Named", bound=tuple[Any, ...])
+
+_OWN = ("__slots__", "__dict__", "__weakref__")
+"""Each class makes its own: slots keep instances of named tuples from having attributes."""
+
+
+class _QPArrays(NamedTuple):
     x: Any
     z_ineq: Any
     y_eq: Any
 
 
-class BoxSolution(NamedTuple):
-    """x (*batch, n); y (*batch, m), positive where u holds and negative where l holds."""
-
+class _BoxArrays(NamedTuple):
     x: Any
     y: Any
 
 
-class ConeSolution(NamedTuple):
-    """x (*batch, n); slack s and dual z (*batch, m)."""
-
+class _ConeArrays(NamedTuple):
     x: Any
     s: Any
     z: Any
+
+
+@_flat
+class QPSolution(_QPArrays, _Solution):
+    """x (*batch, n); z_ineq (*batch, rows of G) >= 0; y_eq (*batch, rows of A).
+
+    A tuple of these; ``status``, ``info`` and ``report()`` say how the solve went.
+    """
+
+
+@_flat
+class BoxSolution(_BoxArrays, _Solution):
+    """x (*batch, n); y (*batch, m), positive where u holds and negative where l holds.
+
+    A tuple of these; ``status``, ``info`` and ``report()`` say how the solve went.
+    """
+
+
+@_flat
+class ConeSolution(_ConeArrays, _Solution):
+    """x (*batch, n); slack s and dual z (*batch, m).
+
+    A tuple of these; ``status``, ``info`` and ``report()`` say how the solve went.
+    """
 
 
 def qp(
@@ -90,8 +167,8 @@ def qp(
     data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
     shapes = {"P": (n, n), "G": (k, n), "A": (p, n)}
     sizes = {"q": n, "h": k, "b": p}
-    outputs = _call("split", data, shapes, sizes, (k, p), chosen)
-    return QPSolution(*outputs)
+    solution: QPSolution = _call(QPSolution, "split", data, shapes, sizes, (k, p), chosen)
+    return solution
 
 
 def box_qp(
@@ -119,8 +196,10 @@ def box_qp(
     m = _size("l", l)
     data = {"P": P, "q": q, "A": A, "l": l, "u": u}
     shapes = {"P": (n, n), "A": (m, n)}
-    outputs = _call("box", data, shapes, {"q": n, "l": m, "u": m}, (m,), chosen)
-    return BoxSolution(*outputs)
+    solution: BoxSolution = _call(
+        BoxSolution, "box", data, shapes, {"q": n, "l": m, "u": m}, (m,), chosen
+    )
+    return solution
 
 
 def cone_program(
@@ -153,8 +232,10 @@ def cone_program(
         )
     data = {"P": P, "q": q, "A": A, "b": b}
     shapes = {"P": (n, n), "A": (m, n)}
-    outputs = _call("cone", data, shapes, {"q": n, "b": m}, (cones, m), chosen)
-    return ConeSolution(*outputs)
+    solution: ConeSolution = _call(
+        ConeSolution, "cone", data, shapes, {"q": n, "b": m}, (cones, m), chosen
+    )
+    return solution
 
 
 _SPARSE = (sparse.sparray, sparse.spmatrix)  # faster than sparse.issparse
@@ -172,13 +253,14 @@ _CACHED = 64
 
 
 def _call(
+    kind: Any,
     form: str,
     data: dict[str, Any],
     shapes: Mapping[str, tuple[int, int]],
     sizes: Mapping[str, int],
     rest: tuple[Any, ...],
     settings: Settings,
-) -> list[Any]:
+) -> Any:
     framework = find_framework(data, aside=_ASIDE)
     parts: dict[str, tuple[Any, Any, Any]] = {}
     for name, shape in shapes.items():
@@ -196,7 +278,18 @@ def _call(
         if value is None:
             data[name] = np.zeros(shapes[name] if name in shapes else sizes[name])
     function = _function(form, sizes["q"], patterns, orders, rest, settings)
-    return framework.apply(function, list(data.values()))
+    latest = function.latest
+    place: list[Outcome] = []
+    before = latest.place  # a solver may make such calls itself
+    latest.place = place
+    try:
+        solution = kind(*framework.apply(function, list(data.values())))
+    finally:
+        latest.place = before
+    # Inside of vmap the call has more batch axes than who made it knows of.
+    if place and place[-1].axes == solution.x.ndim - 1:
+        solution.__dict__["outcome"] = place[-1]
+    return solution
 
 
 def _function(
@@ -238,9 +331,22 @@ def _sparse_parts(
         coo.sum_duplicates()
         parts: tuple[Any, Any, Any] | None = (coo.row, coo.col, coo.data)
     else:
-        parts = framework.sparse_parts(value)
+        try:
+            parts = framework.sparse_parts(value)
+        except (ParameterError, ShapeError) as error:
+            raise type(error)(f"{name}: {error}") from error
     if parts is not None and tuple(value.shape) != shape:
-        raise ShapeError(f"the sparse {name} has shape {tuple(value.shape)}; expected {shape}")
+        batched = (
+            ""
+            if len(value.shape) < 3
+            else (
+                ". A sparse matrix has no batch axes: make the batch dense, or solve its programs "
+                "one by one"
+            )
+        )
+        raise ShapeError(
+            f"the sparse {name} has shape {tuple(value.shape)}; expected {shape}{batched}"
+        )
     return parts
 
 

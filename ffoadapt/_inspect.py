@@ -7,8 +7,10 @@ from typing import Any
 
 from ._choose import SolverChoice, choose
 from ._exceptions import ProblemError
+from ._functional import BoxSolution, ConeSolution, QPSolution
 from ._layer import Layer, LayerResult
 from ._oracle.report import GradientReport
+from ._outcome import Outcome
 from ._problem import ConeProgram, Result, solve
 from ._registry import KINDS, PluginInfo, registry
 
@@ -22,6 +24,9 @@ __all__ = [
     "plugins",
     "solvers",
 ]
+
+
+Solved = BoxSolution | ConeSolution | QPSolution
 
 
 def solvers() -> list[str]:
@@ -75,7 +80,7 @@ def choose_solver(program: ConeProgram | Layer) -> SolverChoice:
 
 
 def gradient_report(
-    target: ConeProgram | Layer | Result | LayerResult,
+    target: ConeProgram | Layer | Result | LayerResult | Outcome | Solved,
     *values: Any,
     solver: Any = None,
     solver_options: Mapping[str, Any] | None = None,
@@ -85,7 +90,8 @@ def gradient_report(
     Parameters
     ----------
     target
-        A program, a layer (with its parameter ``values``), or the result of solving either.
+        A program, a layer (with its parameter ``values``), the result of solving either, what
+        `qp`, `box_qp` or `cone_program` returned, or `Layer.last`.
     solver, solver_options
         How to solve a program; a layer has its own solver.
     """
@@ -95,9 +101,10 @@ def gradient_report(
         return target.solve(*values, solver_options=solver_options).report()
     if isinstance(target, ConeProgram):
         return solve(target, solver or "auto", solver_options=solver_options).report()
-    if isinstance(target, Result | LayerResult):
+    if isinstance(target, Result | LayerResult | Outcome | Solved):
         return target.report()
     raise ProblemError(
-        "gradient_report takes a ConeProgram, a Layer with its parameter values, or a result, got "
+        "gradient_report takes a ConeProgram, a Layer with its parameter values, a result, or what "
+        "qp, box_qp or cone_program returned, got "
         f"{type(target).__name__}"
     )

@@ -281,7 +281,8 @@ class Framework(ABC):
         """(rows, columns, values) of the framework's sparse matrix type; None for other arrays.
 
         rows and columns are NumPy integer arrays, values a 1-d array of the framework through
-        which gradients flow.
+        which gradients flow. Of a batch of matrices they may be any, for there is none: the caller
+        refuses its shape.
         """
         return None
 

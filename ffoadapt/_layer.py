@@ -14,6 +14,7 @@ from ._function import SolveFunction, State
 from ._gradient_check import GradientCheck, check_gradients
 from ._interfaces import Modeler, ParametricProgram, Solver
 from ._oracle.report import GradientReport, Reports
+from ._outcome import Latest, Outcome, infos, statuses
 from ._registry import registry
 from ._settings import Settings, SolveSettings
 from ._solution import Status
@@ -47,7 +48,9 @@ class Layer:
     Notes
     -----
     A leading axis on any parameter is a batch; parameters without one are shared by it. dtype and
-    device of the arguments come back. The layer keeps nothing of a call.
+    device of the arguments come back. The layer keeps nothing of a call but how it went (`last`).
+    The first solution that is used and only `Status.OPTIMAL_INACCURATE` warns
+    (`InaccurateSolutionWarning`).
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Layer:
     ) -> None:
         self.program = _parametrize(problem, parameters, variables)
         self._function = SolveFunction(self.program, Settings.of(solver, settings))
+        self._function.latest = Latest(wanted=True, said=[])
         self._others: dict[Any, SolveFunction] = {}
         structure = getattr(self.program, "structure", None)
         if structure is not None:  # an unknown solver or option is an error of the constructor
@@ -80,7 +84,7 @@ class Layer:
         function = self._with(solver_options)
         framework = find_framework(self._named(values))
         given = [np.asarray(framework.to_numpy(v)) for v in values]
-        outputs, state = function.forward(given)
+        outputs, state = function.forward(given, quiet=True)
         arrays = [np.asarray(v, dtype=np.float64) for v in given]
         return LayerResult(function, arrays, outputs, state)
 
@@ -101,6 +105,16 @@ class Layer:
             tolerance=tolerance,
             seed=seed,
         )
+
+    @property
+    def last(self) -> Outcome | None:
+        """How the last call in this thread went: its ``status``, ``info`` and ``report()``.
+
+        None where there was none. A call inside of ``jit`` runs in another thread. What a report
+        needs of the last call stays in memory until the next.
+        """
+        place = self._function.latest.place
+        return place[-1] if place else None
 
     @property
     def on_report(self) -> Callable[[Reports], None] | None:
@@ -165,9 +179,8 @@ class LayerResult:
         flat, axes = function.flatten(values, state.axes), state.axes
         objective = function.model.objective(flat, canonical).reshape(axes.batch)
         self.objective: Any = float(objective) if axes.single else objective
-        info = [{"solver": state.name, **i} for i in points.info]
-        self.status: Status | list[Status] = points.status[0] if axes.single else points.status
-        self.info: Any = info[0] if axes.single else info
+        self.status: Status | list[Status] = statuses(axes.single, points.status)
+        self.info: Any = infos(axes.single, points.info, state.name)
 
     def report(self) -> GradientReport | Reports:
         """Why to trust the gradient, or not; one report, or a sequence of one a batch element."""

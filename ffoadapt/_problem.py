@@ -266,7 +266,7 @@ def solve(
             "problem use ffoadapt.Layer"
         )
     function = SolveFunction(program.model, Settings.of(solver, settings))
-    _, state = function.forward(program.values)
+    _, state = function.forward(program.values, quiet=True)
     return Result(program, function, state)
 
 

@@ -281,6 +281,8 @@ class Oracle:
         ``seen(w, zeta)`` says whether who asks can see a change of the ghost solution (B, n) and
         (B, m) that the ghost problem leaves open; None for everything.
         """
+        if not self.batch.size:
+            return Reports.none()
         if self._residuals is None:
             self.solve(np.ones_like(self.points.x), np.zeros_like(self.points.z))
         assert self._residuals is not None
@@ -357,6 +359,9 @@ class Oracle:
         An ``estimate`` need not be refined, and does not count for the report.
         """
         shapes = v_x.shape, v_z.shape
+        if not self.batch.size:
+            self._residuals = np.zeros(0)
+            return np.zeros(shapes[0]), np.zeros(shapes[1])
         count = math.prod(v_x.shape[:-2])
         v_x, v_z = v_x.reshape(count, *v_x.shape[-2:]), v_z.reshape(count, *v_z.shape[-2:])
         batched = self._batched

@@ -260,6 +260,13 @@ class Reports(Sequence[GradientReport]):
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
 
+    @classmethod
+    def none(cls) -> Reports:
+        """Those of an empty batch."""
+        numbers, counts = np.zeros(0), np.zeros(0, dtype=np.int64)
+        known = np.zeros(0, dtype=bool), numbers, numbers, numbers, counts, counts, counts, counts
+        return cls(Evidence(*known, None))
+
     @property
     def verdicts(self) -> list[Verdict]:
         """The verdicts alone, which is faster than to look at each report."""

@@ -22,6 +22,7 @@ from .._exceptions import ParameterError, ShapeError, SolveError
 from .._frameworks import find_framework
 from .._layer import Layer
 from .._registry import registry
+from .._solution import Status
 from ._assertions import close, expect
 from ._declaration_checks import imports_of_registration
 from ._framework_hooks import FrameworkHooks
@@ -172,6 +173,28 @@ class FrameworkSuite(FrameworkHooks):
             close(name, self.to_numpy(seen), self._value(problem, name)[None], 1e-6)
         grad = self.to_numpy(self.gradient(partial(self._number, problem), [P, q, *rest])[1])
         close("the gradient of q", grad, self._vjp(problem).q[None], 1e-6)
+
+    def test_batch_of_none(self, form: str) -> None:
+        """An empty batch gives empty outputs, and no gradient to what it shares."""
+        problem = _BY_NAME[_FORMS[form]]
+        P, q, *rest = self._arrays(problem)
+        q = self._array(np.zeros((0, *problem.data["q"].shape)))
+        for name, seen in self._call(problem, [P, q, *rest])._asdict().items():
+            exact = self._value(problem, name)
+            close(name, self.to_numpy(seen), np.zeros((0, *exact.shape)), 0.0)
+        grads = self.gradient(partial(self._number, problem), [P, q, *rest])
+        close("the gradient of P", self.to_numpy(grads[0]), 0.0 * problem.data["P"], 0.0)
+        expect(self.to_numpy(grads[1]).shape == q.shape, "the gradient of q has another shape")
+
+    def test_status(self, form: str) -> None:
+        """What is returned says how the solve went, whatever the framework does in between."""
+        problem = _BY_NAME[_FORMS[form]]
+        outputs = self._call(problem, self._arrays(problem))
+        expect(outputs.status is Status.OPTIMAL, f"the status is {outputs.status}")
+        P, q, *rest = self._arrays(problem)
+        q = self._array(np.stack([problem.data["q"]] * 2))
+        status = self._call(problem, [P, q, *rest]).status
+        expect(status == [Status.OPTIMAL] * 2, f"the status of a batch of two is {status}")
 
     def test_two_batch_axes(self) -> None:
         """Batch axes may be several, and 1 where another argument has more."""

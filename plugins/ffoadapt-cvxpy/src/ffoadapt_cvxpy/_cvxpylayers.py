@@ -7,6 +7,7 @@ knows no framework.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -15,7 +16,14 @@ import cvxpy as cp
 from cvxpy.atoms.affine.sum import sum as total
 from cvxpy.reductions.dgp2dcp.dgp2dcp import Dgp2Dcp
 
-from ffoadapt import Layer, OptionError, ParameterError, UnsupportedProblemError, get_plugin
+from ffoadapt import (
+    Layer,
+    OptionError,
+    Outcome,
+    ParameterError,
+    UnsupportedProblemError,
+    get_plugin,
+)
 
 from ._attributes import Declared, Positive, declared
 
@@ -37,6 +45,15 @@ _ONLY_SCS = frozenset({"acceleration_interval", "acceleration_lookback", "use_in
 """How SCS goes about it, not what is asked for: without a meaning where no solver is named."""
 
 _KEPT = 16
+
+
+class _Called(threading.local):
+    """The layer that each thread called last; a copy knows of no call."""
+
+    layer: Layer | None = None
+
+    def __reduce__(self) -> Any:
+        return _Called, ()
 
 
 class CvxpyLayers:
@@ -76,6 +93,13 @@ class CvxpyLayers:
             self.options["verbose"] = True
         self.layer = self._layer(problem, parameters, variables, self.options, self.settings)
         self._others: dict[Any, Layer] = {}
+        self._called = _Called()
+
+    @property
+    def last(self) -> Outcome | None:
+        """As `ffoadapt.Layer.last`, with whichever arguments the call was made."""
+        layer = self._called.layer
+        return None if layer is None else layer.last
 
     def __call__(
         self,
@@ -91,7 +115,8 @@ class CvxpyLayers:
             if len(values) != count:
                 raise ParameterError(f"the layer takes {count} parameters, got {len(values)}")
             values = [log(self._inside(values[k])) if on else values[k] for k, on in self.takes]
-        outputs = self.at(solver_args, warm_start)(*values)
+        layer = self._called.layer = self.at(solver_args, warm_start)
+        outputs = layer(*values)
         if self.takes is not None:
             pairs = zip(outputs, self.exponentiated, strict=True)
             outputs = tuple(exp(out) if on else out for out, on in pairs)

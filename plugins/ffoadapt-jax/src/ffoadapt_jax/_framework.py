@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.sparse import BCOO
+from jax.experimental.sparse import BCOO, JAXSparse
 
-from ffoadapt import Differentiable, Framework, ParameterError
+from ffoadapt import Differentiable, Framework, ParameterError, ShapeError
 
 from ._primitives import solve
 
@@ -36,15 +36,27 @@ class JaxFramework(Framework):
         return np.asarray(array)
 
     def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
-        if not isinstance(array, BCOO):
+        if not isinstance(array, JAXSparse):
             return None
+        if not isinstance(array, BCOO):
+            raise ParameterError(f"a {type(array).__name__} matrix; convert it to a BCOO")
         if isinstance(array.indices, jax.core.Tracer):
             raise ParameterError(
                 "a BCOO matrix is traced with its indices, so its pattern is not known; close over "
                 "the indices and make only its data an argument of the traced function"
             )
+        if array.ndim != 2:
+            return None, None, None  # refused by its shape
+        if array.n_batch or array.n_dense:
+            raise ShapeError(
+                f"a BCOO matrix with n_batch={array.n_batch} and n_dense={array.n_dense}; expected "
+                "0 for both. Convert it with jax.experimental.sparse.bcoo_update_layout"
+            )
         rows, columns = np.asarray(array.indices).T
-        return rows, columns, array.data
+        inside = (rows < array.shape[0]) & (columns < array.shape[1])
+        if inside.all():
+            return rows, columns, array.data
+        return rows[inside], columns[inside], array.data[inside]  # without BCOO's padding
 
 
 def _common_dtype(arrays: Sequence[Any]) -> Any:

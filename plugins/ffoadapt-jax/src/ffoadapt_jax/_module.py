@@ -76,6 +76,11 @@ class CvxpyLayer:
         """The layer itself (of a geometric program: that in logarithms)."""
         return self._layers.layer
 
+    @property
+    def last(self) -> ffoadapt.Outcome | None:
+        """How the last call in this thread went (``status``, ``info``, ``report()``), or None."""
+        return self._layers.last
+
     def __call__(
         self,
         *params: jax.Array,

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ffoadapt import Differentiable, DifferentiationError, TracedSolve
 
@@ -38,7 +39,8 @@ solve_p.multiple_results = derivative_p.multiple_results = True
 def solve(function: Differentiable, dtype: Any, arrays: Sequence[jax.Array]) -> list[jax.Array]:
     """The outputs, of this dtype. All arrays have the same number of batch axes."""
     count = len(function.output_shapes([a.shape for a in arrays]))
-    found: list[jax.Array] = solve_p.bind(*arrays, function=function, dtype=np.dtype(dtype))
+    params = {"function": function, "dtype": np.dtype(dtype)}
+    found: list[jax.Array] = solve_p.bind(*_varying_alike(arrays), **params)
     return found[:count]
 
 
@@ -203,7 +205,7 @@ def _derivative_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
         jnp.zeros(v.shape, v.dtype) if type(t) is ad.Zero else t
         for t, v in zip(moves, linear, strict=True)
     ]
-    return found, derivative_p.bind(*arrays, *state, *filled, **params)
+    return found, derivative_p.bind(*_varying_alike([*arrays, *state, *filled]), **params)
 
 
 def _derivative_transpose(cotangents: Any, *args: Any, **params: Any) -> Any:
@@ -216,7 +218,7 @@ def _derivative_transpose(cotangents: Any, *args: Any, **params: Any) -> Any:
         for c, s in zip(cotangents, shapes, strict=True)
     ]
     turned = {**params, "transposed": not params["transposed"]}
-    found = derivative_p.bind(*arrays, *state, *bars, **turned)
+    found = derivative_p.bind(*_varying_alike([*arrays, *state, *bars]), **turned)
     summed = [_reduced(g, v.shape) for g, v in zip(found, linear, strict=True)]
     return [None] * (len(arrays) + len(state)) + summed
 
@@ -229,7 +231,7 @@ class _Shaped:
 
 
 def _no_tangent(value: Any) -> Any:
-    return ad.Zero(jax.core.ShapedArray(value.shape, value.dtype).to_tangent_aval())
+    return ad.Zero(_typed(value.shape, value.dtype, [value]).to_tangent_aval())
 
 
 def _reduced(value: Any, shape: Shape) -> Any:
@@ -237,6 +239,48 @@ def _reduced(value: Any, shape: Shape) -> Any:
     pairs = enumerate(zip(value.shape, shape, strict=True))
     axes = tuple(k for k, (full, own) in pairs if full != own)
     return jnp.sum(value, axis=axes, keepdims=True) if axes else value
+
+
+# ----------------------------------------------------------------------------------- shard_map
+#
+# Inside of `jax.shard_map` the type of an array says over which axes of the mesh it differs. Those
+# of an operation must agree; where an array is made to, the transpose sums over the devices.
+
+
+def _axes_of(aval: Any) -> frozenset[Any]:
+    """The mesh axes over which arrays of this type differ; older releases of JAX have none."""
+    kind = getattr(aval, "manual_axis_type", None)
+    axes: frozenset[Any] = getattr(aval, "vma", frozenset()) if kind is None else kind.varying
+    return axes
+
+
+def _varying_alike(arrays: Sequence[Any]) -> Sequence[Any]:
+    """The arrays as differing over the axes over which any of them does."""
+    if not any(isinstance(a, jax.core.Tracer) for a in arrays):
+        return arrays
+    own = [_axes_of(a.aval) for a in arrays]
+    common = frozenset().union(*own)
+    return [
+        _cast(a, tuple(common - axes)) if axes != common else a
+        for a, axes in zip(arrays, own, strict=True)
+    ]
+
+
+def _cast(array: Any, axes: tuple[Any, ...]) -> Any:
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(array, axes, to="varying")
+    former: Any = getattr(jax.lax, "pvary", None)
+    return former(array, axes)
+
+
+def _typed(shape: Shape, dtype: Any, like: Sequence[Any]) -> Any:
+    """The type of a result that differs over the axes over which these arrays, or types, do."""
+    for one in like:
+        aval = getattr(one, "aval", one)
+        if _axes_of(aval):
+            nowhere = NamedSharding(aval.sharding.mesh, PartitionSpec())
+            return aval.update(shape=shape, dtype=dtype, weak_type=False, sharding=nowhere)
+    return jax.core.ShapedArray(shape, dtype)
 
 
 # ------------------------------------------------------------------------------- registration
@@ -255,7 +299,7 @@ def _register(primitive: Any, shapes: Any, compute: Any, compute_traced: Any) ->
         return [jnp.asarray(v) for v in compute(*(np.asarray(a) for a in args), **params)]
 
     def abstract(*args: Any, **params: Any) -> list[Any]:
-        return [jax.core.ShapedArray(s.shape, s.dtype) for s in shapes(*args, **params)]
+        return [_typed(s.shape, s.dtype, args) for s in shapes(*args, **params)]
 
     def called_back(*args: Any, **params: Any) -> list[Any]:
         # float64 goes as words, for a callback may run in a thread in which JAX knows no float64.
@@ -285,9 +329,14 @@ def _register(primitive: Any, shapes: Any, compute: Any, compute_traced: Any) ->
         route = params["function"].traced("jax", jnp)
         if route is None:
             return mlir.lower_fun(called_back, multiple_results=True)(context, *args, **params)
+        # Each device computes on its own: constants of loops need not say where they differ.
+        plain = context.replace(
+            avals_in=[jax.core.ShapedArray(a.shape, a.dtype) for a in context.avals_in],
+            avals_out=[jax.core.ShapedArray(a.shape, a.dtype) for a in context.avals_out],
+        )
         with jax.enable_x64(True):
             compute = partial(compute_traced, route)
-            return mlir.lower_fun(compute, multiple_results=True)(context, *args, **params)
+            return mlir.lower_fun(compute, multiple_results=True)(plain, *args, **params)
 
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract)

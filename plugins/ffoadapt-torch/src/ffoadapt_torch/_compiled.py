@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
+from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+from torch.autograd import forward_ad
 
 import ffoadapt
+from ffoadapt import DifferentiationError, ParameterError
 
 from ._framework import as_given, common_dtype, to_numpy
 
@@ -29,7 +33,9 @@ _functions: dict[int, Any] = {}
 @torch.library.custom_op("ffoadapt::solve", mutates_args=())
 def _solve(arrays: list[Tensor], number: int, dtype: torch.dtype) -> list[Tensor]:
     """Outputs, then state."""
-    function = _functions[number]
+    if forward_ad._current_level >= 0 and any(map(_moves, arrays)):
+        raise _no_tangents()
+    function = _function(number)
     outputs, state = function.forward([as_given(t) for t in arrays])
     device = _device(arrays)
     found = [_tensor(v, device, dtype) for v in outputs]
@@ -38,7 +44,7 @@ def _solve(arrays: list[Tensor], number: int, dtype: torch.dtype) -> list[Tensor
 
 @_solve.register_fake
 def _(arrays: list[Tensor], number: int, dtype: torch.dtype) -> list[Tensor]:
-    function, device = _functions[number], _device(arrays)
+    function, device = _function(number), _device(arrays)
     shapes = [tuple(t.shape) for t in arrays]
     outputs = [torch.empty(s, dtype=dtype, device=device) for s in function.output_shapes(shapes)]
     return outputs + [
@@ -55,7 +61,7 @@ def _gradient(
     needed: list[bool],
 ) -> list[Tensor]:
     """A gradient for each array that needs one, in their order."""
-    function = _functions[number]
+    function = _function(number)
     kept = function.unpack([to_numpy(t) for t in arrays], [to_numpy(t) for t in state])
     found = function.vjp(kept, [to_numpy(t) for t in cotangents], needed)
     return [
@@ -101,8 +107,35 @@ _solve.register_autograd(_backward, setup_context=_setup)
 
 def _states(number: int) -> int:
     """How many arrays the state has."""
-    function = _functions[number]
+    function = _function(number)
     return len(function.state_shapes([(1,) * k for k in function.ndims]))
+
+
+def _function(number: int) -> Any:
+    """The function that a graph of this process calls."""
+    function = _functions.get(number)
+    if function is None:
+        raise ParameterError(
+            "the graph calls a layer of another process, or of an earlier run: trace, compile or "
+            "export it again in this one"
+        )
+    return function
+
+
+def _moves(tensor: Tensor) -> bool:
+    """Whether a tangent comes with it."""
+    try:
+        return forward_ad.unpack_dual(tensor, level=0).tangent is not None
+    except RuntimeError:  # it does, but not here below autograd
+        return True
+
+
+def _no_tangents() -> DifferentiationError:
+    """Torch leaves out the tangents of an operator without a word: they would be zero."""
+    return DifferentiationError(
+        "forward-mode derivatives (jvp, jacfwd, linearize) are not available in a graph: take them "
+        "outside of torch.compile, make_fx and torch.jit.trace, or take jacrev outside of them"
+    )
 
 
 def _device(arrays: Sequence[Tensor]) -> torch.device:
@@ -117,6 +150,8 @@ def _tensor(array: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
 @torch._dynamo.nonstrict_trace
 def solve(identity: int, arrays: list[Tensor]) -> list[Tensor]:
     """The outputs of the function with this id, in a graph."""
+    if any(t.key() == TransformType.Jvp for t in retrieve_all_functorch_interpreters()):
+        raise _no_tangents()
     function = _functions.setdefault(identity, _object(identity))
     outputs = len(function.output_shapes([tuple(t.shape) for t in arrays]))
     return _solve(arrays, identity, common_dtype(arrays))[:outputs]

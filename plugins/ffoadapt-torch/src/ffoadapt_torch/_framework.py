@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError
+from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError, ShapeError
 
 __all__ = ["TorchFramework"]
 
@@ -34,7 +34,8 @@ class TorchFramework(Framework):
                 a if isinstance(a, torch.Tensor) else torch.as_tensor(a, dtype=dtype, device=device)
                 for a in arrays
             ]
-        if torch.compiler.is_compiling() or _dispatch_modes():  # traced, now or one level up
+        # Traced, now or one level up; what torch.jit.trace records must not be this call's state.
+        if torch.compiler.is_compiling() or _dispatch_modes() or _jit_tracing():
             from . import _compiled
 
             return list(_compiled.solve(id(function), given))
@@ -48,6 +49,13 @@ class TorchFramework(Framework):
         if not isinstance(array, torch.Tensor) or array.layout == torch.strided:
             return None
         coo = (array if array.layout == torch.sparse_coo else array.to_sparse_coo()).coalesce()
+        if coo.dim() != 2:
+            return None, None, None  # refused by its shape
+        if coo.dense_dim():
+            raise ShapeError(
+                "a sparse tensor with a dense dimension; expected one without. Convert it with "
+                ".to_dense().to_sparse()"
+            )
         rows, columns = coo.indices().cpu().numpy()
         return rows, columns, coo.values()
 
@@ -81,11 +89,25 @@ class _Call:
         self, needed: Sequence[bool], tensors: Sequence[Any], cotangents: Sequence[Any]
     ) -> list[Any]:
         """One for each of the tensors, None where it is not needed."""
-        arrays = [None if c is None else to_numpy(c) for c in cotangents]
+        levels, arrays = _unbatched(cotangents)
         found = self.function.vjp(self.state, arrays, needed)
         return [
-            None if g is None else self.tensor(g, t) for g, t in zip(found, tensors, strict=True)
+            None if g is None else _batched(self.tensor(g, t), levels)
+            for g, t in zip(found, tensors, strict=True)
         ]
+
+    def moves(self, tangents: Sequence[Any]) -> tuple[Any, ...]:
+        """The tangents on the outputs from those on the parameters."""
+        levels, arrays = _unbatched(tangents)
+        if not levels:
+            return tuple(map(self.tensor, self.function.jvp(self.state, arrays)))
+        sizes = next(a.shape[: len(levels)] for a in arrays if a is not None)
+        each = [
+            self.function.jvp(self.state, [None if a is None else a[k] for a in arrays])
+            for k in np.ndindex(sizes)
+        ]
+        columns = [np.stack(c).reshape(*sizes, *c[0].shape) for c in zip(*each, strict=True)]
+        return tuple(_batched(self.tensor(column), levels) for column in columns)
 
 
 class _Solve(torch.autograd.Function):
@@ -163,6 +185,8 @@ class _Gradient(torch.autograd.Function):
             "finite differences of it"
         )
 
+    jvp = backward
+
     @staticmethod
     def vmap(info: Any, in_dims: Any, call: _Call, needed: Any, count: int, *rest: Any) -> Any:
         size, dims = info.batch_size, in_dims[3:]
@@ -197,19 +221,22 @@ class _Tangent(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, count: int, *rest: Any) -> Any:
-        arrays = [None if t is None else to_numpy(t) for t in rest[count:]]
-        return tuple(call.tensor(t) for t in call.function.jvp(call.state, arrays))
+        return call.moves(rest[count:])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         pass
 
     backward = _Gradient.backward
+    jvp = _Gradient.jvp
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, call: _Call, count: int, *rest: Any) -> Any:
         size, dims = info.batch_size, in_dims[2:]
         tensors, tangents = rest[:count], rest[count:]
+        if not size:
+            none = call.moves([None] * count)
+            return tuple(t.new_empty((0, *t.shape)) for t in none), (0,) * len(none)
         if all(dim is None for dim in dims[:count]):  # several tangents for one solve
             each = [
                 _Tangent.apply(
@@ -236,6 +263,8 @@ class _Tangent(torch.autograd.Function):
 
 # torch asks the same in autograd.Function.apply; where a release lacks it, assume the general case.
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+_jit_tracing = getattr(torch._C, "_is_tracing", lambda: False)
 
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 
@@ -268,6 +297,39 @@ def _output_ndims(call: _Call, batched: Sequence[Any]) -> list[int]:
 def _front(tensor: Any, dim: int | None, size: int) -> Any:
     """The tensor with its vmapped axis first, expanded to it if it has none."""
     return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+# What follows is for torch's first vmap, which torch.func's replaced: `is_grads_batched`,
+# `jacobian(vectorize=True)` and `gradcheck(check_batched_grad=True)` still use it. It hands its
+# batched tensors to autograd functions as they are.
+
+
+def _unbatched(tensors: Sequence[Any]) -> tuple[list[int], list[Any]]:
+    """Arrays with the axes of that vmap in front, and its levels that these axes belong to."""
+    torch._C._vmapmode_increment_nesting()
+    nesting = torch._C._vmapmode_decrement_nesting()
+    if not nesting:
+        return [], [None if t is None else to_numpy(t) for t in tensors]
+    for level in range(nesting, 0, -1):  # a tensor without the level gets an axis of size 1
+        tensors = [None if t is None else torch._remove_batch_dim(t, level, 1, 0) for t in tensors]
+    sizes = np.broadcast_shapes(*(t.shape[:nesting] for t in tensors if t is not None))
+    levels = [level for level, size in enumerate(sizes, 1) if size != 1]
+    kept = [size for size in sizes if size != 1]
+    return levels, [
+        None
+        if t is None
+        else np.broadcast_to(to_numpy(t), (*sizes, *t.shape[nesting:])).reshape(
+            *kept, *t.shape[nesting:]
+        )
+        for t in tensors
+    ]
+
+
+def _batched(tensor: Any, levels: Sequence[int]) -> Any:
+    """The tensor with its first axes given back to these levels."""
+    for level in levels:
+        tensor = torch._add_batch_dim(tensor, 0, level)
+    return tensor
 
 
 def common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
