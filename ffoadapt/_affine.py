@@ -103,7 +103,7 @@ class AffineProgram:
 
     def _theta(self, values: Sequence[Floats], last: float) -> Floats:
         """(B or 1, theta.size), with B the largest leading axis."""
-        size = max((v.shape[0] for v in values), default=1)
+        size = next((len(v) for v in values if len(v) != 1), 1)
         theta = np.empty((size, int(self._ends[-1]) + 1))
         theta[:, -1] = last
         for value, start, end in zip(values, self._ends, self._ends[1:], strict=False):

@@ -13,13 +13,14 @@ from scipy import sparse
 
 from . import _native
 from ._cones import Cone
-from ._exceptions import ShapeError
+from ._exceptions import ParameterError, ShapeError
 from ._frameworks import find_framework
 from ._function import SolveFunction
 from ._interfaces import Framework, ParametricProgram, Solver
 from ._pattern import Pattern
-from ._problem import check_cones
+from ._problem import check_bounds, check_cones, identity
 from ._raw import BoxModel, ConeModel, SplitModel
+from ._reading import SPARSE, checked, coordinates
 from ._settings import Settings, SolveSettings
 
 __all__ = ["BoxSolution", "ConeSolution", "QPSolution", "box_qp", "cone_program", "qp"]
@@ -85,12 +86,13 @@ def qp(
     ProblemError, SolveError
     """
     chosen = Settings.of(solver, settings)
+    data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
+    framework = _read(data)
     n = _size("q", q)
     k, p = _rows("G", G, "h", h), _rows("A", A, "b", b)
-    data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
     shapes = {"P": (n, n), "G": (k, n), "A": (p, n)}
     sizes = {"q": n, "h": k, "b": p}
-    outputs = _call("split", data, shapes, sizes, (k, p), chosen)
+    outputs = _call("split", framework, data, shapes, sizes, (k, p), chosen)
     return QPSolution(*outputs)
 
 
@@ -107,7 +109,8 @@ def box_qp(
     """minimize 1/2 x'Px + q'x subject to l <= Ax <= u, differentiable in all five.
 
     Parameters are as in `qp`; A is (m, n), l and u are (m,) and may hold -inf and inf; l = u makes
-    an equality, whose gradient goes to the bound that its multiplier pushes at.
+    an equality, whose gradient goes to the bound that its multiplier pushes at. A = None stands for
+    the identity: l <= x <= u.
 
     Returns
     -------
@@ -115,11 +118,15 @@ def box_qp(
         ``x`` and ``y`` with Px + q + A'y = 0, y > 0 where u holds and y < 0 where l holds.
     """
     chosen = Settings.of(solver, settings)
+    data = {"P": P, "q": q, "A": A, "l": l, "u": u}
+    framework = _read(data)
     n = _size("q", q)
     m = _size("l", l)
-    data = {"P": P, "q": q, "A": A, "l": l, "u": u}
+    if A is None:
+        check_bounds(n, m)
+        data["A"] = identity(n, dense=P is not None and not _is_sparse(framework, P))
     shapes = {"P": (n, n), "A": (m, n)}
-    outputs = _call("box", data, shapes, {"q": n, "l": m, "u": m}, (m,), chosen)
+    outputs = _call("box", framework, data, shapes, {"q": n, "l": m, "u": m}, (m,), chosen)
     return BoxSolution(*outputs)
 
 
@@ -143,22 +150,23 @@ def cone_program(
         ``x``, ``s``, ``z`` with Px + q + A'z = 0, s in K, z in the dual cone, s'z = 0.
     """
     chosen = Settings.of(solver, settings)
+    data = {"P": P, "q": q, "A": A, "b": b}
+    framework = _read(data)
     n = _size("q", q)
     cones = check_cones(cones)
     m = sum(cone.dim for cone in cones)
-    if _size("b", b) != m:
+    if _rows("A", A, "b", b) != m:
         raise ShapeError(
             f"the cones have {m} rows in all ({', '.join(map(repr, cones))}) but b has "
-            f"{_size('b', b)}; make them equal"
+            f"{_rows('A', A, 'b', b)}; make them equal"
         )
-    data = {"P": P, "q": q, "A": A, "b": b}
     shapes = {"P": (n, n), "A": (m, n)}
-    outputs = _call("cone", data, shapes, {"q": n, "b": m}, (cones, m), chosen)
+    outputs = _call("cone", framework, data, shapes, {"q": n, "b": m}, (cones, m), chosen)
     return ConeSolution(*outputs)
 
 
-_SPARSE = (sparse.sparray, sparse.spmatrix)  # faster than sparse.issparse
-_ASIDE = (type(None), *_SPARSE)
+_ASIDE = (type(None), *SPARSE)
+_MATRICES = frozenset({"P", "G", "A"})
 
 _MODELS: dict[str, Callable[..., ParametricProgram]] = {
     "split": SplitModel,
@@ -171,15 +179,23 @@ _cache_lock = threading.Lock()
 _CACHED = 64
 
 
+def _read(data: dict[str, Any]) -> Framework:
+    """The framework of the arguments, which hold numbers then."""
+    framework = find_framework(data, aside=_ASIDE)
+    for name, value in data.items():
+        data[name] = checked(name, value, sparse_too=name in _MATRICES)
+    return framework
+
+
 def _call(
     form: str,
+    framework: Framework,
     data: dict[str, Any],
     shapes: Mapping[str, tuple[int, int]],
     sizes: Mapping[str, int],
     rest: tuple[Any, ...],
     settings: Settings,
 ) -> list[Any]:
-    framework = find_framework(data, aside=_ASIDE)
     parts: dict[str, tuple[Any, Any, Any]] = {}
     for name, shape in shapes.items():
         part = _sparse_parts(framework, name, data[name], shape)
@@ -189,7 +205,8 @@ def _call(
     orders: dict[str, NDArray[np.int32]] = {}
     if parts:
         for name, shape in shapes.items():
-            patterns[name], order, data[name] = _on_pattern(data[name], parts.get(name), shape)
+            given = parts.get(name)
+            patterns[name], order, data[name] = _on_pattern(name, data[name], given, shape)
             if order is not None:
                 orders[name] = order
     for name, value in data.items():
@@ -233,9 +250,8 @@ def _sparse_parts(
 ) -> tuple[Any, Any, Any] | None:
     if value is None:
         return None
-    if isinstance(value, _SPARSE):
-        coo = sparse.coo_matrix(value)
-        coo.sum_duplicates()
+    if isinstance(value, SPARSE):
+        coo = coordinates(name, value)
         parts: tuple[Any, Any, Any] | None = (coo.row, coo.col, coo.data)
     else:
         parts = framework.sparse_parts(value)
@@ -245,19 +261,19 @@ def _sparse_parts(
 
 
 def _on_pattern(
-    value: Any, parts: tuple[Any, Any, Any] | None, shape: tuple[int, int]
+    name: str, value: Any, parts: tuple[Any, Any, Any] | None, shape: tuple[int, int]
 ) -> tuple[Pattern, NDArray[np.int32] | None, Any]:
     """The pattern, the order of the given values in it (None: as they are), and the values."""
     if parts is not None:
         rows, columns, values = parts
-        return *_known(rows, columns, shape), values
+        return *_known(name, rows, columns, shape), values
     if value is None:
         pattern, none = Pattern.of(sparse.csc_matrix(shape))
         return pattern, None, none
     if not hasattr(value, "shape"):
         value = np.asarray(value, dtype=np.float64)
     if tuple(value.shape[-2:]) != shape:
-        raise ShapeError(f"a matrix has shape {tuple(value.shape)}; expected {shape}")
+        raise ShapeError(f"{name} has shape {tuple(value.shape)}; expected {shape}")
     lead = tuple(value.shape[:-2])
     values = value.swapaxes(-1, -2).reshape(*lead, shape[0] * shape[1])
     return Pattern.full(shape), None, values
@@ -267,7 +283,7 @@ _patterns: list[tuple[Pattern, NDArray[np.int32] | None]] = []
 
 
 def _known(
-    rows: Any, columns: Any, shape: tuple[int, int]
+    name: str, rows: Any, columns: Any, shape: tuple[int, int]
 ) -> tuple[Pattern, NDArray[np.int32] | None]:
     """The pattern with these entries and their order in it; the latest are kept.
 
@@ -278,7 +294,7 @@ def _known(
         latest = list(_patterns)
     found = next((one for one in latest if _same(*one, rows, columns, shape)), None)
     if found is None:
-        found = _ordered(rows, columns, shape)
+        found = _ordered(name, rows, columns, shape)
     with _cache_lock:
         others = [one for one in _patterns if one is not found]
         _patterns[:] = [found, *others[: _CACHED - 1]]
@@ -311,18 +327,26 @@ def _same(
 
 
 def _ordered(
-    rows: Any, columns: Any, shape: tuple[int, int]
+    name: str, rows: Any, columns: Any, shape: tuple[int, int]
 ) -> tuple[Pattern, NDArray[np.int32] | None]:
     count = len(rows)
     numbers = np.arange(1.0, count + 1.0)  # from 1: a value of 0 would be dropped
-    pattern, numbered = Pattern.of(sparse.coo_matrix((numbers, (rows, columns)), shape=shape))
+    try:
+        matrix = sparse.coo_matrix((numbers, (rows, columns)), shape=shape)
+    except ValueError as error:  # out of range
+        raise ParameterError(f"the sparse {name} has indices of no entry: {error}") from error
+    pattern, numbered = Pattern.of(matrix)
     if pattern.nnz != count:
         raise ShapeError(
-            "a sparse matrix has duplicate entries; sum them first (coalesce() in torch, "
+            f"the sparse {name} has duplicate entries; sum them first (coalesce() in torch, "
             "sum_duplicates() in JAX)"
         )
     order = numbered.astype(np.int32) - np.int32(1)
     return pattern, None if (order == np.arange(count)).all() else order
+
+
+def _is_sparse(framework: Framework, value: Any) -> bool:
+    return isinstance(value, SPARSE) or framework.sparse_parts(value) is not None
 
 
 def _size(name: str, value: Any) -> int:

@@ -421,7 +421,7 @@ def join(first: Floats, second: Floats, axis: int) -> Floats:
     if first.shape[axis] == 0 and first.shape[0] == 1:
         return second
     if first.shape[0] != second.shape[0]:
-        size = max(first.shape[0], second.shape[0])
+        size = second.shape[0] if first.shape[0] == 1 else first.shape[0]  # which may be 0
         first = np.broadcast_to(first, (size, *first.shape[1:]))
         second = np.broadcast_to(second, (size, *second.shape[1:]))
     shape = list(first.shape)

@@ -24,7 +24,8 @@ class PIQPSolver(Solver):
         return [name for name in dir(piqp.DenseSolver().settings) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        P, q, l, u = program.P, program.q, program.l, program.u
+        # A copy, because PIQP asks for writable sparse matrices.
+        P, q, l, u = program.P.copy(), program.q, program.l, program.u
         equal, finite = l == u, np.isfinite((l, u))
         rows = ~equal & finite.any(axis=0)  # it warns of rows without a bound
         E, G = (program.A_rows(on, session) for on in (equal, rows))
