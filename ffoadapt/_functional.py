@@ -266,7 +266,7 @@ def _on_pattern(
     """The pattern, the order of the given values in it (None: as they are), and the values."""
     if parts is not None:
         rows, columns, values = parts
-        return *_known(name, rows, columns, shape), values
+        return *_known(rows, columns, shape, name), values
     if value is None:
         pattern, none = Pattern.of(sparse.csc_matrix(shape))
         return pattern, None, none
@@ -283,7 +283,7 @@ _patterns: list[tuple[Pattern, NDArray[np.int32] | None]] = []
 
 
 def _known(
-    name: str, rows: Any, columns: Any, shape: tuple[int, int]
+    rows: Any, columns: Any, shape: tuple[int, int], name: str = "matrix"
 ) -> tuple[Pattern, NDArray[np.int32] | None]:
     """The pattern with these entries and their order in it; the latest are kept.
 
@@ -294,7 +294,7 @@ def _known(
         latest = list(_patterns)
     found = next((one for one in latest if _same(*one, rows, columns, shape)), None)
     if found is None:
-        found = _ordered(name, rows, columns, shape)
+        found = _ordered(rows, columns, shape, name)
     with _cache_lock:
         others = [one for one in _patterns if one is not found]
         _patterns[:] = [found, *others[: _CACHED - 1]]
@@ -327,7 +327,7 @@ def _same(
 
 
 def _ordered(
-    name: str, rows: Any, columns: Any, shape: tuple[int, int]
+    rows: Any, columns: Any, shape: tuple[int, int], name: str
 ) -> tuple[Pattern, NDArray[np.int32] | None]:
     count = len(rows)
     numbers = np.arange(1.0, count + 1.0)  # from 1: a value of 0 would be dropped
