@@ -327,7 +327,7 @@ def _same(
 
 
 def _ordered(
-    rows: Any, columns: Any, shape: tuple[int, int], name: str
+    rows: Any, columns: Any, shape: tuple[int, int], name: str = "matrix"
 ) -> tuple[Pattern, NDArray[np.int32] | None]:
     count = len(rows)
     numbers = np.arange(1.0, count + 1.0)  # from 1: a value of 0 would be dropped
