@@ -17,9 +17,10 @@ import numpy as np
 from ._cones import NonnegativeCone
 from ._forms import BoxForm, ConeForm, SplitForm
 from ._interfaces import ParametricProgram, Solver
+from ._options import common_names, translate_options
 from ._oracle.report import INACCURATE
 from ._settings import Settings
-from ._solving import find_solver, translate_options
+from ._solving import find_solver
 from ._structure import Structure
 
 __all__ = ["Traced"]
@@ -79,7 +80,10 @@ class Traced:
         solver, name = find_solver(settings.solver, shape)
         if framework not in solver.traces:
             return None
-        options = translate_options(solver, name, settings.solver_options or {})
+        given = settings.solver_options or {}
+        if "time_limit" in given and "time_limit" not in common_names(solver):
+            return None  # only who calls it from the host can stop to wait
+        options = translate_options(solver, name, given)
         limit = np.inf if settings.accept_inaccurate else INACCURATE
         failed = 0.0 if settings.on_failure == "nan" else np.nan
         polish = bool(settings.polish)
