@@ -79,9 +79,9 @@ class Layer:
         ``values`` may come from any framework; no gradient flows through this call.
         """
         function = self._with(solver_options)
-        framework, values = self._read(values)
+        framework, read = self._read(values)
         # Copies: the derivatives are those at these numbers, whatever becomes of the arrays.
-        given = [np.array(framework.to_numpy(v)) for v in values]
+        given = [np.array(framework.to_numpy(v)) for v in read]
         outputs, state = function.forward(given)
         arrays = [np.asarray(v, dtype=np.float64) for v in given]
         return LayerResult(function, arrays, outputs, state)
