@@ -127,13 +127,13 @@ class SolveJob:
             if found is None:
                 return None
             eq, ineq = given.structure.split
-            _put(found.x, x)
+            x[:] = _real(found.x, x.shape)
             if form == "split":
                 z_ineq, y_eq = found.dual
-                _put(z_ineq, dual, ineq)
-                _put(y_eq, dual, eq)
+                dual[:, ineq] = _real(z_ineq, dual[:, ineq].shape)
+                dual[:, eq] = _real(y_eq, dual[:, eq].shape)
             else:
-                _put(found.dual, dual)
+                dual[:] = _real(found.dual, dual.shape)
             status, info = list(found.status), list(found.info)
             if not len(status) == len(info) == given.size:
                 raise ValueError(f"not {given.size} statuses and infos")
@@ -155,6 +155,10 @@ class SolveJob:
         size, structure, form = given.size, given.structure, self.solver.form
         x, dual = np.empty((size, structure.n)), given.empty_dual(form)
         eq, ineq = structure.split
+        whole, z_shape, y_shape = dual.shape[1:], (structure.m,), (structure.m,)
+        if form == "split":
+            rows = np.arange(structure.m)
+            z_shape, y_shape = rows[ineq].shape, rows[eq].shape
         slack: Floats | None = None
         status: list[Status] = []
         info: list[Mapping[str, Any]] = []
@@ -163,17 +167,18 @@ class SolveJob:
             solved = solution.status.solved
             if solved:
                 try:
-                    x[i] = solution.x
+                    x[i] = _real(solution.x, x.shape[1:])
                     if form == "split":
-                        dual[i, ineq], dual[i, eq] = solution.dual
+                        z_ineq, y_eq = solution.dual
+                        dual[i, ineq], dual[i, eq] = _real(z_ineq, z_shape), _real(y_eq, y_shape)
                     else:
-                        dual[i] = solution.dual
+                        dual[i] = _real(solution.dual, whole)
                     if solution.slack is not None:
                         if slack is None:
                             slack = np.full((size, structure.m), np.nan)
-                        slack[i] = solution.slack
-                except (TypeError, ValueError) as error:
-                    solution = _failure(f"it returned arrays of the wrong shape: {error}")
+                        slack[i] = _real(solution.slack, (structure.m,))
+                except Exception as error:
+                    solution = _failure(f"it returned arrays of the wrong shape or type: {error}")
                     solved = False
             if not solved:
                 x[i] = dual[i] = np.nan
@@ -193,6 +198,11 @@ class SolveJob:
                 )
             if not isinstance(solution, Solution):
                 raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
+            if not (isinstance(solution.status, Status) and isinstance(solution.info, Mapping)):
+                raise TypeError(
+                    f"solve returned a Solution with the status {solution.status!r} and the info "
+                    f"{solution.info!r}; expected an ffoadapt.Status and a dict"
+                )
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             session.clear()
             raise
@@ -249,12 +259,18 @@ def _failure(message: str, **more: Any) -> Solution:
     return Solution(status=Status.ERROR, info={"message": message, **more})
 
 
-def _put(values: Any, into: Floats, columns: Any = slice(None)) -> None:
-    """``into[:, columns] = values``, but nothing is broadcast."""
-    wanted, found = into[:, columns].shape, np.shape(values)
-    if wanted != found:
-        raise ValueError(f"an array has shape {found}, not {wanted}")
-    into[:, columns] = values
+_FLOAT64 = np.dtype(np.float64)
+
+
+def _real(values: Any, shape: tuple[int, ...]) -> Any:
+    """The values, if they are real numbers in this shape: nothing is broadcast, nor cut."""
+    if type(values) is not np.ndarray or values.dtype is not _FLOAT64:
+        values = np.asarray(values)
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"an array is of dtype {values.dtype}, expected float64")
+    if values.shape != shape:
+        raise ValueError(f"an array has shape {values.shape}, expected {shape}")
+    return values
 
 
 def _unsolved(status: Sequence[Status]) -> list[int]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ._cones import NonnegativeCone
+from ._exceptions import SolveError
 from ._forms import BoxForm, ConeForm, SplitForm
 from ._interfaces import ParametricProgram, Solver
 from ._options import common_names, translate_options
@@ -110,7 +111,7 @@ class Traced:
         for datum in (p.P, p.q, p.A):
             sound = sound & xp.isfinite(datum).all()
         if self.solver.form == "box":
-            x, y, solved = self.solver.traced(p, self.options)
+            x, y, solved = self._answer(p, p.u)
             return x, y, solved & sound
         if structure is None:  # which rows are equalities is not known before the program runs
             A, b = xp.concatenate((p.A, -p.A)), xp.concatenate((p.u, -p.l))
@@ -120,7 +121,7 @@ class Traced:
         if self.solver.form == "split":
             eq, ineq = structure.split
             split = SplitForm(p.P, p.q, A[ineq], b[ineq], A[eq], b[eq])
-            x, (z_ineq, y_eq), solved = self.solver.traced(split, self.options)
+            x, (z_ineq, y_eq), solved = self._answer(split, split.h, split.b)
             rows = np.arange(len(b))
             order = np.argsort(np.concatenate((rows[ineq], rows[eq])))
             z = xp.concatenate((z_ineq, y_eq))[order]
@@ -128,5 +129,18 @@ class Traced:
             free = xp.isinf(b)
             A, b = xp.where(free[:, None], 0.0, A), xp.where(free, 1.0, b)
             form = ConeForm(p.P, p.q, A, b, structure.cones)
-            x, z, solved = self.solver.traced(form, self.options)
+            x, z, solved = self._answer(form, b)
         return x, z if self.structure is not None else z[: len(p.u)] - z[len(p.u) :], solved & sound
+
+    def _answer(self, program: Any, *rows: Any) -> tuple[Any, ...]:
+        """The solver's answer, whose dual, or pair of duals, has the shapes of ``rows``."""
+        x, dual, solved = self.solver.traced(program, self.options)
+        parts = dual if len(rows) > 1 else (dual,)
+        for found, like in zip((x, *parts), (program.q, *rows), strict=True):
+            shape, kind = np.shape(found), np.dtype(getattr(found, "dtype", float)).kind
+            if shape != like.shape or kind == "c":  # it would be broadcast, or cut
+                raise SolveError(
+                    f"the traced {type(self.solver).__name__} returned an array of shape {shape} "
+                    f"and kind {kind!r}; expected real numbers of shape {like.shape}"
+                )
+        return x, dual, solved
