@@ -290,6 +290,12 @@ class BoxModel(RawModel):
     unbounded = frozenset({"l", "u"})
 
     @cached_property
+    def stated(self) -> Structure:
+        """That of the rows as they are stated, whatever their bounds are."""
+        cones = polyhedral_cones(0, self.m)
+        return Structure(self.n, self.m, cones, self.patterns.get("P"), self.patterns.get("A"))
+
+    @cached_property
     def parameters(self) -> list[tuple[str, Shape]]:
         m = self.m
         shapes = (self._shape("P", self.n), (self.n,), self._shape("A", m), (m,), (m,))
