@@ -269,7 +269,7 @@ def _real(values: Any, shape: tuple[int, ...]) -> Any:
         if values.dtype.kind not in "fiu":
             raise TypeError(f"an array is of dtype {values.dtype}, expected float64")
     if values.shape != shape:
-        raise ValueError(f"an array has shape {values.shape}, expected {shape}")
+        raise ValueError(f"an array has shape {values.shape}, not {shape}")
     return values
 
 
