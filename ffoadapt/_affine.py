@@ -107,7 +107,7 @@ class AffineProgram:
         theta = np.empty((size, int(self._ends[-1]) + 1))
         theta[:, -1] = last
         for value, start, end in zip(values, self._ends, self._ends[1:], strict=False):
-            theta[:, start:end] = value.reshape(value.shape[0], -1)
+            theta[:, start:end] = value.reshape(len(value), end - start)
         return theta
 
     def _shaped(self, name: str, values: Floats) -> Floats:

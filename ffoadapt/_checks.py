@@ -87,7 +87,7 @@ def finite_values(
     size = max((len(value) for value in values), default=1)
     for name, value in zip(names, values, strict=True):
         bad = np.isnan(value) if name in unbounded else ~np.isfinite(value)
-        for i in np.flatnonzero(bad.reshape(len(value), -1).any(axis=-1)).tolist():
+        for i in np.flatnonzero(bad.any(axis=tuple(range(1, bad.ndim)))).tolist():
             what = "holds what is no number" if name in unbounded else "is not finite"
             error = ProblemError(f"{name} {what}")
             refused.add([i] if len(value) > 1 else range(size), error)

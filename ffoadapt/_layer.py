@@ -13,6 +13,7 @@ from ._frameworks import find_framework
 from ._function import SolveFunction, State
 from ._gradient_check import GradientCheck, check_gradients
 from ._interfaces import Framework, Modeler, ParametricProgram, Solver
+from ._options import check_options
 from ._oracle.report import GradientReport, Reports
 from ._reading import checked, numbers
 from ._registry import registry
@@ -118,10 +119,10 @@ class Layer:
             function.on_report = hook
 
     def _with(self, options: Mapping[str, Any] | None) -> SolveFunction:
-        if not options:
+        if options is None or options == {}:
             return self._function
         settings = self._function.settings
-        merged = {**(settings.solver_options or {}), **options}
+        merged = {**(settings.solver_options or {}), **check_options(options)}
         settings = replace(settings, solver_options=merged)
         key = settings.key
         found = self._others.get(key) if key is not None else None

@@ -88,6 +88,8 @@ class ConeProgram:
         A = None stands for the identity: l <= x <= u.
         """
         q, lower, upper = vector("q", q), vector("l", l), vector("u", u)
+        if lower.size != upper.size:
+            raise ShapeError(f"l has {lower.size} entries and u has {upper.size}; make them equal")
         if A is None:
             check_bounds(q.size, lower.size)
             A = identity(q.size, dense=P is not None and not sparse.issparse(P))
@@ -232,7 +234,7 @@ class Result:
         if sparse.issparse(tangent):
             csc = coordinates(words, tangent).tocsc()
         else:
-            csc = sparse.csc_matrix(numbers(words, tangent))
+            csc = sparse.csc_matrix(numbers(words, tangent).astype(np.float64))
         if csc.shape != pattern.shape:
             raise ShapeError(
                 f"the tangent of {name} has shape {csc.shape}, expected {pattern.shape}"
