@@ -45,6 +45,8 @@ FACTS = {
     "scaling": scaling.measure,
     "report_cost": report_cost.measure,
 }
+PROFILED = ("dense", "batch", "local", "random", "soc", "entropy", "sdp", "qp")
+"""Rows with a single program of ours: dense ones, patterns of sparse ones, kinds of cone."""
 
 
 def main() -> None:
@@ -60,7 +62,12 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     if args.profile:
-        profile(*args.profile.split(":"))
+        parts = args.profile.split(":")
+        if not 2 <= len(parts) <= 3 or not all(n.isdecimal() and int(n) for n in parts[1:]):
+            parser.error(f"--profile {args.profile}; expected ROW:N or ROW:N:B, such as dense:100")
+        if parts[0] not in PROFILED:
+            parser.error(f"--profile has no row {parts[0]!r}; it has {', '.join(PROFILED)}")
+        profile(*parts)
         return
     # A quick run is for looking; the numbers of the docs come from full ones.
     folder = args.out or HERE / "results" / ("quick" if args.quick else "")

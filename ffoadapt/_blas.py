@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import ddot
 
 __all__ = ["finite", "one_thread"]
 
@@ -68,15 +69,15 @@ SHORT = 8192
 def finite(*arrays: NDArray[np.float64]) -> bool:
     """A cheap look: True says that all entries are finite, False that some may not be."""
     # Sums of finite numbers are finite unless they overflow.
-    with np.errstate(invalid="ignore", over="ignore"):
-        for values in arrays:
-            if values.size <= SHORT:
-                flat = values.ravel("K")
-                total = flat.dot(flat)
-            else:
+    for values in arrays:
+        if values.size <= SHORT:
+            flat = values.ravel("K")
+            total = ddot(flat, flat) if flat.size else 0.0  # NumPy's would warn of an overflow
+        else:
+            with np.errstate(invalid="ignore", over="ignore"):
                 total = values.sum()
-            if not math.isfinite(total):
-                return False
+        if not math.isfinite(total):
+            return False
     return True
 
 

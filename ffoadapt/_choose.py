@@ -79,7 +79,7 @@ def fill(structure: Structure) -> float:
     them.
     """
     A = structure.A
-    if A is None or A.nnz > LARGEST:
+    if A is None or A.nnz > LARGEST or not structure.n:
         return 1.0
     eye = Pattern.of(sparse.identity(structure.n))[0]
     space = Workspace.of(None, eye, *A.by_rows())

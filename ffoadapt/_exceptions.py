@@ -4,7 +4,7 @@
     ├── ProblemError (ValueError)            the data do not state a problem we can solve
     │   ├── ShapeError                       a shape is not the one the problem needs
     │   ├── UnsupportedProblemError          no way to hand this problem to that solver or modeler
-    │   └── ParameterError                   arguments of a layer: missing, mixed, undeclared
+    │   └── ParameterError                   arguments: missing, mixed, undeclared, no numbers
     ├── OptionError (ValueError)             an unknown or ill-typed option
     ├── PluginError (RuntimeError)           a plugin cannot be used
     │   ├── UnknownPluginError (ValueError)  no plugin of that kind and name
@@ -67,8 +67,8 @@ class UnsupportedProblemError(ProblemError):
 
 
 class ParameterError(ProblemError):
-    """The arguments of a layer call are missing, surplus, from several frameworks, or not what
-    their parameters declare."""
+    """The arguments of a call are missing, surplus, from several frameworks, no real numbers, or
+    not what their parameters declare."""
 
 
 class OptionError(FFOAdaptError, ValueError):

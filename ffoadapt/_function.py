@@ -360,10 +360,10 @@ class SolveFunction:
         if job is None:
             settings = self.settings
             wanted = settings.solver if name is None else name
-            if wanted == "auto":
-                wanted = choose(structure).name
-            solver, found = find_solver(wanted, structure)
             given = settings.solver_options or {}
+            if wanted == "auto":
+                wanted = self._fastest(structure, given)
+            solver, found = find_solver(wanted, structure)
             options = translate_options(solver, found, given)
             job = self._jobs[key] = SolveJob(
                 solver,
@@ -374,6 +374,17 @@ class SolveFunction:
                 lasting(found, structure),
             )
         return job
+
+    def _fastest(self, structure: Structure, options: Mapping[str, Any]) -> str:
+        """The fastest solver that has the options given."""
+        first = choose(structure).name
+        for choice in ranking(structure) if options else []:
+            try:
+                translate_options(find_solver(choice.name, structure)[0], choice.name, options)
+            except FFOAdaptError:  # it cannot be loaded, or lacks one of them
+                continue
+            return choice.name
+        return first
 
     def _others(self, structure: Structure, first: str) -> Iterator[tuple[str, Run]]:
         """With ``"auto"``, the next fastest solvers that take the options given."""

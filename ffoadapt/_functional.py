@@ -20,8 +20,9 @@ from ._interfaces import Framework, ParametricProgram, Solver
 from ._oracle.report import GradientReport, Reports
 from ._outcome import Outcome, unknown
 from ._pattern import Pattern
-from ._problem import check_cones
+from ._problem import check_bounds, check_cones, identity
 from ._raw import BoxModel, ConeModel, SplitModel
+from ._reading import SPARSE, checked, coordinates
 from ._settings import Settings, SolveSettings
 from ._solution import Status
 
@@ -162,12 +163,15 @@ def qp(
     ProblemError, SolveError
     """
     chosen = Settings.of(solver, settings)
+    data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
+    framework = _read(data)
     n = _size("q", q)
     k, p = _rows("G", G, "h", h), _rows("A", A, "b", b)
-    data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
     shapes = {"P": (n, n), "G": (k, n), "A": (p, n)}
     sizes = {"q": n, "h": k, "b": p}
-    solution: QPSolution = _call(QPSolution, "split", data, shapes, sizes, (k, p), chosen)
+    solution: QPSolution = _call(
+        QPSolution, "split", framework, data, shapes, sizes, (k, p), chosen
+    )
     return solution
 
 
@@ -184,7 +188,8 @@ def box_qp(
     """minimize 1/2 x'Px + q'x subject to l <= Ax <= u, differentiable in all five.
 
     Parameters are as in `qp`; A is (m, n), l and u are (m,) and may hold -inf and inf; l = u makes
-    an equality, whose gradient goes to the bound that its multiplier pushes at.
+    an equality, whose gradient goes to the bound that its multiplier pushes at. A = None stands for
+    the identity: l <= x <= u.
 
     Returns
     -------
@@ -192,13 +197,16 @@ def box_qp(
         ``x`` and ``y`` with Px + q + A'y = 0, y > 0 where u holds and y < 0 where l holds.
     """
     chosen = Settings.of(solver, settings)
+    data = {"P": P, "q": q, "A": A, "l": l, "u": u}
+    framework = _read(data)
     n = _size("q", q)
     m = _size("l", l)
-    data = {"P": P, "q": q, "A": A, "l": l, "u": u}
+    if A is None:
+        check_bounds(n, m)
+        data["A"] = identity(n, dense=P is not None and not _is_sparse(framework, P))
     shapes = {"P": (n, n), "A": (m, n)}
-    solution: BoxSolution = _call(
-        BoxSolution, "box", data, shapes, {"q": n, "l": m, "u": m}, (m,), chosen
-    )
+    sizes = {"q": n, "l": m, "u": m}
+    solution: BoxSolution = _call(BoxSolution, "box", framework, data, shapes, sizes, (m,), chosen)
     return solution
 
 
@@ -222,24 +230,26 @@ def cone_program(
         ``x``, ``s``, ``z`` with Px + q + A'z = 0, s in K, z in the dual cone, s'z = 0.
     """
     chosen = Settings.of(solver, settings)
+    data = {"P": P, "q": q, "A": A, "b": b}
+    framework = _read(data)
     n = _size("q", q)
     cones = check_cones(cones)
     m = sum(cone.dim for cone in cones)
-    if _size("b", b) != m:
+    if _rows("A", A, "b", b) != m:
         raise ShapeError(
             f"the cones have {m} rows in all ({', '.join(map(repr, cones))}) but b has "
-            f"{_size('b', b)}; make them equal"
+            f"{_rows('A', A, 'b', b)}; make them equal"
         )
-    data = {"P": P, "q": q, "A": A, "b": b}
     shapes = {"P": (n, n), "A": (m, n)}
+    sizes, rest = {"q": n, "b": m}, (cones, m)
     solution: ConeSolution = _call(
-        ConeSolution, "cone", data, shapes, {"q": n, "b": m}, (cones, m), chosen
+        ConeSolution, "cone", framework, data, shapes, sizes, rest, chosen
     )
     return solution
 
 
-_SPARSE = (sparse.sparray, sparse.spmatrix)  # faster than sparse.issparse
-_ASIDE = (type(None), *_SPARSE)
+_ASIDE = (type(None), *SPARSE)
+_MATRICES = frozenset({"P", "G", "A"})
 
 _MODELS: dict[str, Callable[..., ParametricProgram]] = {
     "split": SplitModel,
@@ -252,16 +262,24 @@ _cache_lock = threading.Lock()
 _CACHED = 64
 
 
+def _read(data: dict[str, Any]) -> Framework:
+    """The framework of the arguments, which hold numbers then."""
+    framework = find_framework(data, aside=_ASIDE)
+    for name, value in data.items():
+        data[name] = checked(name, value, sparse_too=name in _MATRICES)
+    return framework
+
+
 def _call(
     kind: Any,
     form: str,
+    framework: Framework,
     data: dict[str, Any],
     shapes: Mapping[str, tuple[int, int]],
     sizes: Mapping[str, int],
     rest: tuple[Any, ...],
     settings: Settings,
 ) -> Any:
-    framework = find_framework(data, aside=_ASIDE)
     parts: dict[str, tuple[Any, Any, Any]] = {}
     for name, shape in shapes.items():
         part = _sparse_parts(framework, name, data[name], shape)
@@ -271,7 +289,8 @@ def _call(
     orders: dict[str, NDArray[np.int32]] = {}
     if parts:
         for name, shape in shapes.items():
-            patterns[name], order, data[name] = _on_pattern(data[name], parts.get(name), shape)
+            given = parts.get(name)
+            patterns[name], order, data[name] = _on_pattern(name, data[name], given, shape)
             if order is not None:
                 orders[name] = order
     for name, value in data.items():
@@ -326,9 +345,8 @@ def _sparse_parts(
 ) -> tuple[Any, Any, Any] | None:
     if value is None:
         return None
-    if isinstance(value, _SPARSE):
-        coo = sparse.coo_matrix(value)
-        coo.sum_duplicates()
+    if isinstance(value, SPARSE):
+        coo = coordinates(name, value)
         parts: tuple[Any, Any, Any] | None = (coo.row, coo.col, coo.data)
     else:
         try:
@@ -351,19 +369,19 @@ def _sparse_parts(
 
 
 def _on_pattern(
-    value: Any, parts: tuple[Any, Any, Any] | None, shape: tuple[int, int]
+    name: str, value: Any, parts: tuple[Any, Any, Any] | None, shape: tuple[int, int]
 ) -> tuple[Pattern, NDArray[np.int32] | None, Any]:
     """The pattern, the order of the given values in it (None: as they are), and the values."""
     if parts is not None:
         rows, columns, values = parts
-        return *_known(rows, columns, shape), values
+        return *_known(rows, columns, shape, name), values
     if value is None:
         pattern, none = Pattern.of(sparse.csc_matrix(shape))
         return pattern, None, none
     if not hasattr(value, "shape"):
         value = np.asarray(value, dtype=np.float64)
     if tuple(value.shape[-2:]) != shape:
-        raise ShapeError(f"a matrix has shape {tuple(value.shape)}; expected {shape}")
+        raise ShapeError(f"{name} has shape {tuple(value.shape)}; expected {shape}")
     lead = tuple(value.shape[:-2])
     values = value.swapaxes(-1, -2).reshape(*lead, shape[0] * shape[1])
     return Pattern.full(shape), None, values
@@ -373,7 +391,7 @@ _patterns: list[tuple[Pattern, NDArray[np.int32] | None]] = []
 
 
 def _known(
-    rows: Any, columns: Any, shape: tuple[int, int]
+    rows: Any, columns: Any, shape: tuple[int, int], name: str = "matrix"
 ) -> tuple[Pattern, NDArray[np.int32] | None]:
     """The pattern with these entries and their order in it; the latest are kept.
 
@@ -384,7 +402,7 @@ def _known(
         latest = list(_patterns)
     found = next((one for one in latest if _same(*one, rows, columns, shape)), None)
     if found is None:
-        found = _ordered(rows, columns, shape)
+        found = _ordered(rows, columns, shape, name)
     with _cache_lock:
         others = [one for one in _patterns if one is not found]
         _patterns[:] = [found, *others[: _CACHED - 1]]
@@ -417,18 +435,26 @@ def _same(
 
 
 def _ordered(
-    rows: Any, columns: Any, shape: tuple[int, int]
+    rows: Any, columns: Any, shape: tuple[int, int], name: str = "matrix"
 ) -> tuple[Pattern, NDArray[np.int32] | None]:
     count = len(rows)
     numbers = np.arange(1.0, count + 1.0)  # from 1: a value of 0 would be dropped
-    pattern, numbered = Pattern.of(sparse.coo_matrix((numbers, (rows, columns)), shape=shape))
+    try:
+        matrix = sparse.coo_matrix((numbers, (rows, columns)), shape=shape)
+    except ValueError as error:  # out of range
+        raise ParameterError(f"the sparse {name} has indices of no entry: {error}") from error
+    pattern, numbered = Pattern.of(matrix)
     if pattern.nnz != count:
         raise ShapeError(
-            "a sparse matrix has duplicate entries; sum them first (coalesce() in torch, "
+            f"the sparse {name} has duplicate entries; sum them first (coalesce() in torch, "
             "sum_duplicates() in JAX)"
         )
     order = numbered.astype(np.int32) - np.int32(1)
     return pattern, None if (order == np.arange(count)).all() else order
+
+
+def _is_sparse(framework: Framework, value: Any) -> bool:
+    return isinstance(value, SPARSE) or framework.sparse_parts(value) is not None
 
 
 def _size(name: str, value: Any) -> int:

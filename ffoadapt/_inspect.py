@@ -13,6 +13,7 @@ from ._oracle.report import GradientReport
 from ._outcome import Outcome
 from ._problem import ConeProgram, Result, solve
 from ._registry import KINDS, PluginInfo, registry
+from ._structure import Structure
 
 __all__ = [
     "choose_solver",
@@ -71,7 +72,10 @@ def get_plugin(kind: str, name: str) -> Any:
 def choose_solver(program: ConeProgram | Layer) -> SolverChoice:
     """Which installed solver ``solver="auto"`` takes for a program, and why."""
     if isinstance(program, Layer):
-        return choose(program.program.structure)
+        model: Any = program.program
+        # A box program has another structure with every set of bounds; its rows are those stated.
+        found: Structure = getattr(model, "structure", None) or model.stated
+        return choose(found)
     if isinstance(program, ConeProgram):
         return choose(program.structure)
     raise ProblemError(

@@ -126,7 +126,7 @@ class Solver(ABC):
         Parameters
         ----------
         program
-            A `BoxForm`, `SplitForm` or `ConeForm`, as `form` asks for. Do not modify its arrays.
+            A `BoxForm`, `SplitForm` or `ConeForm`, as `form` asks for. Its arrays are read-only.
         options
             In the solver's own names, `defaults` included.
         session

@@ -12,9 +12,11 @@ from ._exceptions import DifferentiationError, ParameterError, UnsupportedProble
 from ._frameworks import find_framework
 from ._function import SolveFunction, State
 from ._gradient_check import GradientCheck, check_gradients
-from ._interfaces import Modeler, ParametricProgram, Solver
+from ._interfaces import Framework, Modeler, ParametricProgram, Solver
+from ._options import check_options
 from ._oracle.report import GradientReport, Reports
 from ._outcome import Latest, Outcome, infos, statuses
+from ._reading import checked, numbers
 from ._registry import registry
 from ._settings import Settings, SolveSettings
 from ._solution import Status
@@ -73,8 +75,8 @@ class Layer:
     def __call__(self, *values: Any, solver_options: Mapping[str, Any] | None = None) -> Any:
         """The variables, in a tuple, at these parameter values."""
         function = self._with(solver_options)
-        framework = find_framework(self._named(values))
-        return tuple(framework.apply(function, values))
+        framework, given = self._read(values)
+        return tuple(framework.apply(function, given))
 
     def solve(self, *values: Any, solver_options: Mapping[str, Any] | None = None) -> LayerResult:
         """Solve in NumPy, and keep what explains and differentiates the solution.
@@ -82,8 +84,9 @@ class Layer:
         ``values`` may come from any framework; no gradient flows through this call.
         """
         function = self._with(solver_options)
-        framework = find_framework(self._named(values))
-        given = [np.asarray(framework.to_numpy(v)) for v in values]
+        framework, read = self._read(values)
+        # Copies: the derivatives are those at these numbers, whatever becomes of the arrays.
+        given = [np.array(framework.to_numpy(v)) for v in read]
         outputs, state = function.forward(given, quiet=True)
         arrays = [np.asarray(v, dtype=np.float64) for v in given]
         return LayerResult(function, arrays, outputs, state)
@@ -95,8 +98,8 @@ class Layer:
 
         ``str()`` of the result says which parameter disagrees; ``.ok`` whether none does.
         """
-        framework = find_framework(self._named(values))
-        arrays = [framework.to_numpy(v) for v in values]
+        framework, given = self._read(values)
+        arrays = [framework.to_numpy(v) for v in given]
         return check_gradients(
             self._function,
             self._function.names,
@@ -130,10 +133,10 @@ class Layer:
             function.on_report = hook
 
     def _with(self, options: Mapping[str, Any] | None) -> SolveFunction:
-        if not options:
+        if options is None or options == {}:
             return self._function
         settings = self._function.settings
-        merged = {**(settings.solver_options or {}), **options}
+        merged = {**(settings.solver_options or {}), **check_options(options)}
         settings = replace(settings, solver_options=merged)
         key = settings.key
         found = self._others.get(key) if key is not None else None
@@ -145,14 +148,16 @@ class Layer:
                 self._others[key] = found
         return found
 
-    def _named(self, values: Sequence[Any]) -> dict[str, Any]:
+    def _read(self, values: Sequence[Any]) -> tuple[Framework, Sequence[Any]]:
+        """The framework of the values, and the values, which hold numbers."""
         names = self._function.names
         if len(values) != len(names):
             raise ParameterError(
                 f"the layer takes {len(names)} parameters ({', '.join(names) or 'none'}), got "
                 f"{len(values)}"
             )
-        return dict(zip(names, values, strict=True))
+        framework = find_framework(dict(zip(names, values, strict=True)))
+        return framework, list(map(checked, names, values))
 
 
 class LayerResult:
@@ -179,7 +184,8 @@ class LayerResult:
         flat, axes = function.flatten(values, state.axes), state.axes
         objective = function.model.objective(flat, canonical).reshape(axes.batch)
         self.objective: Any = float(objective) if axes.single else objective
-        self.status: Status | list[Status] = statuses(axes.single, points.status)
+        status = points.status if axes.single else [*points.status]
+        self.status: Status | list[Status] = statuses(axes.single, status)
         self.info: Any = infos(axes.single, points.info, state.name)
 
     def report(self) -> GradientReport | Reports:
@@ -197,7 +203,10 @@ class LayerResult:
             raise DifferentiationError(
                 f"vjp takes one cotangent a variable, {len(outputs)}, got {len(cotangents)}"
             )
-        arrays = [None if c is None else np.asarray(c, dtype=np.float64) for c in cotangents]
+        arrays = [
+            None if c is None else _float64(f"the cotangent on {name}", c)
+            for (name, _), c in zip(outputs, cotangents, strict=True)
+        ]
         for (name, _), array, value in zip(outputs, arrays, self.variables, strict=True):
             if array is not None and array.shape[array.ndim - value.ndim :] != value.shape:
                 raise DifferentiationError(
@@ -213,7 +222,10 @@ class LayerResult:
             raise DifferentiationError(
                 f"jvp takes one tangent a parameter, {len(names)}, got {len(tangents)}"
             )
-        arrays = [None if t is None else np.asarray(t, dtype=np.float64) for t in tangents]
+        arrays = [
+            None if t is None else _float64(f"the tangent of {name}", t)
+            for name, t in zip(names, tangents, strict=True)
+        ]
         for name, array, lead, shape in zip(
             names, arrays, self._state.axes.leads, self._function.shapes, strict=True
         ):
@@ -222,6 +234,10 @@ class LayerResult:
                     f"the tangent of {name} has shape {array.shape}, expected {(*lead, *shape)}"
                 )
         return tuple(self._function.jvp(self._state, arrays))
+
+
+def _float64(name: str, value: Any) -> np.ndarray[Any, Any]:
+    return numbers(name, value).astype(np.float64, copy=False)
 
 
 def _parametrize(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Any:

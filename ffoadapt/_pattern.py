@@ -31,12 +31,17 @@ class Pattern:
     indptr: NDArray[np.int32]
     indices: NDArray[np.int32]
 
+    def __post_init__(self) -> None:
+        # They are shared by whatever has this pattern, solvers and users included.
+        self.indptr.flags.writeable = self.indices.flags.writeable = False
+
     @classmethod
     def of(cls, matrix: Any) -> tuple[Pattern, Floats]:
         """Pattern and values of a scipy sparse matrix; sums duplicates, keeps explicit zeros."""
         csc = sparse.csc_matrix(matrix, dtype=np.float64, copy=True)
         csc.sum_duplicates()
-        return cls(csc.shape, csc.indptr, csc.indices), csc.data
+        ends, rows = (v.astype(np.int32, copy=False) for v in (csc.indptr, csc.indices))
+        return cls(csc.shape, ends, rows), csc.data
 
     @classmethod
     def full(cls, shape: tuple[int, int]) -> Pattern:

@@ -18,6 +18,7 @@ from ._oracle.report import GradientReport
 from ._oracle.resolve import resolve_vjp
 from ._pattern import Pattern
 from ._raw import BoxModel, ConeModel, SplitModel
+from ._reading import coordinates, numbers, read_only
 from ._settings import Settings, SolveSettings
 
 __all__ = ["ConeProgram", "Result", "solve"]
@@ -38,6 +39,8 @@ class ConeProgram:
         (m, n) and (m,), rows in the order of ``cones``; b may be inf in nonnegative rows.
     cones
         Cones whose dimensions add up to m.
+
+    The arrays are copied; P, q, A and b of a program cannot be written to.
 
     Raises
     ------
@@ -80,8 +83,16 @@ class ConeProgram:
 
     @classmethod
     def from_box(cls, P: Any, q: Any, A: Any, l: Any, u: Any) -> ConeProgram:
-        """The program with l <= Ax <= u; gradients come back as P, q, A, l, u."""
+        """The program with l <= Ax <= u; gradients come back as P, q, A, l, u.
+
+        A = None stands for the identity: l <= x <= u.
+        """
         q, lower, upper = vector("q", q), vector("l", l), vector("u", u)
+        if lower.size != upper.size:
+            raise ShapeError(f"l has {lower.size} entries and u has {upper.size}; make them equal")
+        if A is None:
+            check_bounds(q.size, lower.size)
+            A = identity(q.size, dense=P is not None and not sparse.issparse(P))
         shapes = {"P": (q.size, q.size), "A": (lower.size, q.size)}
         data = {"P": matrix("P", P, *shapes["P"]), "A": matrix("A", A, *shapes["A"])}
         patterns, values = split_patterns(data, shapes)
@@ -92,11 +103,11 @@ class ConeProgram:
 
     def _set(self, model: Any, values: list[Floats]) -> None:
         self.model = model
-        self.values = values
+        self.values = [read_only(value) for value in values]
         batch = self.model.program([value[None] for value in values], 1)
         self.structure = batch.structure
-        self.P, self.q = batch.matrix("P", 0), batch.q[0]
-        self.A, self.b = batch.matrix("A", 0), batch.b[0]
+        self.P, self.A = (_read_only(batch.matrix(name, 0)) for name in ("P", "A"))
+        self.q, self.b = read_only(batch.q[0]), read_only(batch.b[0])
         self.cones = self.structure.cones
 
     @property
@@ -130,7 +141,8 @@ class Result:
     def __init__(self, program: ConeProgram, function: SolveFunction, state: State) -> None:
         self.program, self._function, self._state = program, function, state
         points = state.points
-        self.x, self.s, self.z = points.x[0], points.s[0], points.z[0]
+        # Copies: the derivatives are those at the points, whatever becomes of these.
+        self.x, self.s, self.z = points.x[0].copy(), points.s[0].copy(), points.z[0].copy()
         self.status, self.info = points.status[0], {"solver": state.name, **points.info[0]}
         self._named = dict(
             zip((n for n, _ in program.model.outputs), function._outputs(state), strict=True)
@@ -185,7 +197,7 @@ class Result:
             gradients = model.program_vjp(adjoint, [True] * len(model.names))
         return SimpleNamespace(
             **{
-                name: model.patterns[name].matrix(g[0]) if name in model.patterns else g[0]
+                name: model.patterns[name].matrix(g[0]).copy() if name in model.patterns else g[0]
                 for name, g in zip(model.names, gradients, strict=True)
             }
         )
@@ -214,11 +226,15 @@ class Result:
     def _tangent(self, name: str, tangent: Any, shape: tuple[int, ...]) -> Floats:
         pattern: Pattern | None = self.program.model.patterns.get(name)
         if pattern is None:
-            value = np.asarray(tangent, dtype=np.float64)
+            value = numbers(f"the tangent of {name}", tangent).astype(np.float64, copy=False)
             if value.shape != shape:
                 raise ShapeError(f"the tangent of {name} has shape {value.shape}, expected {shape}")
             return value
-        csc = sparse.csc_matrix(tangent)
+        words = f"the tangent of {name}"
+        if sparse.issparse(tangent):
+            csc = coordinates(words, tangent).tocsc()
+        else:
+            csc = sparse.csc_matrix(numbers(words, tangent).astype(np.float64))
         if csc.shape != pattern.shape:
             raise ShapeError(
                 f"the tangent of {name} has shape {csc.shape}, expected {pattern.shape}"
@@ -239,7 +255,10 @@ class Result:
                 f"cotangents are given by name, e.g. vjp(x=v); the names are {sorted(sizes)}, "
                 f"got {sorted(cotangents) or 'none'}"
             )
-        arrays = {name: np.asarray(v, dtype=np.float64) for name, v in cotangents.items()}
+        arrays = {
+            name: numbers(f"the cotangent on {name}", v).astype(np.float64, copy=False)
+            for name, v in cotangents.items()
+        }
         for name, v in arrays.items():
             if v.shape != sizes[name]:
                 raise ShapeError(
@@ -289,30 +308,44 @@ def check_cones(cones: Any) -> tuple[Cone, ...]:
 
 
 def vector(name: str, value: Any) -> Floats:
-    """A (k,) float64 array of user data."""
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ProblemError(f"{name} is no array of numbers: {error}") from error
+    """A (k,) float64 array of user data, a copy."""
+    array = numbers(name, value)
     if array.ndim != 1:
         raise ShapeError(f"{name} has shape {array.shape}; expected one axis")
-    return array
+    return array.astype(np.float64)
 
 
 def matrix(name: str, value: Any, rows: int, columns: int) -> Any:
-    """A (rows, columns) ndarray or sparse matrix of user data; None stays None (zero)."""
+    """A (rows, columns) ndarray or sparse matrix of user data, a copy; None stays None (zero)."""
     if value is None:
         if name != "P" and rows:
             raise ShapeError(f"{name} is missing, but its right-hand side has {rows} rows")
         return None
-    if not sparse.issparse(value):
-        try:
-            value = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ProblemError(f"{name} is no matrix of numbers: {error}") from error
-    if value.shape != (rows, columns):
-        raise ShapeError(f"{name} has shape {value.shape}; expected ({rows}, {columns})")
-    return value
+    array = coordinates(name, value) if sparse.issparse(value) else numbers(name, value)
+    if array.shape != (rows, columns):
+        raise ShapeError(f"{name} has shape {array.shape}; expected ({rows}, {columns})")
+    return array if sparse.issparse(array) else array.astype(np.float64)
+
+
+def identity(n: int, dense: bool) -> Any:
+    """The A of a box program whose bounds are on x itself."""
+    return np.eye(n) if dense else sparse.identity(n, format="csc")
+
+
+def check_bounds(n: int, rows: int) -> None:
+    """Raise unless there are as many bounds as variables."""
+    if rows != n:
+        raise ShapeError(
+            f"A is None, so that l and u are bounds on x: expected {n} of each, got {rows}"
+        )
+
+
+def _read_only(matrix: Any) -> Any:
+    """The ndarray, or sparse matrix, with numbers that nobody writes to."""
+    if isinstance(matrix, np.ndarray):
+        return read_only(matrix)
+    matrix.data = read_only(matrix.data)
+    return matrix
 
 
 def split_patterns(

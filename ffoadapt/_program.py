@@ -23,6 +23,7 @@ from ._forms import BoxForm, ConeForm, SplitForm
 from ._lazy import lazy
 from ._memory import empty
 from ._pattern import Pattern
+from ._reading import read_only
 from ._structure import Structure
 
 __all__ = ["EPS", "BoxData", "DataSizes", "ProgramBatch", "allowance", "largest"]
@@ -157,14 +158,17 @@ class ProgramBatch:
         return value if pattern is None else pattern.matrix(value)
 
     def views(self, form: str) -> Iterator[ConeForm | BoxForm | SplitForm]:
-        """All elements, one after the other, in the named view (box, split: polyhedral only)."""
+        """All elements, one after the other, in the named view (box, split: polyhedral only).
+
+        Nobody can write to their arrays: they are the user's, or those of other elements too.
+        """
         if form == "box":
             return self._box_forms()
         return self._split_forms() if form == "split" else self._cone_forms()
 
     def stacked(self, form: str) -> ConeForm | BoxForm | SplitForm:
         """All elements of a dense batch at once, in the named view: its arrays with an axis of the
-        batch in front, of stride 0 where the elements share them."""
+        batch in front, of stride 0 where the elements share them. Nobody can write to them."""
         if form == "box":
             box = self._stated()
             data = map(self._repeated, (self.P, self.q, box.A, box.lower, box.upper))
@@ -183,7 +187,7 @@ class ProgramBatch:
 
     def _repeated(self, values: Floats) -> Floats:
         if len(values) == self.size:
-            return values
+            return read_only(values)
         return np.broadcast_to(values, (self.size, *values.shape[1:]))
 
     def _stated(self) -> BoxData:
@@ -235,6 +239,8 @@ class ProgramBatch:
 
     def _elements(self, values: Any, pattern: Pattern | None = None) -> Iterator[Any]:
         """(B or 1, ...) element by element; what the batch shares is made into a matrix once."""
+        if isinstance(values, np.ndarray):
+            values = read_only(values)
         if len(values) == 1:
             shared = values[0] if pattern is None else pattern.matrix(values[0])
             return repeat(shared, self.size)

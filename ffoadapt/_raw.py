@@ -290,6 +290,12 @@ class BoxModel(RawModel):
     unbounded = frozenset({"l", "u"})
 
     @cached_property
+    def stated(self) -> Structure:
+        """That of the rows as they are stated, whatever their bounds are."""
+        cones = polyhedral_cones(0, self.m)
+        return Structure(self.n, self.m, cones, self.patterns.get("P"), self.patterns.get("A"))
+
+    @cached_property
     def parameters(self) -> list[tuple[str, Shape]]:
         m = self.m
         shapes = (self._shape("P", self.n), (self.n,), self._shape("A", m), (m,), (m,))
@@ -421,7 +427,7 @@ def join(first: Floats, second: Floats, axis: int) -> Floats:
     if first.shape[axis] == 0 and first.shape[0] == 1:
         return second
     if first.shape[0] != second.shape[0]:
-        size = max(first.shape[0], second.shape[0])
+        size = second.shape[0] if first.shape[0] == 1 else first.shape[0]  # which may be 0
         first = np.broadcast_to(first, (size, *first.shape[1:]))
         second = np.broadcast_to(second, (size, *second.shape[1:]))
     shape = list(first.shape)

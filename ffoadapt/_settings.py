@@ -13,6 +13,7 @@ import numpy as np
 
 from ._exceptions import OptionError
 from ._interfaces import Executor, Solver
+from ._options import check_options
 from ._oracle.active_set import Degenerate
 
 __all__ = ["Settings", "SolveSettings"]
@@ -24,10 +25,14 @@ class SolveSettings(TypedDict, total=False):
     Attributes
     ----------
     solver_options
-        ``tolerance``, ``max_iterations``, ``time_limit`` (seconds) and ``verbose`` mean the same
-        for every solver; other names are the solver's own. An unknown one raises `OptionError`. A
-        solver that has not come back after twice its ``time_limit``, or 5 s beyond it where that is
-        longer, is left behind in its thread, and the status is ``time_limit``.
+        ``tolerance`` (> 0), ``max_iterations`` (an integer > 0), ``time_limit`` (seconds > 0) and
+        ``verbose`` (True or False) mean the same for every solver, ``"auto"`` included; what has
+        another value raises `OptionError`. A solver that cannot print stays quiet. One that has not
+        come back after twice its ``time_limit``, or 5 s beyond it where that is longer, is left
+        behind in its thread, and the status is ``time_limit``; so is one that has no time limit of
+        its own, when the time is over. Other names are options of the named solver's own, as that
+        solver takes them; one that it does not know raises `OptionError`, and with ``"auto"`` so
+        does any.
     executor
         Runs the solves of a batch: ``"auto"`` (threads where the solver releases the GIL),
         ``"serial"``, ``"threads"``, or another installed one.
@@ -116,9 +121,22 @@ class Settings:
         }
         for name, allowed in choices.items():
             value = getattr(self, name)
-            if not any(value is choice or value == choice for choice in allowed):
+            plain = isinstance(value, str | int | float | np.bool_)
+            choice = [choice for choice in allowed if plain and value == choice]
+            if not choice:
                 expected = " or ".join(map(repr, allowed))
                 raise OptionError(f"{name}={value!r}; expected {expected}")
+            if value is not choice[0]:  # np.True_, 1
+                object.__setattr__(self, name, choice[0])
+        if not isinstance(self.executor, str | Executor):
+            raise OptionError(
+                f"executor={self.executor!r}; expected a name, such as 'serial' or 'threads', or "
+                "an ffoadapt.Executor"
+            )
+        if self.solver_options is not None:
+            auto = isinstance(self.solver, str) and self.solver == "auto"
+            options = check_options(self.solver_options, auto) or None
+            object.__setattr__(self, "solver_options", options)
         mu: Any = self.smoothing
         if isinstance(mu, bool) or not isinstance(mu, Real) or not 0.0 <= float(mu) < np.inf:
             raise OptionError(f"smoothing={mu!r}; expected a number mu with 0 <= mu < inf")
@@ -130,7 +148,9 @@ class Settings:
         solver = self.solver if isinstance(self.solver, str) else id(self.solver)
         values = (getattr(self, f.name) for f in fields(self) if "solver" not in f.name)
         try:
-            key = (solver, options and tuple(sorted(options.items())), *values)
+            # With their types, which solvers tell apart where Python does not: 1, 1.0 and True.
+            given = options and tuple((k, type(v), v) for k, v in sorted(options.items()))
+            key = (solver, given, *values)
             hash(key)
         except TypeError:
             return None

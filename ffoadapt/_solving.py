@@ -6,7 +6,6 @@ time, and what becomes of an exception, a wrong length or a NaN.
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from . import _blas, _watchdog
 from ._exceptions import OptionError, SolveError, UnsupportedProblemError
 from ._interfaces import Session, Solver
+from ._options import COMMON_OPTIONS, common_names, translate_options
 from ._program import ProgramBatch, allowance
 from ._registry import registry
 from ._solution import Points, Solution, Status
@@ -36,9 +36,6 @@ Floats = NDArray[np.float64]
 
 _Found: TypeAlias = "tuple[Floats, Floats, Floats | None, list[Status], list[Mapping[str, Any]]]"
 """x, dual, slack where the solver has its own, statuses and infos of all elements."""
-
-COMMON_OPTIONS = ("max_iterations", "time_limit", "tolerance", "verbose")
-"""Options that mean the same for every solver."""
 
 TOGETHER = 1.5e6
 """n^2 (n + m), of all elements together, above which threads pay for solvers that take a batch at
@@ -66,7 +63,8 @@ class SolveJob:
         """``lasting`` says that a solve takes longer than two threads lose by taking turns."""
         self.solver, self.name, self.options, self.warm_start = solver, name, options, warm_start
         self.lasting = lasting
-        self._patience = _watchdog.patience(time_limit)
+        own = time_limit is None or "time_limit" in common_names(solver)
+        self._patience = _watchdog.patience(time_limit, own)
         self._local = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -129,13 +127,13 @@ class SolveJob:
             if found is None:
                 return None
             eq, ineq = given.structure.split
-            _put(found.x, x)
+            x[:] = _real(found.x, x.shape)
             if form == "split":
                 z_ineq, y_eq = found.dual
-                _put(z_ineq, dual, ineq)
-                _put(y_eq, dual, eq)
+                dual[:, ineq] = _real(z_ineq, dual[:, ineq].shape)
+                dual[:, eq] = _real(y_eq, dual[:, eq].shape)
             else:
-                _put(found.dual, dual)
+                dual[:] = _real(found.dual, dual.shape)
             status, info = list(found.status), list(found.info)
             if not len(status) == len(info) == given.size:
                 raise ValueError(f"not {given.size} statuses and infos")
@@ -157,6 +155,10 @@ class SolveJob:
         size, structure, form = given.size, given.structure, self.solver.form
         x, dual = np.empty((size, structure.n)), given.empty_dual(form)
         eq, ineq = structure.split
+        whole, z_shape, y_shape = dual.shape[1:], (structure.m,), (structure.m,)
+        if form == "split":
+            rows = np.arange(structure.m)
+            z_shape, y_shape = rows[ineq].shape, rows[eq].shape
         slack: Floats | None = None
         status: list[Status] = []
         info: list[Mapping[str, Any]] = []
@@ -165,17 +167,18 @@ class SolveJob:
             solved = solution.status.solved
             if solved:
                 try:
-                    x[i] = solution.x
+                    x[i] = _real(solution.x, x.shape[1:])
                     if form == "split":
-                        dual[i, ineq], dual[i, eq] = solution.dual
+                        z_ineq, y_eq = solution.dual
+                        dual[i, ineq], dual[i, eq] = _real(z_ineq, z_shape), _real(y_eq, y_shape)
                     else:
-                        dual[i] = solution.dual
+                        dual[i] = _real(solution.dual, whole)
                     if solution.slack is not None:
                         if slack is None:
                             slack = np.full((size, structure.m), np.nan)
-                        slack[i] = solution.slack
-                except (TypeError, ValueError) as error:
-                    solution = _failure(f"it returned arrays of the wrong shape: {error}")
+                        slack[i] = _real(solution.slack, (structure.m,))
+                except Exception as error:
+                    solution = _failure(f"it returned arrays of the wrong shape or type: {error}")
                     solved = False
             if not solved:
                 x[i] = dual[i] = np.nan
@@ -195,6 +198,11 @@ class SolveJob:
                 )
             if not isinstance(solution, Solution):
                 raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
+            if not (isinstance(solution.status, Status) and isinstance(solution.info, Mapping)):
+                raise TypeError(
+                    f"solve returned a Solution with the status {solution.status!r} and the info "
+                    f"{solution.info!r}; expected an ffoadapt.Status and a dict"
+                )
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             session.clear()
             raise
@@ -251,12 +259,18 @@ def _failure(message: str, **more: Any) -> Solution:
     return Solution(status=Status.ERROR, info={"message": message, **more})
 
 
-def _put(values: Any, into: Floats, columns: Any = slice(None)) -> None:
-    """``into[:, columns] = values``, but nothing is broadcast."""
-    wanted, found = into[:, columns].shape, np.shape(values)
-    if wanted != found:
-        raise ValueError(f"an array has shape {found}, not {wanted}")
-    into[:, columns] = values
+_FLOAT64 = np.dtype(np.float64)
+
+
+def _real(values: Any, shape: tuple[int, ...]) -> Any:
+    """The values, if they are real numbers in this shape: nothing is broadcast, nor cut."""
+    if type(values) is not np.ndarray or values.dtype is not _FLOAT64:
+        values = np.asarray(values)
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"an array is of dtype {values.dtype}, expected float64")
+    if values.shape != shape:
+        raise ValueError(f"an array has shape {values.shape}, not {shape}")
+    return values
 
 
 def _unsolved(status: Sequence[Status]) -> list[int]:
@@ -317,7 +331,7 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
             raise UnsupportedProblemError(_lacks(solver, spec.cones, structure))
         found, name = registry.get("solver", solver), solver
     else:
-        found = solver() if isinstance(solver, type) else solver
+        found = _instance(solver) if isinstance(solver, type) else solver
         name = getattr(found, "name", type(found).__name__)
         if not isinstance(found, Solver):
             raise OptionError(
@@ -328,6 +342,16 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
     if not structure.kinds <= frozenset(found.cones):
         raise UnsupportedProblemError(_lacks(name, found.cones, structure))
     return found, name
+
+
+def _instance(solver: type[Any]) -> Any:
+    try:
+        return solver()
+    except Exception as error:
+        raise OptionError(
+            f"solver={solver.__qualname__} could not be made without arguments: "
+            f"{type(error).__name__}: {error}. Give an instance of it"
+        ) from error
 
 
 def _lacks(name: str, cones: Any, structure: Structure) -> str:
@@ -341,47 +365,6 @@ def _lacks(name: str, cones: Any, structure: Structure) -> str:
 def _names(structure: Structure) -> str:
     able = [n for n, s in registry.ready("solver").items() if structure.kinds <= s.cones]
     return ", ".join(sorted(able)) or "none (try pip install ffoadapt-clarabel)"
-
-
-def common_names(solver: Solver) -> dict[str, tuple[str, ...]]:
-    """The common options that the solver has, each with the solver's own names for it."""
-    alike = {_plain(name): name for name in solver.known_options() or ()}
-    names: dict[str, tuple[str, ...]] = {}
-    for key in COMMON_OPTIONS:
-        own = solver.common_options.get(key, alike.get(_plain(key), ()))
-        if own:
-            names[key] = (own,) if isinstance(own, str) else tuple(own)
-    return names
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
-def translate_options(solver: Solver, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The solver's own options: its defaults, then the user's, common names translated."""
-    result = dict(solver.defaults)
-    if not options:
-        return result
-    known, common = solver.known_options(), common_names(solver)
-    for key, value in options.items():
-        if key in COMMON_OPTIONS:
-            if key not in common:
-                raise OptionError(
-                    f"the solver {name!r} has no {key!r}; it takes {sorted(common)} of the common "
-                    "options"
-                )
-            result.update(dict.fromkeys(common[key], value))
-        elif known is not None and key not in known:
-            everything = sorted({*known, *common})
-            close = difflib.get_close_matches(key, everything, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise OptionError(
-                f"the solver {name!r} has no option {key!r}.{hint} It has: {', '.join(everything)}"
-            )
-        else:
-            result[key] = value
-    return result
 
 
 _ADVICE = {

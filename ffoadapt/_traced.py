@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from ._cones import NonnegativeCone
+from ._exceptions import SolveError
 from ._forms import BoxForm, ConeForm, SplitForm
 from ._interfaces import ParametricProgram, Solver
+from ._options import common_names, translate_options
 from ._oracle.report import INACCURATE
 from ._settings import Settings
-from ._solving import find_solver, translate_options
+from ._solving import find_solver
 from ._structure import Structure
 
 __all__ = ["Traced"]
@@ -79,7 +81,10 @@ class Traced:
         solver, name = find_solver(settings.solver, shape)
         if framework not in solver.traces:
             return None
-        options = translate_options(solver, name, settings.solver_options or {})
+        given = settings.solver_options or {}
+        if "time_limit" in given and "time_limit" not in common_names(solver):
+            return None  # only who calls it from the host can stop to wait
+        options = translate_options(solver, name, given)
         limit = np.inf if settings.accept_inaccurate else INACCURATE
         failed = 0.0 if settings.on_failure == "nan" else np.nan
         polish = bool(settings.polish)
@@ -106,7 +111,7 @@ class Traced:
         for datum in (p.P, p.q, p.A):
             sound = sound & xp.isfinite(datum).all()
         if self.solver.form == "box":
-            x, y, solved = self.solver.traced(p, self.options)
+            x, y, solved = self._answer(p, p.u)
             return x, y, solved & sound
         if structure is None:  # which rows are equalities is not known before the program runs
             A, b = xp.concatenate((p.A, -p.A)), xp.concatenate((p.u, -p.l))
@@ -116,7 +121,7 @@ class Traced:
         if self.solver.form == "split":
             eq, ineq = structure.split
             split = SplitForm(p.P, p.q, A[ineq], b[ineq], A[eq], b[eq])
-            x, (z_ineq, y_eq), solved = self.solver.traced(split, self.options)
+            x, (z_ineq, y_eq), solved = self._answer(split, split.h, split.b)
             rows = np.arange(len(b))
             order = np.argsort(np.concatenate((rows[ineq], rows[eq])))
             z = xp.concatenate((z_ineq, y_eq))[order]
@@ -124,5 +129,18 @@ class Traced:
             free = xp.isinf(b)
             A, b = xp.where(free[:, None], 0.0, A), xp.where(free, 1.0, b)
             form = ConeForm(p.P, p.q, A, b, structure.cones)
-            x, z, solved = self.solver.traced(form, self.options)
+            x, z, solved = self._answer(form, b)
         return x, z if self.structure is not None else z[: len(p.u)] - z[len(p.u) :], solved & sound
+
+    def _answer(self, program: Any, *rows: Any) -> tuple[Any, ...]:
+        """The solver's answer, whose dual, or pair of duals, has the shapes of ``rows``."""
+        x, dual, solved = self.solver.traced(program, self.options)
+        parts = dual if len(rows) > 1 else (dual,)
+        for found, like in zip((x, *parts), (program.q, *rows), strict=True):
+            shape, kind = np.shape(found), np.dtype(getattr(found, "dtype", float)).kind
+            if shape != like.shape or kind == "c":  # it would be broadcast, or cut
+                raise SolveError(
+                    f"the traced {type(self.solver).__name__} returned an array of shape {shape} "
+                    f"and kind {kind!r}; expected real numbers of shape {like.shape}"
+                )
+        return x, dual, solved

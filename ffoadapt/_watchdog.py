@@ -1,9 +1,9 @@
 """Comes back from a solver that does not: a solve in a thread of its own, waited for so long.
 
-Most solvers keep to their time limit; some test it only between steps that can take forever, and a
-solver in Python may loop. A thread cannot be ended from outside, so an overdue one is left behind:
-it goes on until it ends by itself or the process does, and what it still writes reaches nobody. A
-solver in C that does not release the GIL stops every thread, this one included.
+Most solvers keep to their time limit; some have none, some test it only between steps that can take
+forever, and a solver in Python may loop. A thread cannot be ended from outside, so an overdue one
+is left behind: it goes on until it ends by itself or the process does, and what it still writes
+reaches nobody. A solver in C that does not release the GIL stops every thread, this one included.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ GRACE = 5.0
 """Seconds beyond its limit that a short solve may take: set-up counts to few solvers' limits."""
 
 
-def patience(time_limit: Any) -> float | None:
+def patience(time_limit: Any, own: bool = True) -> float | None:
     """Seconds to wait for a solver with that time limit, None for ever: twice the limit, or
-    `GRACE` more where that is longer."""
+    `GRACE` more where that is longer. One that has none of its own has the limit alone."""
     try:
         seconds = float(time_limit)
     except (TypeError, ValueError):  # the solver will say what it takes
         return None
-    seconds = max(2 * seconds, seconds + GRACE)
+    if own:
+        seconds = max(2 * seconds, seconds + GRACE)
     return seconds if 0 < seconds <= threading.TIMEOUT_MAX else None
 
 
@@ -58,8 +59,8 @@ def solve(
         answer = answers.get(timeout=seconds)
     except queue.Empty:
         message = (
-            f"it did not come back within {seconds:g} s, well beyond its time_limit; its thread "
-            "was left behind and may keep a core busy"
+            f"it did not come back within {seconds:g} s; its thread was left behind and may keep "
+            "a core busy"
         )
         return Solution(status=Status.TIME_LIMIT, info={"message": message})
     if isinstance(answer, BaseException):

@@ -20,7 +20,8 @@ class JaxFramework(Framework):
 
     def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
         dtype = _common_dtype(arrays)
-        given = [jnp.asarray(a) for a in arrays]
+        # Copies of NumPy arrays, which JAX would share with who may write to them.
+        given = [jnp.array(a) if isinstance(a, np.ndarray) else jnp.asarray(a) for a in arrays]
         given = [a if jnp.issubdtype(a.dtype, jnp.floating) else a.astype(dtype) for a in given]
         cores = function.ndims
         if all(a.ndim >= core for a, core in zip(given, cores, strict=True)):

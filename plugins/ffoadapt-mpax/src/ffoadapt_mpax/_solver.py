@@ -15,7 +15,7 @@ from mpax.utils import TerminationStatus
 
 from ffoadapt import Options, Session, Solution, Solver, SplitForm, Status
 
-from ._traced import optimize, traced
+from ._traced import optimize, traced, without_rows
 
 
 class MPAXSolver(Solver):
@@ -32,11 +32,13 @@ class MPAXSolver(Solver):
         return [field.name for field in dataclasses.fields(mpax.raPDHG)]
 
     def solve(self, program: SplitForm, options: Options, session: Session) -> Solution:
-        p, linear, k = program, not abs(program.P).max(), program.b.size
+        p, k = program, program.b.size
+        if not k + np.isfinite(p.h).sum():
+            return without_rows(p)
         with jax.enable_x64(True):
             wrap = np.asarray if isinstance(p.A, np.ndarray) else BCOO.from_scipy_sparse
-            data = (wrap(p.P), p.q, wrap(p.A), p.b, wrap(p.G), p.h, linear, tuple(options.items()))
-            x, y, code, count = map(np.array, optimize(*data))
+            data = (wrap(p.P), p.q, wrap(p.A), p.b, wrap(p.G), p.h, not abs(p.P).max())
+            x, y, code, count = map(np.array, optimize(*data, tuple(options.items())))
         name, info = TerminationStatus(int(code)).name, {"iterations": int(count)}
         return Solution(x, (y[k:], -y[:k]), None, Status.read(name), info)
 

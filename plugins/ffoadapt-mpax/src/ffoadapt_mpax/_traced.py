@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import mpax
+import numpy as np
 from jax.experimental.sparse import BCOO
 
-from ffoadapt import Options, SplitForm
+from ffoadapt import Options, Solution, SplitForm, Status
 
-__all__ = ["optimize", "traced"]
+__all__ = ["optimize", "traced", "without_rows"]
 
 
 @jax.jit(static_argnums=(6, 7))
@@ -22,11 +23,22 @@ def optimize(P: Any, q: Any, A: Any, b: Any, G: Any, h: Any, linear: bool, optio
     return mpax.raPDHG(**dict(options)).optimize(dataclasses.replace(problem, is_lp=linear))[:4]
 
 
+def without_rows(program: SplitForm) -> Solution:
+    """The solution of a program of which no row has a finite bound: MPAX's step sizes are undefined
+    for it. Px = -q, or there is none."""
+    P = program.P if isinstance(program.P, np.ndarray) else program.P.toarray()
+    x = np.linalg.lstsq(P, -program.q)[0]
+    off = np.linalg.norm(P @ x + program.q)
+    if not off <= 1e-9 * np.linalg.norm(program.q):
+        return Solution(status=Status.DUAL_INFEASIBLE)
+    return Solution(x, (np.zeros(program.h.size), np.zeros(0)))
+
+
 def traced(program: SplitForm, options: Options) -> tuple[Any, Any, Any]:
     """As `ffoadapt.Solver.traced`. Whether P = 0 is not known there, but MPAX's method for
     quadratic programs solves linear ones too, if P is not 0 altogether."""
     p, k = program, program.b.size
-    if not k + p.h.size:  # MPAX's step sizes are undefined without constraints
+    if not k + p.h.size:
         x = jnp.linalg.lstsq(p.P, -p.q)[0]
         return x, (p.h, p.b), jnp.allclose(p.P @ x, -p.q)
     P = jnp.where(p.P.any(), p.P, 1e-12 * jnp.eye(p.q.size))

@@ -9,6 +9,8 @@ import piqp
 
 from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 
+from . import _setup
+
 _TOLERANCES = ("eps_abs", "eps_rel", "eps_duality_gap_abs", "eps_duality_gap_rel")
 
 
@@ -24,8 +26,12 @@ class PIQPSolver(Solver):
         return [name for name in dir(piqp.DenseSolver().settings) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        P, q, l, u = program.P, program.q, program.l, program.u
-        equal, finite = l == u, np.isfinite((l, u))
+        return _setup.solve(self._solve, program, options, session)
+
+    def _solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
+        # A copy, because PIQP asks for writable sparse matrices.
+        P, q, l, u = program.P.copy(), program.q, program.l, program.u
+        equal, finite, y = l == u, np.isfinite((l, u)), np.zeros(u.size)
         rows = ~equal & finite.any(axis=0)  # it warns of rows without a bound
         E, G = (program.A_rows(on, session) for on in (equal, rows))
         data = (P, q, E, u[equal], G, l[rows], u[rows])
@@ -33,12 +39,9 @@ class PIQPSolver(Solver):
         if solver is not None and np.array_equal(kinds, (equal, *finite)):
             solver.update(*data)
         else:
-            solver = piqp.DenseSolver() if isinstance(P, np.ndarray) else piqp.SparseSolver()
-            for name, value in options.items():
-                setattr(solver.settings, name, value)
+            solver = _setup.made(P, options)
             solver.setup(*data)
             session["kept"] = (solver, (equal, *finite)) if session.warm_start else (None, None)
-        status = Status.read(solver.solve().name.removeprefix("PIQP_"))
-        found, y = solver.result, np.zeros(u.size)
+        status, found = Status.read(solver.solve().name.removeprefix("PIQP_")), solver.result
         y[equal], y[rows] = found.y, found.z_u - found.z_l
         return Solution(np.array(found.x), y, None, status, {"iterations": found.info.iter})

@@ -29,7 +29,8 @@ class ProxQPSolver(Solver):
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
         solver = proxqp.dense if isinstance(program.A, np.ndarray) else proxqp.sparse
         A, l, u, equal = program.A, program.l, program.u, program.l == program.u
-        data = (program.P, program.q, A[equal], u[equal], A[~equal], l[~equal], u[~equal])
+        # A copy, because proxsuite asks for writable sparse matrices.
+        data = (program.P.copy(), program.q, A[equal], u[equal], A[~equal], l[~equal], u[~equal])
         start = (w.x, w.dual[equal], w.dual[~equal]) if (w := session.warm_start) else ()
         found = solver.solve_no_gil(*data, *start, **options)
         if found.info.status.name == "PROXQP_PRIMAL_INFEASIBLE":
