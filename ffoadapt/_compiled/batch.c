@@ -24,10 +24,7 @@ typedef struct {
     Ghost *ghosts; /* NULL where there are unit rows alone */
     Block *block;
     PyObject *near; /* keeps alive whose factors are borrowed */
-    int depth;      /* of those whose factors are borrowed in turn */
 } Batch;
-
-enum { DEEP = 64 }; /* so many at most: one is released in the release of the other */
 
 static const char *BATCH = "ffoadapt.batch";
 
@@ -200,9 +197,8 @@ static int borrow(Batch *b, PyObject *near, char *borrowed)
             return misfit();
         System *s = b->systems + i;
         const System *from = other->systems + j;
-        if (!b->ghosts || !from->fine || from->n != s->n || from->k != s->k || other->depth >= DEEP)
+        if (!b->ghosts || !from->fine || from->n != s->n || from->k != s->k)
             continue;
-        b->depth = other->depth >= b->depth ? other->depth + 1 : b->depth;
         s->U = from->U, s->Y = from->Y, s->S = from->S, s->D = from->D;
         s->penalized = from->penalized, s->steepness = from->steepness;
         borrowed[i] = 1;
