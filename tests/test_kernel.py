@@ -140,6 +140,14 @@ def test_patterns_that_are_none(indptr: list[int], indices: list[int]) -> None:
             kernel.same(*at, None, np.array([0, 1, 1]), np.array([0, 0, 1]))
 
 
+def test_rounds_without_end() -> None:
+    """NaN is never near 1."""
+    at = np.array([0, 1], np.int32), np.zeros(1, np.int32), np.full(1, np.nan), np.ones(1)
+    kernel.equilibrate(1000, 2.0, *at)
+    with pytest.raises(ValueError, match="too many rounds"):
+        kernel.equilibrate(2**31 - 1, 2.0, *at)
+
+
 def test_orders_that_are_none() -> None:
     rows, columns = np.array([0, 1, 1]), np.array([0, 0, 1])
     assert kernel.same(INDPTR, INDICES, np.arange(3, dtype=np.int32), rows, columns)

@@ -79,6 +79,8 @@ static PyObject *entries(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
+enum { ROUNDS = 1000 }; /* at most: some ten are enough, and nobody can interrupt them */
+
 PyDoc_STRVAR(equilibrate_doc, "equilibrate(rounds, near, indptr, indices, magnitudes, scale): scale "
                               "(n,) makes the largest entries of the rows of a symmetric matrix, "
                               "whose upper triangle it scales in place, near 1");
@@ -95,8 +97,10 @@ static PyObject *equilibrate(PyObject *module, PyObject *args)
         return NULL;
     Py_ssize_t n = length(a + SCALE), count = length(a + INDICES);
     double *data = a[MAGNITUDES].buf, *d = a[SCALE].buf;
-    Places at = places(has(a + MAGNITUDES, count), a + INDPTR, a + INDICES, n, n,
-                       "the matrix and its scale do not have sizes that fit");
+    int good = has(a + MAGNITUDES, count) && rounds <= ROUNDS;
+    Places at = places(good, a + INDPTR, a + INDICES, n, n,
+                       "the matrix and its scale do not have sizes that fit, or there are "
+                       "too many rounds");
     double *largest = at.start ? work_for(apart(a, MAGNITUDES, ARRAYS), (size_t)n) : NULL;
     if (largest) {
         PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
