@@ -2,8 +2,8 @@
 
 Right arguments have to be accepted, and leave what is only read as it was. Wrong ones have to be
 refused with an exception of Python's or be harmless: nothing may be read or written beyond an
-array, which the sanitizers of `make sanitize` see. What decides where something is read or written is
-changed between two calls, and by other threads during a call.
+array, which the sanitizers of `make sanitize` see. What decides where something is read or written
+is changed between two calls, and by other threads during a call.
 
     python tools/fuzz_kernel.py --calls 20000 --seed 0
 """
