@@ -214,16 +214,18 @@ void *copy_of(const Py_buffer *array, size_t more);
 
 static inline Py_ssize_t length(const Py_buffer *array) { return array->len / array->itemsize; }
 
+#define MOST (PY_SSIZE_T_MAX / 16) /* no array has so many numbers, and a few times that still fits */
+
 /* a b, or -1 where a factor is negative or an array of so many numbers could not be. */
 static inline Py_ssize_t times(Py_ssize_t a, Py_ssize_t b)
 {
-    return a < 0 || b < 0 || (b && a > PY_SSIZE_T_MAX / 16 / b) ? -1 : a * b;
+    return a < 0 || b < 0 || (b && a > MOST / b) ? -1 : a * b;
 }
 
 /* Whether an array has so many numbers. */
 static inline int has(const Py_buffer *array, Py_ssize_t count)
 {
-    return count >= 0 && array->len == count * array->itemsize;
+    return count >= 0 && count <= MOST && array->len == count * array->itemsize;
 }
 
 /* Whether an array has the `count` numbers of one element, or those of all. */

@@ -234,9 +234,9 @@ static int reaches(uintptr_t address, Py_ssize_t step, Py_ssize_t count)
 
 static PyObject *each(PyObject *module, PyObject *args)
 {
-    enum { MOST = 4 };
-    Py_ssize_t count, steps[MOST] = {0};
-    uintptr_t at[MOST] = {0};
+    enum { POINTERS = 4 };
+    Py_ssize_t count, steps[POINTERS] = {0};
+    uintptr_t at[POINTERS] = {0};
     PyObject *function, *first, *further;
     if (!PyArg_ParseTuple(args, "O!nO!O!", &PyLong_Type, &function, &count, &PyTuple_Type, &first,
                           &PyTuple_Type, &further))
@@ -245,7 +245,7 @@ static PyObject *each(PyObject *module, PyObject *args)
     Py_ssize_t pointers = PyTuple_Size(first);
     if (PyErr_Occurred())
         return NULL;
-    if (!address || count < 0 || pointers < 1 || pointers > MOST ||
+    if (!address || count < 0 || pointers < 1 || pointers > POINTERS ||
         PyTuple_Size(further) != pointers) {
         PyErr_SetString(PyExc_ValueError, "each takes a function and one to four pointers");
         return NULL;
