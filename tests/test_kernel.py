@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ffoadapt import _native
+from ffoadapt._oracle.batched import FIGURES
 
 if _native.kernel is None:
     pytest.skip("the package was built without a compiler", allow_module_level=True)
@@ -65,7 +66,7 @@ class Batch:
         return w
 
     def settled(self) -> None:
-        given = np.ones(N), np.ones(M), np.ones((1, M)), np.ones((SIZE, 8)), np.ones(SIZE)
+        given = np.ones(N), np.ones(M), np.ones((1, M)), np.ones((SIZE, FIGURES)), np.ones(SIZE)
         kernel.settled(self.capsule, 0, SIZE, *given, 1e-16, 1e-3, 1e-3, 1e-9)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ffoadapt import _native
+from ffoadapt._oracle.batched import FIGURES
 
 REFUSALS = (ValueError, TypeError, IndexError, OverflowError, MemoryError, BufferError)
 """What a wrong argument may raise; a `SystemError` would be a mistake of ours."""
@@ -87,6 +88,14 @@ def squares(rng: Rng, large: bool) -> Call:
     return Call("squares", [m, n, rng.normal(size=(size, m, n)), np.empty((size, m))], (3,))
 
 
+def near(rng: Rng, large: bool) -> Call:
+    n, m, size = sizes(rng, large)
+    P, A = definite(rng, shared(rng, size), n), rng.normal(size=(shared(rng, size), m, n))
+    q, b = rng.normal(size=(shared(rng, size), n)), rng.normal(size=(shared(rng, size), m))
+    given = [n, m, size, 1e3, P, q, A, b, (A**2).sum(-1)]
+    return Call("near", [*given, np.empty(size, bool)], (9,))
+
+
 def measure(rng: Rng, large: bool) -> Call:
     n, m, size = sizes(rng, large)
     P, A = definite(rng, shared(rng, size), n), rng.normal(size=(shared(rng, size), m, n))
@@ -95,7 +104,7 @@ def measure(rng: Rng, large: bool) -> Call:
     kinds = rng.integers(0, 3, m).astype(np.int8)
     begin, end = part(rng, size)
     at = [n, m, begin, end, P, q, A, b, (A**2).sum(-1), x, s, z, kinds, bool(rng.integers(2))]
-    return Call("measure", [*at, np.empty((size, m), bool), np.empty((size, 8))], (14, 15))
+    return Call("measure", [*at, np.empty((size, m), bool), np.empty((size, FIGURES))], (14, 15))
 
 
 def vectors(rng: Rng, rows: int, n: int, count: int) -> list[Any]:
@@ -247,7 +256,7 @@ def settled(rng: Rng, large: bool) -> Call:
     n, m, size = call.arguments[:3]
     _native.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
     given = rng.normal(size=n), rng.normal(size=m), rng.random((shared(rng, size), m))
-    at = [batch, *part(rng, size), *given, rng.random((size, 8)), rng.random(size)]
+    at = [batch, *part(rng, size), *given, rng.random((size, FIGURES)), rng.random(size)]
     return Call("settled", [*at, 1e-16, 1e-3, 1e-3, 1e-9], arrays=call.arrays)
 
 
@@ -268,7 +277,7 @@ def each(rng: Rng, large: bool) -> Call:
 RIGHT: dict[str, Callable[[Rng, bool], Call]] = {
     function.__name__: function
     for function in (
-        *(memory, cholesky, squares, measure, products, entries, equilibrate, same),
+        *(memory, cholesky, squares, near, measure, products, entries, equilibrate, same),
         *(distance, undistance, prepare, factorize, solve, settled, each),
     )
 }
