@@ -12,7 +12,7 @@ from . import _native
 
 __all__ = ["call_each"]
 
-_FUNCTION = ctypes.CFUNCTYPE(None).__mro__[1]
+_FUNCTION: Any = ctypes.CFUNCTYPE(None).__mro__[1]
 """What all functions of `ctypes` are instances of, whatever library they are from."""
 
 
