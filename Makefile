@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types docs bench bench-quick clean
+.PHONY: help setup demo test sanitize lint types docs bench bench-quick clean
 
 # The first Python on the path that is new enough; `make PYTHON=/path/to/python` overrides it.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
@@ -44,6 +44,10 @@ demo: $(STAMP)  ## run the portfolio example
 test: lint types docs  ## lint, types, docs and all tests
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest
+
+sanitize: $(STAMP)  ## fuzz and test the compiled code, built with gcc's sanitizers
+	@echo "==> python tools/sanitize.py"
+	@$(BIN)/python tools/sanitize.py
 
 lint: $(STAMP)  ## ruff: rules and format
 	@echo "==> ruff"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
 
 __all__ = ["call_each"]
+
+_FUNCTION: Any = ctypes.CFUNCTYPE(None).__mro__[1]
+"""What all functions of `ctypes` are instances of, whatever library they are from."""
 
 
 def call_each(function: Any, *arrays: NDArray[Any]) -> None:
@@ -32,9 +36,21 @@ def call_each(function: Any, *arrays: NDArray[Any]) -> None:
 
     Raises
     ------
+    TypeError
+        If the function is none of `ctypes`, or an array is no NumPy array of numbers or structures.
     ValueError
         If there are none, or too many, or of several lengths.
     """
+    if not isinstance(function, _FUNCTION):
+        raise TypeError(
+            f"call_each takes a C function that ctypes has loaded, not {type(function).__name__}"
+        )
+    for array in arrays:
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject or not array.ndim:
+            kind = f"of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise TypeError(
+                f"call_each takes arrays of numbers or structures with an axis in front, not {kind}"
+            )
     if not 1 <= len(arrays) <= 4:
         raise ValueError(f"call_each takes one to four arrays; it was given {len(arrays)}")
     count = min(map(len, arrays)) and max(map(len, arrays))

@@ -400,7 +400,9 @@ def _row_squares(batch: ProgramBatch) -> Floats:
         # einsum would sum in an order that B decides
         return np.add.reduce(np.square(batch.A, out=empty(*batch.A.shape)), axis=-1)
     rows = pattern.shape[0]
-    return np.array([np.bincount(pattern.indices, v * v, minlength=rows) for v in batch.A])
+    # Counts of nothing are integers, whatever the weights.
+    counts = [np.bincount(pattern.indices, v * v, minlength=rows) for v in batch.A]
+    return np.array(counts, dtype=np.float64)
 
 
 def _near_one(batch: ProgramBatch) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import zipfile
 from collections.abc import Sequence
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from ffoadapt._cli import console, main, new_plugin
+from ffoadapt._cli import console, main, new_plugin, page, problem_file
+from ffoadapt._cli.measure import Comparison, Row
+from ffoadapt._cli.plots import draw_plots
 from ffoadapt._cli.problem_file import read_problem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -513,6 +516,243 @@ def test_a_page_that_cannot_be_written(tmp_path: Path, capsys: Capture) -> None:
     out = str(tmp_path / "nowhere" / "out.html")
     assert main(["compare", str(tmp_path / "problem.npz"), *PAIR, "--html", out]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------- damaged files, full disks
+
+
+def header(shape: tuple[int, ...], data: bytes = b"") -> bytes:
+    """An .npy file that is said to hold float64 of this shape."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
+    return file.getvalue() + data
+
+
+def archive(path: Path, **members: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(f"{name}.npy", data)
+
+
+def saved() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **FORMS["split"])
+    return file.getvalue()
+
+
+def renamed() -> bytes:
+    file = io.BytesIO()
+    np.save(file, Q)
+    return file.getvalue()
+
+
+def encrypted() -> bytes:
+    """The bit that says so, in both places where an entry has one."""
+    data = bytearray(saved())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = data.find(mark)
+        while place >= 0:
+            data[place + offset] |= 1
+            place = data.find(mark, place + 4)
+    return bytes(data)
+
+
+def altered() -> bytes:
+    data = bytearray(saved())
+    place = data.find(b"PK\x03\x04") + 80
+    data[place : place + 20] = bytes(20)
+    return bytes(data)
+
+
+def one_line(path: Path, capsys: Capture, *more: str) -> str:
+    assert main(["compare", str(path), *PAIR, *more]) == 2
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert re.fullmatch(r"error: [^\n]+\n", seen.err)
+    return seen.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\n", b"PK", b"PK\x05\x06" + bytes(18), renamed(), encrypted(), altered()),
+        *(saved()[: int(share * len(saved()))] for share in (0.1, 0.5, 0.95)),
+        saved().replace(b"q.npy", b"w.npy"),
+        saved()[:-60] + bytes(60),
+    ],
+)
+def test_a_damaged_file_is_one_line(content: bytes, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "problem.npz").write_bytes(content)
+    assert "problem.npz" in one_line(tmp_path / "problem.npz", capsys)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        header((10**18,)),
+        header((3 * 10**9, 3 * 10**9)),
+        header((2**62, 4)),
+        header((-1,)),
+        header((2**40,), bytes(80)),
+        header((4,), bytes(80)),
+        header((10,), bytes(79)),
+        b"\x93NUMPY\x09\x00" + bytes(100),
+        b"\x93NUMPY\x01\x00\xff\xff" + bytes(10),
+        b"\x93NUMPY\x01\x00\x0a\x00{'descr':(",
+        header((2,)).replace(b"'<f8'", b"'|O' ") + bytes(16),
+        header((2,)).replace(b"'<f8'", b"'<zz'") + bytes(16),
+        b"",
+    ],
+)
+def test_an_array_that_is_not_what_it_says(data: bytes, tmp_path: Path, capsys: Capture) -> None:
+    """Nothing is allocated for it: a header of 100 bytes can ask for all the memory."""
+    archive(tmp_path / "problem.npz", q=data)
+    assert "it is no .npz file" in one_line(tmp_path / "problem.npz", capsys)
+
+
+def test_more_than_the_memory_there_is(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file that is a large one when it is unpacked."""
+    archive(tmp_path / "problem.npz", q=header((10**6,), bytes(8 * 10**6)))
+    assert (tmp_path / "problem.npz").stat().st_size < 10**5
+    assert problem_file._memory() > 4e6
+    monkeypatch.setattr(problem_file, "_memory", lambda: 4e6)
+    assert "this machine has 0.004 GB" in one_line(tmp_path / "problem.npz", capsys)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"q": np.array(["a", "b"])},
+        {"q": np.array([1 + 2j])},
+        {"q": np.zeros(2, [("a", "f8")])},
+        {"q": np.zeros(2, "M8[s]")},
+        {"q": np.float64(3.0)},
+        {**FORMS["sparse"], "P_indices": np.full(N, 9)},
+        {**FORMS["sparse"], "P_indptr": np.array([0, 9, 0, 0, 0, N])},
+        {**FORMS["sparse"], "P_shape": np.array([10**18, 10**18])},
+        {**FORMS["sparse"], "P_shape": np.float64(5)},
+        {**FORMS["sparse"], "P_shape": np.array([-5, 5])},
+        {**FORMS["sparse"], "P_data": np.array(["x"] * N)},
+        {**FORMS["cone"], "cones": ["zero:" + "9" * 30]},
+        {**FORMS["cone"], "cones": ["psd:" + "9" * 9]},
+        {**FORMS["cone"], "cones": ["power:nan"]},
+        {**FORMS["cone"], "cones": ["zero:-1"]},
+    ],
+)
+def test_arrays_that_are_no_program(
+    arrays: dict[str, Any], tmp_path: Path, capsys: Capture
+) -> None:
+    np.savez(tmp_path / "problem.npz", **arrays)
+    one_line(tmp_path / "problem.npz", capsys)
+
+
+def test_what_is_no_file(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "folder.npz").mkdir()
+    assert "no regular file" in one_line(tmp_path / "folder.npz", capsys)
+    assert "too long" in one_line(tmp_path / f"{'x' * 300}.npz", capsys)
+    one_line(tmp_path / "gone" / "problem.npz", capsys)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
+def test_a_file_that_nobody_may_read(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "problem.npz").write_bytes(saved())
+    (tmp_path / "problem.npz").chmod(0)
+    assert "ermission denied" in one_line(tmp_path / "problem.npz", capsys)
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+
+
+@FULL
+@pytest.mark.parametrize("arguments", [["plugins"], ["plugins", "--json"], ["--version"], []])
+def test_a_full_disk(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ffoadapt", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # argparse ignores what it sees itself
+        )
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*No space left on device\n", done.stderr)
+
+
+@FULL
+def test_a_page_on_a_full_disk(tmp_path: Path, capsys: Capture) -> None:
+    np.savez(tmp_path / "problem.npz", **FORMS["split"])
+    assert main(["compare", str(tmp_path / "problem.npz"), *PAIR, "--html", "/dev/full"]) == 2
+    assert "cannot be written to /dev/full: No space left" in capsys.readouterr().err
+    assert not Path("/dev/full").is_file()  # a device stays one
+
+
+def test_a_page_is_whole_or_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written under another name, beside the file that a link leads to."""
+    out, link = tmp_path / "out.html", tmp_path / "link.html"
+    out.write_text("before")
+    out.chmod(0o640)
+    link.symlink_to(out)
+    page._write(link.resolve(), "after")
+    assert out.read_text() == "after" and out.stat().st_mode & 0o777 == 0o640
+
+    def fail(path: Path, text: str, **_: Any) -> None:
+        with path.open("w") as file:
+            file.write(text[:3])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(OSError, match="No space"):
+        page._write(out, "again")
+    monkeypatch.undo()
+    assert out.read_text() == "after"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.html", "out.html"]
+
+
+def test_half_of_a_plugin_is_none(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Path.write_text
+
+    def fail(path: Path, text: str, **more: Any) -> int:
+        if path.suffix == ".toml":
+            raise OSError(28, "No space left on device")
+        return written(path, text, **more)
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    assert main(["new-plugin", "other-one", "--directory", str(tmp_path)]) == 2
+    assert "error: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["$", "a_b$c$", r"$\frac{$", "_x_", r"\alpha", "$^$", "<&>"])
+def test_names_are_no_formulas(name: str) -> None:
+    pytest.importorskip("matplotlib")
+    row = Row(name, "optimal", True, forward=1e-3, backward=2e-3, residual=1e-9, raw_residual=1e-6)
+    for _, _, svg in draw_plots(Comparison((row,), name)):
+        assert f">{escape(name, quote=False)}</text>" in svg
+
+
+def test_a_solver_whose_exception_has_no_text() -> None:
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert "raises another" in console.reason(SilentError())
+    assert console.reason(ValueError("a\n  b")) == "a b"
+    assert console.reason(MemoryError()) == "MemoryError"
+
+
+@pytest.mark.parametrize("command", [["compare", "x.npz"], ["check", "daqp"]])
+def test_a_negative_seed(command: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--seed", "-1"])
+    assert "'-1' is negative" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------- the console, the rest

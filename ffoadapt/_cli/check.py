@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from .console import as_json, silenced
+from .console import as_json, natural, silenced
 
 __all__ = ["add"]
 
@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         "gradients. Exit code 1 if one fails.",
     )
     parser.add_argument("name", metavar="NAME", help="the name of an installed solver")
-    parser.add_argument("--seed", type=int, default=0, help="draws the problems (default 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="draws the problems (default 0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

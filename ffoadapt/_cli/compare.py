@@ -8,7 +8,7 @@ from typing import Any
 
 from .._exceptions import OptionError
 from .._inspect import solvers
-from .console import as_json, number, print_notes, print_table, progress, seconds
+from .console import as_json, natural, number, print_notes, print_table, progress, seconds
 from .measure import Comparison, compare_solvers
 from .problem_file import ProblemFile, read_problem
 
@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--tolerance", type=float, help="the tolerance of all solvers (their own)")
     parser.add_argument("--runs", type=_positive, default=5, help="timed runs of each (5)")
-    parser.add_argument("--seed", type=int, default=0, help="draws the cotangent (0)")
+    parser.add_argument("--seed", type=natural, default=0, help="draws the cotangent (0)")
     parser.add_argument("--html", type=Path, metavar="OUT", help="also write a page with plots")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

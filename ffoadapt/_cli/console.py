@@ -6,6 +6,7 @@ pipe or a file the same table is plain text. Without rich, a terminal gets plain
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import io
@@ -17,7 +18,17 @@ import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["as_json", "number", "print_notes", "print_table", "progress", "seconds", "silenced"]
+__all__ = [
+    "as_json",
+    "natural",
+    "number",
+    "print_notes",
+    "print_table",
+    "progress",
+    "reason",
+    "seconds",
+    "silenced",
+]
 
 
 # ---------------------------------------------------------------------------------- numbers
@@ -38,6 +49,23 @@ def seconds(value: float | None) -> str:
         if value >= scale:
             return f"{value / scale:.3g} {unit}"
     return f"{value / 1e-6:.3g} µs"
+
+
+def natural(text: str) -> int:
+    """An argument that is 0, 1, 2, ..."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is negative")
+    return value
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # of a solver or of a file that is run
+        text = "an exception whose text raises another one"
+    return text or type(error).__name__
 
 
 def as_json(value: Any) -> str:

@@ -20,7 +20,7 @@ from .._layer import Layer, LayerResult
 from .._oracle.report import GradientReport
 from .._registry import registry
 from .._solution import Status
-from .console import silenced
+from .console import reason, silenced
 from .problem_file import ProblemFile
 
 __all__ = ["Comparison", "Row", "compare_solvers"]
@@ -185,11 +185,11 @@ def _row(
             gradient=gradient,
         )
     except (UnsupportedProblemError, OptionError) as error:
-        return Row(name, "unsupported", reason=str(error))
+        return Row(name, "unsupported", reason=reason(error))
     except FFOAdaptError as error:
-        return Row(name, "unusable", reason=str(error))
+        return Row(name, "unusable", reason=reason(error))
     except Exception as error:  # a solver's mistake is its own row, and no other's
-        return Row(name, "error", reason=f"{type(error).__name__}: {error}")
+        return Row(name, "error", reason=f"{type(error).__name__}: {reason(error)}")
 
 
 def _status(result: LayerResult) -> Status:

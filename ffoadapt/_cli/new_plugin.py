@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,17 @@ def create(name: str, directory: Path) -> Path:
     if target.exists():
         raise OptionError(f"{target} exists already; remove it, or choose another name")
     source = template_directory()
-    for path in sorted(source.rglob("*")):
-        relative = path.relative_to(source)
-        if path.is_dir() or not _is_source(relative):
-            continue
-        copy = target / _renamed(relative.as_posix(), name)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(_renamed(path.read_text(encoding="utf-8"), name), encoding="utf-8")
+    try:
+        for path in sorted(source.rglob("*")):
+            relative = path.relative_to(source)
+            if path.is_dir() or not _is_source(relative):
+                continue
+            copy = target / _renamed(relative.as_posix(), name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(_renamed(path.read_text(encoding="utf-8"), name), encoding="utf-8")
+    except BaseException:  # a full disk: half of a plugin is none
+        shutil.rmtree(target, ignore_errors=True)
+        raise
     return target
 
 

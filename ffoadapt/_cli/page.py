@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import math
+import os
 import platform
+import shutil
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -50,10 +53,28 @@ def write_page(path: Path, problem: ProblemFile, found: Comparison, *, seed: int
     title = f"{escape(problem.path.name)}: solvers compared"
     text = PAGE.format(title=title, style=STYLE, body="\n".join(part for part in body if part))
     try:
-        path.write_text(text, encoding="utf-8")
+        _write(path.resolve(), text)
     except OSError as error:
         raise ProblemError(f"the page cannot be written to {path}: {error.strerror}") from error
     return note
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing: under another name, which then becomes the page's."""
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+        path.write_text(text, encoding="utf-8")
+        return
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    new = path.with_name(f".ffoadapt-{os.getpid()}.html")
+    try:
+        new.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, new)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _facts(problem: ProblemFile, found: Comparison) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,30 +11,53 @@ from collections.abc import Sequence
 from .. import __version__
 from .._exceptions import FFOAdaptError
 from . import check, compare, new_plugin, plugins
+from .console import reason
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, of ``sys.argv`` by default, and return its exit code."""
+    try:
+        try:
+            return _run(arguments)
+        finally:  # also what argparse prints before it exits
+            sys.stdout.flush()
+    except FFOAdaptError as error:
+        return _fail(reason(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `ffoadapt plugins | head`: the reader has seen enough
+        _forget_output()
+        return 0
+    except OSError as error:  # a full disk, a directory that cannot be written to
+        _forget_output()
+        return _fail(reason(error))
+    except MemoryError as error:
+        return _fail(f"there is not enough memory: {reason(error)}")
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
         return 0
-    try:
-        code: int = options.run(options)
-        sys.stdout.flush()
-        return code
-    except FFOAdaptError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `ffoadapt plugins | head`: the reader has seen enough
+    code: int = options.run(options)
+    return code
+
+
+def _fail(text: str) -> int:
+    with contextlib.suppress(OSError):
+        print(f"error: {text}", file=sys.stderr)
+    return 2
+
+
+def _forget_output() -> None:
+    """What could not be written is not tried again at exit, which would print a traceback."""
+    with contextlib.suppress(OSError):  # a stream without a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

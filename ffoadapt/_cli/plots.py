@@ -26,6 +26,7 @@ FLOOR = 1e-17
 
 _STYLE: Any = {
     "svg.fonttype": "none",
+    "text.usetex": False,
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,
@@ -76,7 +77,7 @@ def _axes(rows: int) -> tuple[Any, Any]:
 
 def _solver_axis(axes: Any, rows: Sequence[Row]) -> Any:
     places = np.arange(len(rows))
-    axes.set_yticks(places, [row.solver for row in rows])
+    axes.set_yticks(places, [row.solver for row in rows], parse_math=False)  # names are no formulas
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.set_xscale("log")

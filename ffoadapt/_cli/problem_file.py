@@ -16,6 +16,8 @@ A Python file is run; it leaves a ``problem`` of an installed modeler, and, if i
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import runpy
 import sys
 import traceback
@@ -44,6 +46,7 @@ from .._interfaces import ParametricProgram
 from .._layer import Layer
 from .._problem import ConeProgram
 from .._structure import Structure
+from .console import reason
 
 __all__ = ["ProblemFile", "read_problem"]
 
@@ -59,6 +62,12 @@ _FORMS = {
     "cone": ({"P", "q", "A", "b", "cones"}, {"q", "A", "b", "cones"}),
     "box": ({"P", "q", "A", "l", "u"}, {"q", "A", "l", "u"}),
     "split": ({"P", "q", "G", "h", "A", "b"}, {"q"}),
+}
+
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
 }
 
 
@@ -89,8 +98,12 @@ def read_problem(path: Path) -> ProblemFile:
     ProblemError
         The file is missing, unreadable, or does not state a problem; says what is wrong with it.
     """
-    if not path.is_file():
-        raise ProblemError(f"{path}: there is no such file")
+    try:
+        missing = not path.is_file() and ("no such" if not path.exists() else "no regular")
+    except OSError as error:  # a directory that nobody may look into, a name that is too long
+        raise ProblemError(f"{path}: {error.strerror}") from error
+    if missing:
+        raise ProblemError(f"{path}: there is {missing} file")
     if path.suffix not in (".npz", ".py"):
         raise ProblemError(
             f"{path}: the name ends in {path.suffix!r}; expected .npz (matrices) or .py (a problem)"
@@ -98,7 +111,7 @@ def read_problem(path: Path) -> ProblemFile:
     try:
         return _read_npz(path) if path.suffix == ".npz" else _read_python(path)
     except ProblemError as error:
-        text = str(error)
+        text = reason(error)
         raise ProblemError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
@@ -118,15 +131,65 @@ def _checked(
 
 def _read_npz(path: Path) -> ProblemFile:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            data = _matrices({name: file[name] for name in file.files})
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        arrays = _arrays(path)
+    except ProblemError:
+        raise
+    except MemoryError as error:
+        raise ProblemError(f"its arrays do not fit in memory: {reason(error)}") from error
+    except Exception as error:  # whatever zlib, zipfile or NumPy say of bytes that are not theirs
         raise ProblemError(
-            f"it is no .npz file of plain arrays ({error}); write it with numpy.savez, a sparse "
-            "matrix by its parts"
+            f"it is no .npz file of plain arrays ({reason(error)}); write it with numpy.savez, a "
+            "sparse matrix by its parts"
         ) from error
-    program = _program(data)
-    return _checked(path, program.model, program.values, 1)
+    try:
+        program = _program(_matrices(arrays))
+        return _checked(path, program.model, program.values, 1)
+    except MemoryError as error:
+        raise ProblemError(
+            f"a program of its sizes does not fit in memory: {reason(error)}"
+        ) from error
+    except ProblemError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProblemError(f"its arrays are no program: {reason(error)}") from error
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """The arrays, if they are as large as they say, and no larger than the memory there is."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        size, memory = sum(entry.file_size for entry in entries), _memory()
+        if size > memory:
+            raise ProblemError(
+                f"its arrays take {size / 1e9:.3g} GB unpacked, and this machine has "
+                f"{memory / 1e9:.3g} GB of memory"
+            )
+        return {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in entries}
+
+
+def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Any:
+    """One array; NumPy would allocate whatever the header says."""
+    name = entry.filename.removesuffix(".npy")
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:  # the third is for names of fields
+            raise ValueError(f"{name} is no array of numbers or words")
+        shape, _, dtype = _HEADERS[version](file)
+        if dtype.kind not in "biufSU":  # objects above all: to read them runs what they say
+            raise ValueError(f"{name} holds {dtype}, expected numbers or words")
+        expected, there = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
+        if min(shape, default=0) < 0 or expected != there:
+            raise ValueError(f"{name} is said to have shape {shape}, but has {there} bytes")
+    with archive.open(entry) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _memory() -> float:
+    """Bytes of memory that the machine has; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _matrices(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,8 +207,8 @@ def _matrices(arrays: Mapping[str, Any]) -> dict[str, Any]:
         try:
             data[name] = sparse.csc_matrix((values, indices, indptr), shape=tuple(shape))
             data[name].check_format()
-        except (ValueError, TypeError) as error:
-            raise ProblemError(f"the parts of {name} are no CSC matrix: {error}") from error
+        except (ValueError, TypeError, OverflowError, IndexError) as error:
+            raise ProblemError(f"the parts of {name} are no CSC matrix: {reason(error)}") from error
     return data
 
 
@@ -244,7 +307,8 @@ def _run(path: Path) -> dict[str, Any]:
             if frames:
                 line = frames[-1].lineno
             where = f", line {line}" if line else ""
-            raise ProblemError(f"{path}{where}: {type(error).__name__}: {error}") from error
+            text = f"{type(error).__name__}: {reason(error)}"
+            raise ProblemError(f"{path}{where}: {text}") from error
 
 
 @contextlib.contextmanager

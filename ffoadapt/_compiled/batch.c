@@ -2,12 +2,21 @@
 
 #include "kernel.h"
 
+/* The arrays of equal cones, and copies of those that decide how many rows there are. */
+typedef struct {
+    Py_buffer G, has, R, sigma;
+    char *own_has;
+    double *own_sigma;
+} Arrays;
+
 /* What `prepare` makes; the arrays that it looks into stay alive with it. */
 typedef struct {
     Py_ssize_t size;
     int n, m;
     Py_buffer P, A, active, U, weight;
-    Py_buffer *of_blocks; /* four for each of the blocks: G, has, R, sigma */
+    char *own_active;
+    double *own_weight;
+    Arrays *of_blocks; /* one for each of the blocks */
     int blocks;
     size_t bytes;
     double *memory;
@@ -19,17 +28,28 @@ typedef struct {
 
 static const char *BATCH = "ffoadapt.batch";
 
+static void let_go_of(Py_buffer **arrays, int count)
+{
+    for (int j = 0; j < count; j++)
+        if (arrays[j]->obj)
+            PyBuffer_Release(arrays[j]);
+}
+
 static void release(Batch *b)
 {
     Py_buffer *all[] = {&b->P, &b->A, &b->active, &b->U, &b->weight};
-    for (int j = 0; j < 5; j++)
-        if (all[j]->obj)
-            PyBuffer_Release(all[j]);
-    for (int j = 0; b->of_blocks && j < 4 * b->blocks; j++)
-        if (b->of_blocks[j].obj)
-            PyBuffer_Release(b->of_blocks + j);
+    let_go_of(all, 5);
+    for (int j = 0; b->of_blocks && j < b->blocks; j++) {
+        Arrays *a = b->of_blocks + j;
+        Py_buffer *those[] = {&a->G, &a->has, &a->R, &a->sigma};
+        let_go_of(those, 4);
+        free(a->own_has);
+        free(a->own_sigma);
+    }
     Py_XDECREF(b->near);
     give(b->memory, b->bytes);
+    free(b->own_active);
+    free(b->own_weight);
     free(b->of_blocks);
     free(b->systems);
     free(b->ghosts);
@@ -39,54 +59,112 @@ static void release(Batch *b)
 
 static void destroy(PyObject *capsule) { release(PyCapsule_GetPointer(capsule, BATCH)); }
 
+/* Whether an array still is in the memory where it was: NumPy can be made to move it. */
+static int stays(const Py_buffer *array)
+{
+    Py_buffer now;
+    if (!array->obj)
+        return 1;
+    if (PyObject_GetBuffer(array->obj, &now, PyBUF_SIMPLE)) {
+        PyErr_Clear();
+        return 0;
+    }
+    int same = now.buf == array->buf && now.len == array->len;
+    PyBuffer_Release(&now);
+    return same;
+}
+
+/* Whether it also holds what was copied. */
+static int keeps(const Py_buffer *array, const void *copy)
+{
+    return stays(array) && (!array->len || !memcmp(array->buf, copy, (size_t)array->len));
+}
+
+/* Whether the batch still is that of its arrays, of whose numbers only those are compared that say
+   which rows there are; an exception where it is not. */
+static int unchanged(const Batch *b)
+{
+    int same = stays(&b->P) && stays(&b->A) && stays(&b->U) && keeps(&b->active, b->own_active);
+    if (b->ghosts)
+        same = same && keeps(&b->weight, b->own_weight);
+    for (int j = 0; same && j < b->blocks; j++) {
+        const Arrays *a = b->of_blocks + j;
+        same = stays(&a->G) && stays(&a->R) && keeps(&a->has, a->own_has) &&
+               keeps(&a->sigma, a->own_sigma);
+    }
+    if (!same)
+        PyErr_SetString(PyExc_ValueError, "the active rows or the curvature have changed since "
+                                          "prepare; prepare the batch anew");
+    return same;
+}
+
+/* The arrays of a block and what it is to each element; false with an exception. */
+static int read_block(Batch *b, int j, PyObject *block)
+{
+    Arrays *a = b->of_blocks + j;
+    int start, cones, dim;
+    if (!PyTuple_Check(block)) {
+        PyErr_SetString(PyExc_TypeError, "expected a tuple for each of the blocks");
+        return 0;
+    }
+    if (!PyArg_ParseTuple(block, "iiiO&O&O&O&", &start, &cones, &dim, doubles, &a->G, bools,
+                          &a->has, doubles, &a->R, doubles, &a->sigma))
+        return 0;
+    if (start < 0 || start > b->m || cones < 1 || dim < 1 || (b->m - start) / dim < cones)
+        return misfit();
+    Py_ssize_t all = times(b->size, cones); /* no more than there are active rows to read */
+    if (!all) /* of a batch without elements */
+        return length(&a->has) || length(&a->sigma) || length(&a->G) || length(&a->R) ? misfit() : 1;
+    Py_ssize_t g = length(&a->has) / all, r = length(&a->sigma) / all;
+    if (g > INT_MAX || r > INT_MAX || !has(&a->has, times(all, g)) ||
+        !has(&a->sigma, times(all, r)) || !has(&a->G, times(length(&a->has), dim)) ||
+        !has(&a->R, times(length(&a->sigma), dim)))
+        return misfit();
+    a->own_has = copy_of(&a->has, 0);
+    a->own_sigma = copy_of(&a->sigma, 0);
+    if (!a->own_has || !a->own_sigma)
+        return 0;
+    for (Py_ssize_t i = 0; i < b->size; i++) {
+        Py_ssize_t at = i * cones;
+        b->ghosts[i].block[j] = (Block){start, cones, dim, (int)g, (int)r,
+                                        (double *)a->G.buf + at * g * dim,
+                                        (double *)a->R.buf + at * r * dim, a->own_sigma + at * r,
+                                        a->own_has + at * g};
+    }
+    return 1;
+}
+
 /* The ghosts of the elements, but for H and C, from (weight, blocks); false with an exception. */
 static int read_ghosts(Batch *b, PyObject *curved)
 {
-    PyObject *weight, *blocks;
-    if (!PyArg_ParseTuple(curved, "OO", &weight, &blocks) ||
-        PyObject_GetBuffer(weight, &b->weight, PyBUF_SIMPLE))
+    PyObject *blocks;
+    if (!PyTuple_Check(curved)) {
+        PyErr_SetString(PyExc_TypeError, "expected a tuple of the weights and the blocks, or None");
+        return 0;
+    }
+    if (!PyArg_ParseTuple(curved, "O&O!", doubles, &b->weight, &PyTuple_Type, &blocks))
         return 0;
     Py_ssize_t size = b->size, count = PyTuple_Size(blocks);
-    if (count < 0)
-        return 0;
-    if (b->weight.len != size * b->m * 8)
+    if (count > INT_MAX || times(size + 1, count + 1) < 0 || !has(&b->weight, times(size, b->m)))
         return misfit();
+    b->own_weight = copy_of(&b->weight, 0);
     b->ghosts = calloc(size + 1, sizeof(Ghost));
     b->block = calloc(size * count + 1, sizeof(Block));
-    b->of_blocks = calloc(4 * count + 1, sizeof(Py_buffer));
-    if (!b->ghosts || !b->block || !b->of_blocks) {
+    b->of_blocks = calloc(count + 1, sizeof(Arrays));
+    if (!b->own_weight || !b->ghosts || !b->block || !b->of_blocks) {
         PyErr_NoMemory();
         return 0;
     }
     b->blocks = (int)count;
     for (Py_ssize_t i = 0; i < size; i++) {
         Ghost *g = b->ghosts + i;
-        *g = (Ghost){b->n, b->m, b->blocks, numbers(&b->P, (Py_ssize_t)b->n * b->n, i),
-                     numbers(&b->A, (Py_ssize_t)b->m * b->n, i),
-                     (double *)b->weight.buf + i * b->m, (char *)b->active.buf + i * b->m,
-                     b->block + i * count};
+        *g = (Ghost){b->n, b->m, b->blocks, numbers(&b->P, times(b->n, b->n), i),
+                     numbers(&b->A, times(b->m, b->n), i), b->own_weight + i * b->m,
+                     b->own_active + i * b->m, b->block + i * count};
     }
-    for (Py_ssize_t j = 0; j < count; j++) {
-        Py_buffer *G = b->of_blocks + 4 * j, *has = G + 1, *R = G + 2, *sigma = G + 3;
-        int start, cones, dim;
-        if (!PyArg_ParseTuple(PyTuple_GetItem(blocks, j), "iiiy*y*y*y*", &start, &cones, &dim, G,
-                              has, R, sigma))
+    for (int j = 0; j < b->blocks; j++)
+        if (!read_block(b, j, PyTuple_GetItem(blocks, j)))
             return 0;
-        Py_ssize_t all = size * cones;
-        if (start < 0 || cones < 1 || dim < 1 || (b->m - start) / dim < cones || !all ||
-            has->len % all || sigma->len % (8 * all) || G->len != has->len * dim * 8 ||
-            R->len != sigma->len * dim)
-            return size ? misfit() : 1;
-        Py_ssize_t g = has->len / all, r = sigma->len / 8 / all;
-        for (Py_ssize_t i = 0; i < size; i++) {
-            Py_ssize_t at = i * cones;
-            b->ghosts[i].block[j] = (Block){start, cones, dim, (int)g, (int)r,
-                                            (double *)G->buf + at * g * dim,
-                                            (double *)R->buf + at * r * dim,
-                                            (double *)sigma->buf + at * r,
-                                            (char *)has->buf + at * g};
-        }
-    }
     return 1;
 }
 
@@ -94,15 +172,22 @@ static int read_ghosts(Batch *b, PyObject *curved)
    of its size; false with an exception. */
 static int borrow(Batch *b, PyObject *near, char *borrowed)
 {
+    if (!PyTuple_Check(near)) {
+        PyErr_SetString(PyExc_TypeError, "expected a tuple of batches nearby, or None");
+        return 0;
+    }
     if (PyTuple_Size(near) != b->size)
-        return PyErr_Occurred() ? 0 : misfit();
+        return misfit();
     b->near = Py_NewRef(near);
     for (Py_ssize_t i = 0; i < b->size; i++) {
         PyObject *one = PyTuple_GetItem(near, i), *capsule;
         Py_ssize_t j;
-        borrowed[i] = 0;
         if (one == Py_None)
             continue;
+        if (!PyTuple_Check(one)) {
+            PyErr_SetString(PyExc_TypeError, "expected a tuple of a batch and an element, or None");
+            return 0;
+        }
         if (!PyArg_ParseTuple(one, "On", &capsule, &j))
             return 0;
         const Batch *other = PyCapsule_GetPointer(capsule, BATCH);
@@ -125,19 +210,24 @@ static int borrow(Batch *b, PyObject *near, char *borrowed)
 /* The memory of the systems, element by element; false if there is none. */
 static int lay_out(Batch *b)
 {
-    Py_ssize_t n = b->n, entries = n * n, count = 0, most = 0;
+    Py_ssize_t n = b->n, entries = n * n, count = 1, most = 0;
     for (Py_ssize_t i = 0; i < b->size; i++) {
-        Py_ssize_t k = b->systems[i].k;
+        Py_ssize_t k = b->systems[i].k, own = 0, ghost = 0;
         if (!b->systems[i].borrowed)
-            count += k * (n + k + 1) + (b->U.obj ? 0 : entries);
-        count += b->ghosts ? entries + k * n : 0;
+            own = times(k, n + k + 1) < 0 ? -1 : k * (n + k + 1) + (b->U.obj ? 0 : entries);
+        if (b->ghosts)
+            ghost = times(k, n) < 0 ? -1 : k * n + entries;
+        /* each of these is below an eighth of what there can be */
+        if (own < 0 || ghost < 0 || times(count + own + ghost, 1) < 0)
+            return 0;
+        count += own + ghost;
         most = k > most ? k : most;
     }
-    b->bytes = (count + 1) * sizeof(double) + (b->ghosts ? most : 0);
+    b->bytes = (size_t)count * sizeof(double) + (b->ghosts ? (size_t)most : 0);
     double *next = b->memory = take(b->bytes);
     if (!next)
         return 0;
-    char *ones = (char *)(next + count + 1);
+    char *ones = (char *)(next + count);
     if (b->ghosts)
         memset(ones, 1, most);
     for (Py_ssize_t i = 0; i < b->size; i++) {
@@ -170,46 +260,61 @@ PyDoc_STRVAR(prepare_doc,
 static PyObject *prepare(PyObject *module, PyObject *args)
 {
     Batch *b = calloc(1, sizeof(Batch));
-    Py_buffer counts, borrowed;
+    enum { P, A, ACTIVE, U, COUNTS, BORROWED, ARRAYS };
+    Py_buffer a[ARRAYS];
     PyObject *curved, *near;
     if (!b)
         return PyErr_NoMemory();
-    if (!PyArg_ParseTuple(args, "iiny*y*y*z*OOw*w*", &b->n, &b->m, &b->size, &b->P, &b->A,
-                          &b->active, &b->U, &curved, &near, &counts, &borrowed)) {
+    if (!PyArg_ParseTuple(args, "iinO&O&O&O&OOO&O&", &b->n, &b->m, &b->size, doubles, &b->P, doubles,
+                          &b->A, bools, &b->active, doubles_or_none, &b->U, &curved, &near,
+                          int64s_to_write, a + COUNTS, bools_to_write, a + BORROWED)) {
         free(b);
         return NULL;
     }
-    Py_ssize_t n = b->n, m = b->m, size = b->size;
-    int good = n >= 0 && m >= 0 && size >= 0 && holds(&b->P, n * n, size) &&
-               holds(&b->A, m * n, size) && b->active.len == size * m &&
-               (!b->U.obj || holds(&b->U, n * n, size)) && counts.len == size * 8 &&
-               borrowed.len == size;
-    good = good ? curved == Py_None || read_ghosts(b, curved) : misfit();
+    Py_ssize_t n = b->n, m = b->m, size = b->size, square = times(n, n), block = times(m, n);
+    int good = n >= 0 && m >= 0 && size >= 0 && holds(&b->P, square, size) &&
+               holds(&b->A, block, size) && has(&b->active, times(size, m)) &&
+               (!b->U.obj || holds(&b->U, square, size)) && has(a + COUNTS, size) &&
+               has(a + BORROWED, size);
+    a[P] = b->P, a[A] = b->A, a[ACTIVE] = b->active, a[U] = b->U;
+    good = good ? apart(a, COUNTS, ARRAYS) : misfit();
+    if (good && size)
+        memset(a[BORROWED].buf, 0, (size_t)size);
+    b->own_active = good ? copy_of(&b->active, 0) : NULL;
+    good = b->own_active && (curved == Py_None || read_ghosts(b, curved));
     if (good) {
         b->systems = calloc(size + 1, sizeof(System));
         for (Py_ssize_t i = 0; b->systems && i < size; i++) {
             System *s = b->systems + i;
-            *s = (System){(int)n, (int)m, 0, numbers(&b->P, n * n, i), numbers(&b->A, m * n, i),
-                          (char *)b->active.buf + i * m};
-            if (b->ghosts)
-                s->m = s->k = ghost_rows(b->ghosts + i);
-            else
+            *s = (System){(int)n, (int)m, 0, numbers(&b->P, square, i), numbers(&b->A, block, i),
+                          b->own_active + i * m};
+            Py_ssize_t rows = 0;
+            if (b->ghosts) {
+                rows = ghost_rows(b->ghosts + i);
+                if (rows > INT_MAX) {
+                    good = misfit();
+                    break;
+                }
+                s->m = (int)rows;
+            } else
                 for (int j = 0; j < m; j++)
-                    s->k += s->active[j] != 0;
-            ((int64_t *)counts.buf)[i] = s->k;
+                    rows += s->active[j] != 0;
+            s->k = (int)rows;
+            ((int64_t *)a[COUNTS].buf)[i] = s->k;
         }
-        good = b->systems && (near == Py_None || borrow(b, near, borrowed.buf)) && lay_out(b);
+        good = good && b->systems && (near == Py_None || borrow(b, near, a[BORROWED].buf)) &&
+               lay_out(b);
         if (!good && !PyErr_Occurred())
             PyErr_NoMemory();
     }
-    PyBuffer_Release(&counts);
-    PyBuffer_Release(&borrowed);
+    let_go(a + COUNTS, ARRAYS - COUNTS);
     PyObject *capsule = good ? PyCapsule_New(b, BATCH, destroy) : NULL;
     if (!capsule)
         release(b);
     return capsule;
 }
 
+/* The batch, if it has these elements and is what it was; NULL with an exception. */
 static Batch *part(PyObject *capsule, Py_ssize_t begin, Py_ssize_t end)
 {
     Batch *b = PyCapsule_GetPointer(capsule, BATCH);
@@ -217,7 +322,7 @@ static Batch *part(PyObject *capsule, Py_ssize_t begin, Py_ssize_t end)
         PyErr_SetString(PyExc_IndexError, "no such elements");
         return NULL;
     }
-    return b;
+    return b && unchanged(b) ? b : NULL;
 }
 
 static int lasts(const Batch *b, Py_ssize_t count)
@@ -233,10 +338,10 @@ static PyObject *factorize_batch(PyObject *module, PyObject *args)
     Py_ssize_t begin, end;
     double share;
     Py_buffer fine;
-    if (!PyArg_ParseTuple(args, "Onndw*", &capsule, &begin, &end, &share, &fine))
+    if (!PyArg_ParseTuple(args, "OnndO&", &capsule, &begin, &end, &share, bools_to_write, &fine))
         return NULL;
     Batch *b = part(capsule, begin, end);
-    int good = b && fine.len == b->size;
+    int good = b && has(&fine, b->size);
     if (b && !good)
         PyErr_SetString(PyExc_ValueError, "fine is not of the size of the batch");
     if (good) {
@@ -264,6 +369,8 @@ static int solve_element(const System *s, const Ghost *g, int K, double limit, c
                          ptrdiff_t step_z, double *size)
 {
     ptrdiff_t n = s->n, k = s->k, m = g ? g->m : s->m;
+    if (times(K, 8 * (n + k + m + s->m + 1)) < 0) /* more than there is memory for */
+        return 0;
     size_t own = K * (n + k) + m;
     double *memory = malloc((own + room(s, K, limit < DBL_MAX) + 1) * sizeof(double));
     if (!memory)
@@ -298,38 +405,40 @@ static PyObject *solve_batch(PyObject *module, PyObject *args)
     PyObject *capsule;
     Py_ssize_t begin, end;
     double limit;
-    Py_buffer v_x, v_z, w, zeta, residual;
-    if (!PyArg_ParseTuple(args, "Onndy*y*w*w*w*", &capsule, &begin, &end, &limit, &v_x, &v_z, &w,
-                          &zeta, &residual))
+    enum { V_X, V_Z, W, ZETA, RESIDUAL, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "OnndO&O&O&O&O&", &capsule, &begin, &end, &limit, doubles, a + V_X,
+                          doubles, a + V_Z, doubles_to_write, a + W, doubles_to_write, a + ZETA,
+                          doubles_to_write, a + RESIDUAL))
         return NULL;
     Batch *b = part(capsule, begin, end);
-    int good = b && end > begin;
-    if (good) {
-        Py_ssize_t step_x = b->size * b->n, step_z = b->size * b->m;
-        Py_ssize_t K = step_x ? v_x.len / 8 / step_x : step_z ? v_z.len / 8 / step_z : 0;
-        if (v_x.len != K * step_x * 8 || v_z.len != K * step_z * 8 || w.len != v_x.len ||
-            zeta.len != v_z.len || residual.len != b->size * 8) {
+    if (b && end > begin) {
+        Py_ssize_t step_x = times(b->size, b->n), step_z = times(b->size, b->m);
+        Py_ssize_t K = step_x > 0   ? length(a + V_X) / step_x
+                       : step_z > 0 ? length(a + V_Z) / step_z
+                                    : 0;
+        int good = K <= INT_MAX && has(a + V_X, times(K, step_x)) &&
+                   has(a + V_Z, times(K, step_z)) && has(a + W, times(K, step_x)) &&
+                   has(a + ZETA, times(K, step_z)) && has(a + RESIDUAL, b->size);
+        if (!good)
             PyErr_SetString(PyExc_ValueError, "the vectors do not have the sizes of the batch");
-            good = 0;
-        }
+        good = good && apart(a, W, ARRAYS);
         PyThreadState *thread = good && lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t i = begin; good && i < end; i++) {
             const System *s = b->systems + i;
             ptrdiff_t x = i * b->n, z = i * b->m;
             if (s->fine)
                 good = solve_element(s, b->ghosts ? b->ghosts + i : NULL, (int)K, limit,
-                                     (double *)v_x.buf + x, (double *)v_z.buf + z,
-                                     (double *)w.buf + x, (double *)zeta.buf + z, step_x, step_z,
-                                     (double *)residual.buf + i);
+                                     (double *)a[V_X].buf + x, (double *)a[V_Z].buf + z,
+                                     (double *)a[W].buf + x, (double *)a[ZETA].buf + z, step_x,
+                                     step_z, (double *)a[RESIDUAL].buf + i);
         }
         if (thread)
             PyEval_RestoreThread(thread);
         if (!good && !PyErr_Occurred())
             PyErr_NoMemory();
     }
-    Py_buffer *all[] = {&v_x, &v_z, &w, &zeta, &residual};
-    for (int j = 0; j < 5; j++)
-        PyBuffer_Release(all[j]);
+    let_go(a, ARRAYS);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
@@ -344,17 +453,17 @@ static PyObject *settled_batch(PyObject *module, PyObject *args)
     enum { SIGNS_X, SIGNS_Z, SQUARES, MEASURED, MARGINS, ARRAYS };
     Py_buffer a[ARRAYS];
     Limits limits;
-    if (!PyArg_ParseTuple(args, "Onny*y*y*y*y*dddd", &capsule, &begin, &end, a + SIGNS_X,
-                          a + SIGNS_Z, a + SQUARES, a + MEASURED, a + MARGINS, &limits.rounding,
-                          &limits.sure, &limits.brief, &limits.small))
+    if (!PyArg_ParseTuple(args, "OnnO&O&O&O&O&dddd", &capsule, &begin, &end, doubles, a + SIGNS_X,
+                          doubles, a + SIGNS_Z, doubles, a + SQUARES, doubles, a + MEASURED,
+                          doubles, a + MARGINS, &limits.rounding, &limits.sure, &limits.brief,
+                          &limits.small))
         return NULL;
     Batch *b = part(capsule, begin, end);
     int all = 1;
     if (b && end > begin) {
         Py_ssize_t n = b->n, m = b->m, most = 0;
-        int good = a[SIGNS_X].len == n * 8 && a[SIGNS_Z].len == m * 8 &&
-                   holds(a + SQUARES, m, b->size) && a[MEASURED].len == b->size * FIGURES * 8 &&
-                   a[MARGINS].len == b->size * 8;
+        int good = has(a + SIGNS_X, n) && has(a + SIGNS_Z, m) && holds(a + SQUARES, m, b->size) &&
+                   has(a + MEASURED, times(b->size, FIGURES)) && has(a + MARGINS, b->size);
         for (Py_ssize_t i = begin; i < end; i++)
             most = b->systems[i].m > most ? b->systems[i].m : most;
         double *work = work_for(good, n + 2 * most + 3 * m);

@@ -6,9 +6,9 @@
 #include "kernel.h"
 
 /* The number of rows of C. */
-int ghost_rows(const Ghost *g)
+Py_ssize_t ghost_rows(const Ghost *g)
 {
-    int rows = 0;
+    Py_ssize_t rows = 0;
     for (int i = 0; i < g->m; i++)
         rows += g->active[i] != 0;
     for (const Block *b = g->block; b < g->block + g->blocks; b++)

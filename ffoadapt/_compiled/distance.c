@@ -25,7 +25,7 @@ static Distance element(const Py_buffer *data, const Py_buffer *factor, const Py
                         int n, int m, Py_ssize_t i)
 {
     Py_ssize_t square = (Py_ssize_t)n * n, block = (Py_ssize_t)m * n, rows = m;
-    double *at = (double *)state->buf + i * room_of_state(n, m, factor->buf != NULL);
+    double *at = (double *)state->buf + i * room_of_state(n, m, factor->obj != NULL);
     Distance d = {n, m, numbers(data + P, square, i), numbers(data + Q, n, i),
                   numbers(data + A, block, i), numbers(data + BELOW, rows, i),
                   numbers(data + ABOVE, rows, i)};
@@ -36,7 +36,7 @@ static Distance element(const Py_buffer *data, const Py_buffer *factor, const Py
     d.v = d.tau + n;
     d.w = d.v + n;
     d.order = (int32_t *)(d.w + n);
-    d.U = factor->buf ? numbers(factor, square, i) : d.w + n + (rows + 1) / 2;
+    d.U = factor->obj ? numbers(factor, square, i) : d.w + n + (rows + 1) / 2;
     return d;
 }
 
@@ -44,12 +44,31 @@ static Distance element(const Py_buffer *data, const Py_buffer *factor, const Py
 static int fit(const Py_buffer *data, const Py_buffer *factor, const Py_buffer *state, int n, int m,
                Py_ssize_t size)
 {
-    Py_ssize_t square = (Py_ssize_t)n * n, block = (Py_ssize_t)m * n, rows = m;
+    Py_ssize_t square = times(n, n), block = times(m, n), rows = m;
     return n > 0 && m >= 0 && holds(data + P, square, size) && holds(data + Q, n, size) &&
            holds(data + A, block, size) && holds(data + BELOW, rows, size) &&
            holds(data + ABOVE, rows, size) &&
-           (!factor->buf || holds(factor, square, size)) &&
-           state->len == size * room_of_state(n, m, factor->buf != NULL) * 8;
+           (!factor->obj || holds(factor, square, size)) &&
+           has(state, times(size, room_of_state(n, m, factor->obj != NULL)));
+}
+
+/* Copies the order of an element, if its sizes are those of a form and the order has each row. */
+static int read_order(const Distance *d, int p, int32_t *order)
+{
+    int m = d->m, good = p >= -1 && p < d->n && p <= m;
+    if (p < 0)
+        return good;
+    unsigned char *seen = (unsigned char *)(order + m);
+    memset(seen, 0, (size_t)m);
+    for (int k = 0; good && k < m; k++) {
+        int32_t row = d->order[k];
+        good = row >= 0 && row < m && !seen[row];
+        if (good) {
+            seen[row] = 1;
+            order[k] = row;
+        }
+    }
+    return good;
 }
 
 static int diagonal(int n, const double *M)
@@ -65,17 +84,32 @@ typedef struct {
     double least, pivot, dependent; /* see _least_distance.py */
 } Rules;
 
+/* Writes the equalities to `order`, then the others, and says how many equalities there are. */
+static int sort(const Distance *d, int32_t *order)
+{
+    int m = d->m, p = 0, end = m;
+    for (int i = 0; i < m; i++)
+        if (d->l[i] == d->u[i])
+            order[p++] = i;
+        else
+            order[--end] = i;
+    for (int i = p, j = m - 1; i < j; i++, j--) {
+        int32_t row = order[i];
+        order[i] = order[j];
+        order[j] = row;
+    }
+    return p;
+}
+
 /* Makes the form, and says how many equalities it eliminated; -1 where it is not to be had. */
 static int reduce(Distance *d, int known, const Rules *rules, double *work)
 {
-    int n = d->n, m = d->m, p = 0, taken;
-    for (int i = 0; i < m; i++)
-        if (d->l[i] == d->u[i])
-            d->order[p++] = i;
-    taken = p;
-    for (int i = 0; i < m; i++)
-        if (d->l[i] != d->u[i])
-            d->order[taken++] = i;
+    int n = d->n, m = d->m, p;
+    int32_t *order = (int32_t *)work; /* nobody else knows it */
+    work += (m + 1) / 2;
+    p = sort(d, order);
+    if (m)
+        memcpy(d->order, order, m * sizeof(int32_t));
     if ((double)n * n * (n + m - 2.0 * p) < rules->least || p >= n || (!p && diagonal(n, d->P)))
         return -1;
     double *lengths = work, *rest = work + m, *rows = d->rows;
@@ -90,14 +124,14 @@ static int reduce(Distance *d, int known, const Rules *rules, double *work)
         return -1;
     memcpy(d->v, d->q, n * sizeof(double));
     for (ptrdiff_t k = 0; k < m; k++)
-        memcpy(rows + k * n, d->A + (ptrdiff_t)d->order[k] * n, n * sizeof(double));
+        memcpy(rows + k * n, d->A + (ptrdiff_t)order[k] * n, n * sizeof(double));
     divide("N", n, d->U, m, rows);
     divide("N", n, d->U, 1, d->v);
     for (ptrdiff_t k = 0; k < m; k++) {
         double shift = inner(n, rows + k * n, d->v);
         lengths[k] = dot(n, rows + k * n);
-        d->lower[k] = d->l[d->order[k]] + shift;
-        d->upper[k] = d->u[d->order[k]] + shift;
+        d->lower[k] = d->l[order[k]] + shift;
+        d->upper[k] = d->u[order[k]] + shift;
     }
     if (!p)
         return 0;
@@ -161,18 +195,20 @@ static PyObject *distance(PyObject *module, PyObject *args)
     Rules rules;
     Py_buffer a[DATA + 3];
     Py_buffer *factor = a + DATA, *state = a + DATA + 1, *sizes = a + DATA + 2;
-    if (!PyArg_ParseTuple(args, "iidddy*y*y*y*y*z*w*w*", &n, &m, &rules.least, &rules.pivot,
-                          &rules.dependent, a + P, a + Q, a + A, a + BELOW, a + ABOVE, factor,
-                          state, sizes))
+    if (!PyArg_ParseTuple(args, "iidddO&O&O&O&O&O&O&O&", &n, &m, &rules.least, &rules.pivot,
+                          &rules.dependent, doubles, a + P, doubles, a + Q, doubles, a + A,
+                          doubles, a + BELOW, doubles, a + ABOVE, doubles_or_none, factor,
+                          doubles_to_write, state, int32s_to_write, sizes))
         return NULL;
-    Py_ssize_t size = sizes->len / 4;
-    int good = fit(a, factor, state, n, m, size);
-    double *work = work_for(good, m + room_to_orthogonalize(n, m));
+    Py_ssize_t size = length(sizes);
+    int good = fit(a, factor, state, n, m, size) && apart(a, DATA + 1, DATA + 3);
+    size_t rows = m;
+    double *work = work_for(good, (rows + 1) / 2 + rows + room_to_orthogonalize(n, m));
     if (work) {
         PyThreadState *thread = PyEval_SaveThread();
         for (Py_ssize_t i = 0; i < size; i++) {
             Distance d = element(a, factor, state, n, m, i);
-            ((int32_t *)sizes->buf)[i] = reduce(&d, factor->buf != NULL, &rules, work);
+            ((int32_t *)sizes->buf)[i] = reduce(&d, factor->obj != NULL, &rules, work);
         }
         PyEval_RestoreThread(thread);
         free(work);
@@ -190,31 +226,38 @@ static PyObject *undistance(PyObject *module, PyObject *args)
     int n, m;
     enum { FACTOR = DATA, STATE, SIZES, T, FOUND, X, MULTIPLIERS, ALL };
     Py_buffer a[ALL];
-    if (!PyArg_ParseTuple(args, "iiy*y*y*y*y*z*y*y*y*y*w*w*", &n, &m, a + P, a + Q, a + A,
-                          a + BELOW, a + ABOVE, a + FACTOR, a + STATE, a + SIZES, a + T, a + FOUND,
-                          a + X, a + MULTIPLIERS))
+    if (!PyArg_ParseTuple(args, "iiO&O&O&O&O&O&O&O&O&O&O&O&", &n, &m, doubles, a + P, doubles, a + Q,
+                          doubles, a + A, doubles, a + BELOW, doubles, a + ABOVE, doubles_or_none,
+                          a + FACTOR, doubles, a + STATE, int32s, a + SIZES, doubles, a + T,
+                          doubles, a + FOUND, doubles_to_write, a + X, doubles_to_write,
+                          a + MULTIPLIERS))
         return NULL;
-    Py_ssize_t size = a[SIZES].len / 4;
-    int good = fit(a, a + FACTOR, a + STATE, n, m, size) && a[T].len == size * n * 8 &&
-               a[FOUND].len == size * m * 8 && a[X].len == a[T].len &&
-               a[MULTIPLIERS].len == a[FOUND].len;
-    double *work = work_for(good, n);
+    Py_ssize_t size = length(a + SIZES);
+    int good = fit(a, a + FACTOR, a + STATE, n, m, size) && has(a + T, times(size, n)) &&
+               has(a + FOUND, times(size, m)) && has(a + X, times(size, n)) &&
+               has(a + MULTIPLIERS, times(size, m)) && apart(a, X, ALL);
+    double *work = work_for(good, (size_t)n + m); /* after n numbers an order, and m bytes */
     if (work) {
         PyThreadState *thread = PyEval_SaveThread();
-        for (Py_ssize_t i = 0; i < size; i++) {
+        for (Py_ssize_t i = 0; good && i < size; i++) {
             Distance d = element(a, a + FACTOR, a + STATE, n, m, i);
             int p = ((int32_t *)a[SIZES].buf)[i];
+            int32_t *order = (int32_t *)(work + n);
+            good = read_order(&d, p, order);
+            d.order = order;
             const double *t = (double *)a[T].buf + i * n, *found = (double *)a[FOUND].buf + i * m;
             double *x = (double *)a[X].buf + i * n;
             double *multipliers = (double *)a[MULTIPLIERS].buf + i * m;
-            if (p >= 0)
+            if (good && p >= 0)
                 restore(&d, p, t, found, x, multipliers, work);
-            else {
+            else if (good) {
                 memcpy(x, t, n * sizeof(double));
                 memcpy(multipliers, found, m * sizeof(double));
             }
         }
         PyEval_RestoreThread(thread);
+        if (!good)
+            PyErr_SetString(PyExc_ValueError, "the state is not what distance left there");
         free(work);
     }
     let_go(a, ALL);

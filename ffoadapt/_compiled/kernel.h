@@ -5,12 +5,19 @@
    curved.c   the ghost rows of curved cones, which make a system of a program
    point.c    sizes and residuals of a point, and whether they leave a doubt
    memory.c   memory that is kept
+   arrays.c   the arrays that Python passes, and whether they are what they should be
    batch.c    all of that for the elements of a batch, for Python
    distance.c the least-distance form of programs
    pattern.c  numbers of sparse matrices
    module.c   the rest of what Python calls
 
    _oracle/batched.py calls it, and says what the arguments are.
+
+   Nothing is trusted that Python passes, or that somebody could change between two calls or, where
+   the GIL is released, in one: the sizes and types of arrays are checked at every call, no array is
+   written that overlaps another, and whatever decides where something is read or written (which rows
+   are active, pointers and indices, an order) is checked in a copy, which is then used. Only the
+   numbers are looked at where they are.
 
    Arrays are in C order. BLAS sees them transposed: a (k, n) matrix as n x k by columns, and the
    upper triangle as the lower one. Vectors are columns, K of them where there are K cotangents,
@@ -25,6 +32,7 @@
 #endif
 #include <Python.h>
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -128,7 +136,7 @@ typedef struct {
     double *H, *C; /* P + A'WA, and the k rows GA */
 } Ghost;
 
-int ghost_rows(const Ghost *g);
+Py_ssize_t ghost_rows(const Ghost *g);
 int bend(Ghost *g);
 void ask(const Ghost *g, const double *v_x, const double *v_z, double *x, double *y, double *work);
 void answer(const Ghost *g, const double *w, const double *y, const double *v_z, double *zeta,
@@ -188,32 +196,53 @@ extern PyMethodDef distance_methods[];
 
 extern PyMethodDef pattern_methods[];
 
+/* ------------------------------------------------------------------------------------- arrays.c */
+
+/* Converters for "O&" of PyArg_ParseTuple, into a Py_buffer: arrays in C order, with numbers of this
+   type, and those to write to. Where there may be None, `buf` and `obj` are NULL then. */
+int doubles(PyObject *array, void *view);
+int doubles_or_none(PyObject *array, void *view);
+int doubles_to_write(PyObject *array, void *view);
+int int32s(PyObject *array, void *view);
+int int32s_or_none(PyObject *array, void *view);
+int int32s_to_write(PyObject *array, void *view);
+int int64s_to_write(PyObject *array, void *view);
+int integers(PyObject *array, void *view); /* of 32 or 64 bits */
+int int8s(PyObject *array, void *view);
+int bools(PyObject *array, void *view);
+int bools_to_write(PyObject *array, void *view);
+
+int apart(const Py_buffer *arrays, int read, int all);
+int misfit(void);
+double *work_for(int fits, size_t count);
+void *copy_of(const Py_buffer *array, size_t more);
+
+static inline Py_ssize_t length(const Py_buffer *array) { return array->len / array->itemsize; }
+
+#define MOST (PY_SSIZE_T_MAX / 16) /* no array has so many numbers, and a few times that still fits */
+
+/* a b, or -1 where a factor is negative or an array of so many numbers could not be. */
+static inline Py_ssize_t times(Py_ssize_t a, Py_ssize_t b)
+{
+    return a < 0 || b < 0 || (b && a > MOST / b) ? -1 : a * b;
+}
+
+/* Whether an array has so many numbers. */
+static inline int has(const Py_buffer *array, Py_ssize_t count)
+{
+    return count >= 0 && count <= MOST && array->len == count * array->itemsize;
+}
+
+/* Whether an array has the `count` numbers of one element, or those of all. */
+static inline int holds(const Py_buffer *array, Py_ssize_t count, Py_ssize_t size)
+{
+    return has(array, count) || has(array, times(count, size));
+}
+
 /* The numbers of element i, of which there are `count`, in an array of one or of all elements. */
 static inline double *numbers(const Py_buffer *array, Py_ssize_t count, Py_ssize_t i)
 {
-    return (double *)array->buf + (array->len == count * 8 ? 0 : i * count);
-}
-
-static inline int holds(const Py_buffer *array, Py_ssize_t count, Py_ssize_t size)
-{
-    return array->len == count * 8 || array->len == count * 8 * size;
-}
-
-static inline int misfit(void)
-{
-    PyErr_SetString(PyExc_ValueError, "the arrays do not have the sizes of the batch");
-    return 0;
-}
-
-/* Memory for so many numbers, to be freed; NULL with an exception, also where sizes do not fit. */
-static inline double *work_for(int fits, size_t count)
-{
-    double *work = fits ? malloc((count + 1) * sizeof(double)) : NULL;
-    if (!fits)
-        misfit();
-    else if (!work)
-        PyErr_NoMemory();
-    return work;
+    return (double *)array->buf + (has(array, count) ? 0 : i * count);
 }
 
 /* The vectors of `count` products z w' + zeta x': arrays of z, zeta (count, rows), w (count, n) and
@@ -227,20 +256,7 @@ typedef struct {
     const double *z, *zeta, *w, *x;
 } Product;
 
-/* Finds their numbers; whether the sizes fit. */
-static inline int find_products(Products *p)
-{
-    const Py_buffer *z = p->arrays, *zeta = z + 1, *w = z + 2, *x = z + 3;
-    Py_ssize_t rows = p->rows, n = p->n;
-    if (rows <= 0 || n <= 0)
-        return 0;
-    p->count = w->len / 8 / n;
-    p->of_z = z->len / 8 / rows;
-    p->of_x = x->len / 8 / n;
-    return (!p->count || (p->of_z > 0 && p->of_x > 0)) && w->len == p->count * n * 8 &&
-           zeta->len == p->count * rows * 8 && z->len == p->of_z * rows * 8 &&
-           x->len == p->of_x * n * 8;
-}
+int find_products(Products *p);
 
 static inline Product product(const Products *p, Py_ssize_t k)
 {

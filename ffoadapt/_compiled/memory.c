@@ -34,7 +34,9 @@ static void forget(void)
 void *take(size_t size)
 {
     if (size < LARGE)
-        return malloc(size);
+        return malloc(size ? size : 1);
+    if (size > PTRDIFF_MAX)
+        return NULL;
     size = rounded(size);
     for (int j = 0; j < BLOCKS; j++)
         if (kept[j].memory && kept[j].size == size) {

@@ -24,35 +24,33 @@ PyDoc_STRVAR(cholesky_doc, "cholesky(n, P, U, asymmetry, share) -> bool: U (B, n
 
 static PyObject *cholesky(PyObject *module, PyObject *args)
 {
-    int n;
+    int n, good = 1;
     double asymmetry, share;
-    Py_buffer P, U;
-    if (!PyArg_ParseTuple(args, "iy*w*dd", &n, &P, &U, &asymmetry, &share))
+    enum { P, U, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "iO&O&dd", &n, doubles, a + P, doubles_to_write, a + U, &asymmetry,
+                          &share))
         return NULL;
-    Py_ssize_t entries = (Py_ssize_t)n * n, count = entries > 0 ? P.len / 8 / entries : 0;
-    int good = n >= 0 && U.len == P.len && P.len == count * entries * 8, memory = 1;
-    if (good) {
+    Py_ssize_t entries = times(n, n), count = entries > 0 ? length(a + P) / entries : 0;
+    int fit = has(a + P, times(count, entries)) && has(a + U, length(a + P));
+    if (!fit)
+        PyErr_SetString(PyExc_ValueError, "P and U do not have the same size");
+    double *diagonal = work_for(fit && apart(a, U, ARRAYS), count ? n : 0);
+    if (diagonal) {
         PyThreadState *thread =
             (double)count * entries * n > LASTING ? PyEval_SaveThread() : NULL;
-        double *diagonal = malloc((n + 1) * sizeof(double));
-        memory = diagonal != NULL;
-        good = memory;
         for (Py_ssize_t k = 0; good && k < count; k++) {
-            const double *p = (double *)P.buf + k * entries;
-            double *u = (double *)U.buf + k * entries;
+            const double *p = (double *)a[P].buf + k * entries;
+            double *u = (double *)a[U].buf + k * entries;
             for (ptrdiff_t i = 0; i < n; i++)
                 diagonal[i] = p[i * n + i];
             good = symmetric(n, p, u, asymmetry) && factor(n, u) && sure(share, n, u, diagonal);
         }
-        free(diagonal);
         if (thread)
             PyEval_RestoreThread(thread);
-    } else
-        PyErr_SetString(PyExc_ValueError, "P and U do not have the same size");
-    PyBuffer_Release(&P);
-    PyBuffer_Release(&U);
-    if (!memory)
-        PyErr_NoMemory();
+        free(diagonal);
+    }
+    let_go(a, ARRAYS);
     return PyErr_Occurred() ? NULL : PyBool_FromLong(good);
 }
 
@@ -61,17 +59,17 @@ PyDoc_STRVAR(squares_doc, "squares(m, n, A, out): out (B, m) of A (B, m, n) is w
 static PyObject *squares(PyObject *module, PyObject *args)
 {
     int m, n;
-    Py_buffer A, out;
-    if (!PyArg_ParseTuple(args, "iiy*w*", &m, &n, &A, &out))
+    enum { A, OUT, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "iiO&O&", &m, &n, doubles, a + A, doubles_to_write, a + OUT))
         return NULL;
-    Py_ssize_t rows = out.len / 8;
-    if (n < 0 || m < 0 || A.len != rows * n * 8)
+    Py_ssize_t rows = length(a + OUT);
+    if (m < 0 || rows % (m ? m : rows + 1) || !has(a + A, times(rows, n)))
         PyErr_SetString(PyExc_ValueError, "A and its squares do not have sizes that fit");
-    else
+    else if (apart(a, OUT, ARRAYS))
         for (Py_ssize_t i = 0; i < rows; i++)
-            ((double *)out.buf)[i] = dot(n, (double *)A.buf + i * n);
-    PyBuffer_Release(&A);
-    PyBuffer_Release(&out);
+            ((double *)a[OUT].buf)[i] = dot(n, (double *)a[A].buf + i * n);
+    let_go(a, ARRAYS);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
@@ -84,18 +82,21 @@ static PyObject *measure(PyObject *module, PyObject *args)
     Py_ssize_t begin, end;
     enum { P, Q, A, B, SQUARES, X, S, Z, KINDS, ACTIVE, OUT, ARRAYS };
     Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "iinny*y*y*y*y*y*y*y*y*pw*w*", &n, &m, &begin, &end, a + P,
-                          a + Q, a + A, a + B, a + SQUARES, a + X, a + S, a + Z, a + KINDS,
-                          &exact, a + ACTIVE, a + OUT))
+    if (!PyArg_ParseTuple(args, "iinnO&O&O&O&O&O&O&O&O&pO&O&", &n, &m, &begin, &end, doubles,
+                          a + P, doubles, a + Q, doubles, a + A, doubles, a + B, doubles,
+                          a + SQUARES, doubles, a + X, doubles, a + S, doubles, a + Z, int8s,
+                          a + KINDS, &exact, bools_to_write, a + ACTIVE, doubles_to_write, a + OUT))
         return NULL;
-    Py_ssize_t size = a[OUT].len / 8 / FIGURES, rows = m, square = (Py_ssize_t)n * n;
-    Py_ssize_t block = (Py_ssize_t)m * n;
+    Py_ssize_t size = length(a + OUT) / FIGURES, rows = m, square = times(n, n);
+    Py_ssize_t block = times(m, n);
     int good = n >= 0 && m >= 0 && begin >= 0 && begin <= end && end <= size &&
                holds(a + P, square, size) && holds(a + Q, n, size) && holds(a + A, block, size) &&
-               holds(a + B, rows, size) && a[X].len == size * n * 8 && a[S].len == size * m * 8 &&
-               a[Z].len == a[S].len && a[KINDS].len == m && a[ACTIVE].len == size * m &&
+               holds(a + B, rows, size) && has(a + X, times(size, n)) &&
+               has(a + S, times(size, m)) && has(a + Z, times(size, m)) && has(a + KINDS, m) &&
+               has(a + ACTIVE, times(size, m)) && has(a + OUT, times(size, FIGURES)) &&
                holds(a + SQUARES, rows, size);
-    double *work = work_for(good, (size_t)n + n + m), *columns = work + n + m;
+    double *work = work_for(good && apart(a, ACTIVE, ARRAYS), (size_t)n + n + m);
+    double *columns = work ? work + n + m : NULL;
     int curved = work && memchr(a[KINDS].buf, CURVED, m) != NULL;
     if (work) {
         double count = (double)(end - begin) * n * ((double)n + m);
@@ -109,7 +110,7 @@ static PyObject *measure(PyObject *module, PyObject *args)
             double *out = (double *)a[OUT].buf + i * FIGURES;
             scales(&p, squares, out);
             residuals(&p, squares, exact, (char *)a[ACTIVE].buf + i * m, work, out);
-            if (i == begin || a[A].len != block * 8) /* what elements share is looked at once */
+            if (i == begin || !has(a + A, block)) /* what elements share is looked at once */
                 column_maxima(&p, columns);
             out[NEAR] = near_one(&p, squares, columns);
         }
@@ -131,14 +132,15 @@ static PyObject *products(PyObject *module, PyObject *args)
     double sign;
     enum { Z, ZETA, W, X, OUT, ARRAYS };
     Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "nnnndy*y*y*y*w*", &rows, &n, &begin, &end, &sign, a + Z, a + ZETA,
-                          a + W, a + X, a + OUT))
+    if (!PyArg_ParseTuple(args, "nnnndO&O&O&O&O&", &rows, &n, &begin, &end, &sign, doubles, a + Z,
+                          doubles, a + ZETA, doubles, a + W, doubles, a + X, doubles_to_write,
+                          a + OUT))
         return NULL;
     Products all = {a, rows, n};
     if (!find_products(&all) || begin < 0 || begin > end || end > all.count ||
-        a[OUT].len != all.count * rows * n * 8)
+        !has(a + OUT, times(times(all.count, rows), n)))
         PyErr_SetString(PyExc_ValueError, "the vectors and their products do not have sizes that fit");
-    else {
+    else if (apart(a, OUT, ARRAYS)) {
         double count = 8.0 * (end - begin) * rows * n;
         PyThreadState *thread = count > LASTING ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t k = begin; k < end; k++) {
@@ -160,38 +162,54 @@ static PyObject *products(PyObject *module, PyObject *args)
 PyDoc_STRVAR(each_doc, "each(function, count, addresses, steps): the C function is called with up to "
                        "four pointers, count times, each of them a step further each time");
 
+/* Whether an address other than NULL can take so many steps, of which no memory lies beyond. */
+static int reaches(uintptr_t address, Py_ssize_t step, Py_ssize_t count)
+{
+    uintptr_t far = step < 0 ? 0 - (uintptr_t)step : (uintptr_t)step;
+    uintptr_t room = step < 0 ? address : UINTPTR_MAX - address;
+    return address && (count < 2 || !far || room / far >= (uintptr_t)count - 1);
+}
+
 static PyObject *each(PyObject *module, PyObject *args)
 {
-    enum { MOST = 4 };
-    unsigned long long address;
-    Py_ssize_t count, steps[MOST] = {0};
-    char *at[MOST] = {NULL};
-    PyObject *first, *further;
-    if (!PyArg_ParseTuple(args, "KnO!O!", &address, &count, &PyTuple_Type, &first, &PyTuple_Type,
-                          &further))
+    enum { POINTERS = 4 };
+    Py_ssize_t count, steps[POINTERS] = {0};
+    uintptr_t at[POINTERS] = {0};
+    PyObject *function, *first, *further;
+    if (!PyArg_ParseTuple(args, "O!nO!O!", &PyLong_Type, &function, &count, &PyTuple_Type, &first,
+                          &PyTuple_Type, &further))
         return NULL;
+    uintptr_t address = (uintptr_t)PyLong_AsVoidPtr(function);
     Py_ssize_t pointers = PyTuple_Size(first);
-    if (!address || pointers < 1 || pointers > MOST || PyTuple_Size(further) != pointers) {
+    if (PyErr_Occurred())
+        return NULL;
+    if (!address || count < 0 || pointers < 1 || pointers > POINTERS ||
+        PyTuple_Size(further) != pointers) {
         PyErr_SetString(PyExc_ValueError, "each takes a function and one to four pointers");
         return NULL;
     }
     for (Py_ssize_t k = 0; k < pointers; k++) {
-        at[k] = PyLong_AsVoidPtr(PyTuple_GetItem(first, k));
-        steps[k] = PyLong_AsSsize_t(PyTuple_GetItem(further, k));
+        PyObject *pointer = PyTuple_GetItem(first, k), *step = PyTuple_GetItem(further, k);
+        at[k] = PyLong_Check(pointer) ? (uintptr_t)PyLong_AsVoidPtr(pointer) : 0;
+        steps[k] = PyErr_Occurred() ? 0 : PyLong_AsSsize_t(step);
+        if (PyErr_Occurred())
+            return NULL;
+        if (count && !reaches(at[k], steps[k], count)) {
+            PyErr_SetString(PyExc_ValueError, "there is no memory where each would call with it");
+            return NULL;
+        }
     }
-    if (PyErr_Occurred())
-        return NULL;
     PyThreadState *thread = PyEval_SaveThread();
     for (Py_ssize_t i = 0; i < count; i++) {
-        void *a = at[0], *b = at[1], *c = at[2], *d = at[3];
+        void *a = (void *)at[0], *b = (void *)at[1], *c = (void *)at[2], *d = (void *)at[3];
         switch (pointers) {
-        case 1: ((void (*)(void *))(uintptr_t)address)(a); break;
-        case 2: ((void (*)(void *, void *))(uintptr_t)address)(a, b); break;
-        case 3: ((void (*)(void *, void *, void *))(uintptr_t)address)(a, b, c); break;
-        default: ((void (*)(void *, void *, void *, void *))(uintptr_t)address)(a, b, c, d);
+        case 1: ((void (*)(void *))address)(a); break;
+        case 2: ((void (*)(void *, void *))address)(a, b); break;
+        case 3: ((void (*)(void *, void *, void *))address)(a, b, c); break;
+        default: ((void (*)(void *, void *, void *, void *))address)(a, b, c, d);
         }
         for (Py_ssize_t k = 0; k < pointers; k++)
-            at[k] += steps[k];
+            at[k] += (uintptr_t)steps[k];
     }
     PyEval_RestoreThread(thread);
     return Py_NewRef(Py_None);

@@ -2,20 +2,40 @@
 
 #include "kernel.h"
 
-/* Whether indptr (n + 1,) and indices (entries,) are those of a matrix with so many rows. */
-static int fits(const Py_buffer *indptr, const Py_buffer *indices, Py_ssize_t n, Py_ssize_t rows)
+/* Where a matrix has entries: column j has those from start[j] to start[j + 1], in these rows. */
+typedef struct {
+    int32_t *start, *row;
+} Places;
+
+/* A copy of indptr (n + 1,) and indices (entries,) of a matrix with so many rows, to be freed by its
+   `start`. That is NULL, with an exception, where they are not what they should be; `fit` is what
+   else had to fit. */
+static Places places(int fit, const Py_buffer *indptr, const Py_buffer *indices, Py_ssize_t n,
+                     Py_ssize_t rows, const char *misfit)
 {
-    const int32_t *start = indptr->buf, *row = indices->buf;
-    Py_ssize_t entries = indices->len / 4;
-    if (n < 0 || indptr->len != (n + 1) * 4 || start[0] != 0 || start[n] != entries)
-        return 0;
+    Py_ssize_t entries = length(indices);
+    Places p = {NULL, NULL};
+    if (!fit || n < 0 || length(indptr) - 1 != n) {
+        PyErr_SetString(PyExc_ValueError, misfit);
+        return p;
+    }
+    p.start = copy_of(indptr, (size_t)indices->len);
+    if (!p.start)
+        return p;
+    p.row = p.start + n + 1;
+    if (entries)
+        memcpy(p.row, indices->buf, (size_t)indices->len);
+    int good = p.start[0] == 0 && p.start[n] == entries;
     for (Py_ssize_t j = 0; j < n; j++)
-        if (start[j] > start[j + 1])
-            return 0;
+        good &= p.start[j] <= p.start[j + 1];
     for (Py_ssize_t e = 0; e < entries; e++)
-        if (row[e] < 0 || row[e] >= rows)
-            return 0;
-    return 1;
+        good &= p.row[e] >= 0 && p.row[e] < rows;
+    if (!good) {
+        PyErr_SetString(PyExc_ValueError, misfit);
+        free(p.start);
+        p.start = NULL;
+    }
+    return p;
 }
 
 PyDoc_STRVAR(entries_doc, "entries(rows, n, group, sign, indptr, indices, z, zeta, w, x, out): the "
@@ -28,19 +48,19 @@ static PyObject *entries(PyObject *module, PyObject *args)
     double sign;
     enum { INDPTR, INDICES, Z, ZETA, W, X, OUT, ARRAYS };
     Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "nnndy*y*y*y*y*y*w*", &rows, &n, &group, &sign, a + INDPTR,
-                          a + INDICES, a + Z, a + ZETA, a + W, a + X, a + OUT))
+    if (!PyArg_ParseTuple(args, "nnndO&O&O&O&O&O&O&", &rows, &n, &group, &sign, int32s, a + INDPTR,
+                          int32s, a + INDICES, doubles, a + Z, doubles, a + ZETA, doubles, a + W,
+                          doubles, a + X, doubles_to_write, a + OUT))
         return NULL;
     Products all = {a + Z, rows, n};
-    Py_ssize_t count = a[INDICES].len / 4;
+    Py_ssize_t count = length(a + INDICES);
     int good = group > 0 && find_products(&all) && all.count % group == 0 &&
-               a[OUT].len == all.count / group * count * 8 &&
-               fits(a + INDPTR, a + INDICES, n, rows);
-    if (!good)
-        PyErr_SetString(PyExc_ValueError, "the vectors and the pattern do not have sizes that fit");
-    else {
+               has(a + OUT, times(all.count / group, count));
+    Places at = places(good, a + INDPTR, a + INDICES, n, rows,
+                       "the vectors and the pattern do not have sizes that fit");
+    if (at.start && apart(a, OUT, ARRAYS)) {
         PyThreadState *thread = (double)all.count * count > LASTING / 8 ? PyEval_SaveThread() : NULL;
-        const int32_t *start = a[INDPTR].buf, *row = a[INDICES].buf;
+        const int32_t *start = at.start, *row = at.row;
         for (Py_ssize_t k = 0; k < all.count; k++) {
             Product p = product(&all, k);
             double *out = (double *)a[OUT].buf + k / group * count;
@@ -54,9 +74,12 @@ static PyObject *entries(PyObject *module, PyObject *args)
         if (thread)
             PyEval_RestoreThread(thread);
     }
+    free(at.start);
     let_go(a, ARRAYS);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
+
+enum { ROUNDS = 1000 }; /* at most: some ten are enough, and nobody can interrupt them */
 
 PyDoc_STRVAR(equilibrate_doc, "equilibrate(rounds, near, indptr, indices, magnitudes, scale): scale "
                               "(n,) makes the largest entries of the rows of a symmetric matrix, "
@@ -68,19 +91,20 @@ static PyObject *equilibrate(PyObject *module, PyObject *args)
     double near;
     enum { INDPTR, INDICES, MAGNITUDES, SCALE, ARRAYS };
     Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "idy*y*w*w*", &rounds, &near, a + INDPTR, a + INDICES,
-                          a + MAGNITUDES, a + SCALE))
+    if (!PyArg_ParseTuple(args, "idO&O&O&O&", &rounds, &near, int32s, a + INDPTR, int32s,
+                          a + INDICES, doubles_to_write, a + MAGNITUDES, doubles_to_write,
+                          a + SCALE))
         return NULL;
-    Py_ssize_t n = a[SCALE].len / 8, count = a[INDICES].len / 4;
-    double *data = a[MAGNITUDES].buf, *d = a[SCALE].buf, *largest = malloc((n + 1) * sizeof(double));
-    int good = fits(a + INDPTR, a + INDICES, n, n) && a[MAGNITUDES].len == count * 8;
-    if (!largest)
-        PyErr_NoMemory();
-    else if (!good)
-        PyErr_SetString(PyExc_ValueError, "the matrix and its scale do not have sizes that fit");
-    else {
+    Py_ssize_t n = length(a + SCALE), count = length(a + INDICES);
+    double *data = a[MAGNITUDES].buf, *d = a[SCALE].buf;
+    int good = has(a + MAGNITUDES, count) && rounds <= ROUNDS;
+    Places at = places(good, a + INDPTR, a + INDICES, n, n,
+                       "the matrix and its scale do not have sizes that fit, or there are "
+                       "too many rounds");
+    double *largest = at.start ? work_for(apart(a, MAGNITUDES, ARRAYS), (size_t)n) : NULL;
+    if (largest) {
         PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
-        const int32_t *start = a[INDPTR].buf, *row = a[INDICES].buf;
+        const int32_t *start = at.start, *row = at.row;
         for (int round = 0; round < rounds; round++) {
             for (Py_ssize_t j = 0; j < n; j++)
                 largest[j] = 0.0;
@@ -109,33 +133,38 @@ static PyObject *equilibrate(PyObject *module, PyObject *args)
             PyEval_RestoreThread(thread);
     }
     free(largest);
+    free(at.start);
     let_go(a, ARRAYS);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
-static int64_t whole(const Py_buffer *array, int wide, Py_ssize_t at)
+static int64_t whole(const Py_buffer *array, Py_ssize_t at)
 {
-    return wide ? ((int64_t *)array->buf)[at] : ((int32_t *)array->buf)[at];
+    return array->itemsize == 8 ? ((int64_t *)array->buf)[at] : ((int32_t *)array->buf)[at];
 }
 
-/* Whether rows and columns are those of the pattern, in the order; -1 where the sizes do not fit. */
+/* Whether rows and columns are those of the pattern, in the order; -1 where the sizes do not fit.
+   The GIL is kept, so nothing can change meanwhile. */
 static int equal(const Py_buffer *indptr, const Py_buffer *indices, const Py_buffer *order,
                  const Py_buffer *rows, const Py_buffer *columns)
 {
-    const int32_t *start = indptr->buf, *row = indices->buf, *place = order->buf;
-    Py_ssize_t count = indices->len / 4, n = indptr->len / 4 - 1;
-    int wide = rows->len == count * 8;
-    if (rows->len != columns->len)
+    const int32_t *start = indptr->buf, *row = indices->buf, *place = order->obj ? order->buf : NULL;
+    Py_ssize_t count = length(indices), n = length(indptr) - 1;
+    if (n < 0 || start[0] != 0 || start[n] != count || (place && length(order) != count))
+        return -1;
+    for (Py_ssize_t j = 0; j < n; j++)
+        if (start[j] > start[j + 1])
+            return -1;
+    if (length(rows) != length(columns) || rows->itemsize != columns->itemsize)
         return 0;
-    if (n < 0 || start[n] != count || (place && order->len != indices->len) ||
-        !(wide || rows->len == count * 4))
+    if (length(rows) != count)
         return -1;
     for (Py_ssize_t j = 0, e = 0; j < n; j++)
         for (; e < start[j + 1]; e++) {
             Py_ssize_t at = place ? place[e] : e;
             if (at < 0 || at >= count)
                 return -1;
-            if (whole(rows, wide, at) != row[e] || whole(columns, wide, at) != j)
+            if (whole(rows, at) != row[e] || whole(columns, at) != j)
                 return 0;
         }
     return 1;
@@ -149,8 +178,8 @@ static PyObject *same(PyObject *module, PyObject *args)
 {
     enum { INDPTR, INDICES, ORDER, ROWS, COLUMNS, ARRAYS };
     Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "y*y*z*y*y*", a + INDPTR, a + INDICES, a + ORDER, a + ROWS,
-                          a + COLUMNS))
+    if (!PyArg_ParseTuple(args, "O&O&O&O&O&", int32s, a + INDPTR, int32s, a + INDICES,
+                          int32s_or_none, a + ORDER, integers, a + ROWS, integers, a + COLUMNS))
         return NULL;
     int found = equal(a + INDPTR, a + INDICES, a + ORDER, a + ROWS, a + COLUMNS);
     if (found < 0)
