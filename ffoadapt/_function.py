@@ -6,6 +6,7 @@ An instance keeps nothing of a call, so that threads, graphs kept alive and vmap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ from ._choose import choose, lasting, ranking
 from ._conditioning import conditioned
 from ._exceptions import FFOAdaptError
 from ._interfaces import Executor, ParametricProgram
-from ._oracle.gradient import Adjoint, Oracle
+from ._oracle.gradient import Oracle
 from ._oracle.report import Reports
 from ._outcome import Latest, Outcome, warn_inaccurate
 from ._program import EPS, ProgramBatch
@@ -46,14 +47,12 @@ from ._solving import (
 )
 from ._structure import Structure
 from ._traced import Traced
+from ._visibility import View
 
 __all__ = ["SolveFunction", "State"]
 
 FALLBACKS = 3
 """How many further solvers ``solver="auto"`` tries on what the first could not solve."""
-
-UNSEEN = 1e-9
-"""A change below this share of what a random vector of its size makes is none."""
 
 SHAPES = 64
 """Of so many sets of argument shapes a function remembers the batch axes."""
@@ -95,6 +94,11 @@ class SolveFunction:
             order = max(self._structure.n, self._structure.m)
         else:
             order = max((max(shape, default=0) for shape in self.shapes), default=0)
+        # Whether there may be variables or multipliers that nobody sees.
+        self._hidden = self._structure is not None and (
+            sum(math.prod(shape) for _, shape in model.outputs)
+            < self._structure.n + self._structure.m
+        )
         # A block in which BLAS has one thread, where programs are so large that it matters.
         self.one_thread = _blas.one_thread(order)
         self.on_report: Callable[[Reports], None] | None = None
@@ -240,29 +244,7 @@ class SolveFunction:
             if not oracle.asked:
                 ones = [np.ones((batch.size, *shape)) for _, shape in self.model.outputs]
                 oracle.vjp(self.model.retrieve_vjp(ones, batch)[0], None, None)
-            return oracle.reports(partial(self._sees, state))
-
-    def _sees(self, state: State, w: Floats, zeta: Floats) -> bool:
-        """Whether an output or the gradient of a parameter changes with a ghost solution (w, zeta).
-
-        Canonical programs have variables of their own, such as the bounds of norms, which need not
-        be determined where their constraints do not hold: a user sees nothing of that.
-        """
-        batch, points = state.batch, state.points
-        needed = [True] * len(self.names)
-
-        def change(w: Floats, zeta: Floats) -> list[Floats | None]:
-            moved = (w, -batch.multiply("A", w), zeta)
-            gradient = self.model.program_vjp(Adjoint(batch, points, w, zeta), needed)
-            return [*self.model.retrieve_jvp(*moved, batch), *gradient]
-
-        rng = np.random.default_rng(0)
-        sizes = (np.abs(v).max(initial=0.0) * rng.choice([-1.0, 1.0], v.shape) for v in (w, zeta))
-        for found, most in zip(change(w, zeta), change(*sizes), strict=True):
-            assert found is not None and most is not None
-            if np.abs(found).max(initial=0.0) > UNSEEN * np.abs(most).max(initial=0.0):
-                return True
-        return False
+            return oracle.reports(View(self.model))
 
     # -- for frameworks that trace
 
@@ -339,7 +321,8 @@ class SolveFunction:
         return list(map(_arranged, flat, self._orders)) if self._ordered else flat
 
     def _choosing(self, oracle: Oracle) -> Oracle:
-        return oracle.choosing(self.settings.degenerate, self.settings.smoothing)
+        settings = self.settings
+        return oracle.choosing(settings.degenerate, settings.smoothing, self._hidden)
 
     def _outputs(self, state: State) -> list[Floats]:
         points = state.points

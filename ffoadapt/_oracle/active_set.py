@@ -211,9 +211,16 @@ def unit_rows(batch: ProgramBatch, active: NDArray[np.bool_], z: Floats) -> Ghos
 
 
 def at_kinks(
-    ghost: GhostBatch, batch: ProgramBatch, s: Floats, z: Floats, scale: Scales, how: Degenerate
+    ghost: GhostBatch,
+    batch: ProgramBatch,
+    s: Floats,
+    z: Floats,
+    scale: Scales,
+    how: Degenerate,
+    decided: NDArray[np.bool_] | None = None,
 ) -> GhostBatch:
-    """The ghost rows with another choice for the weakly active rows of nonnegative cones.
+    """The ghost rows with another choice for the weakly active rows of nonnegative cones, but for
+    those that are ``decided`` (B, m).
 
     ``"keep"`` makes them active and ``"drop"`` inactive: the derivatives on either side of the
     kink. ``"least_squares"`` is the midpoint of the two for each row, (D + I)/2 in terms of the
@@ -224,6 +231,8 @@ def at_kinks(
     if how == "auto" or not s.shape[1]:
         return ghost
     weak = batch.structure.nonnegative & (np.maximum(scale.slack(s), scale.dual(z)) < KINK)
+    if decided is not None:
+        weak &= ~decided
     if not weak.any():
         return ghost
     if how == "keep":

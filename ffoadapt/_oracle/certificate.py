@@ -38,6 +38,7 @@ __all__ = [
     "defects",
     "examine",
     "infeasibility",
+    "moving",
     "probe",
     "stationarity",
     "worst",
@@ -231,16 +232,40 @@ def _newton_step(
 
     ``pair`` is the complementary pair of s and z, and ``left`` its `defects`.
     """
+    dx, dz, p, step = _moves(batch, scale, solve, pair, left)
+    shift, uncertain = _shift(batch.structure, p, step, margin)
+    uncertain = np.where(margin < KINK, 0.0, uncertain)  # at a kink, that is what is said
+    moved = _largest(scale.dual(pair[1] + dz - points.z))
+    return _largest(dx) / scale.primal[:, 0], moved, shift, uncertain
+
+
+def _moves(
+    batch: ProgramBatch,
+    scale: Scales,
+    solve: Solve,
+    pair: tuple[Floats, Floats],
+    left: tuple[Floats, Floats],
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """The step in x (B, n) and z (B, m), and s - z and how far it moves, both dimensionless."""
     (s, z), (r_d, r_p) = pair, left
     dx, dz = solve(-r_d, -r_p)
-    step = np.abs(scale.slack(batch.multiply("A", dx) + r_p) + scale.dual(dz))  # of s - z
+    step = np.abs(scale.slack(batch.multiply("A", dx) + r_p) + scale.dual(dz))
     finite = np.isfinite(s)
     if not finite.all():
         s, step = np.where(finite, s, 0.0), np.where(finite, step, 0.0)
-    shift, uncertain = _shift(batch.structure, scale.slack(s) - scale.dual(z), step, margin)
-    uncertain = np.where(margin < KINK, 0.0, uncertain)  # at a kink, that is what is said
-    moved = _largest(scale.dual(z + dz - points.z))
-    return _largest(dx) / scale.primal[:, 0], moved, shift, uncertain
+    return dx, dz, scale.slack(s) - scale.dual(z), step
+
+
+def moving(
+    batch: ProgramBatch, points: Points, scale: Scales, solve: Solve, share: float, margin: Floats
+) -> tuple[NDArray[np.bool_], Floats]:
+    """The rows of nonnegative cones (B, m) that the Newton step moves by more than this share of
+    their margin, and the share by which it moves the curved cones, whose margin is given (B,)."""
+    pair = complementary(batch, points.s, points.z, scale)
+    left = defects(batch, points.x, *pair)
+    _, _, p, step = _moves(batch, scale, solve, pair, left)
+    moved = batch.structure.nonnegative & ~(step <= share * np.abs(p))
+    return moved, _shift(batch.structure, p, step, margin)[1]
 
 
 def _rounding_error(

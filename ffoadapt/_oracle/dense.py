@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh, eigvalsh
+from scipy.linalg import eigh, eigvalsh, svdvals
 
 from .lapack import cholesky, solve_both, solve_factor, solve_rows
 from .rows import ElementRows
 
-__all__ = ["DenseFactor"]
+__all__ = ["DenseFactor", "deficient"]
 
 Floats = NDArray[np.float64]
 
@@ -101,6 +101,15 @@ class DenseFactor:
         if rows.curved:
             zeta += rows.W(A @ w - v_z)
         return w, zeta, size
+
+    def proven(self) -> tuple[bool, bool]:
+        """Whether active rows do depend on each other, and x is not determined, in any units.
+
+        The scaling of the whole system is one for rows and columns alike, so that what is only
+        badly scaled may look singular; rows and columns by themselves can be scaled to unit size.
+        """
+        C = self.rows.G(self.A)
+        return deficient(C), deficient(np.vstack((self.H, C)).T)
 
     def _up(self, mu: Floats) -> Floats:
         """C' mu."""
@@ -185,6 +194,28 @@ def _pivots_above(fraction: float, U: Floats, matrix: Floats) -> bool:
     """Whether all Cholesky pivots are above this fraction of their diagonal entries."""
     pivots = U.diagonal()
     return bool(np.logical_and.reduce(pivots * pivots > fraction * matrix.diagonal()))
+
+
+def deficient(M: Floats) -> bool:
+    """Whether the rows of M are dependent, whatever the units of its rows and columns."""
+    if not len(M) or len(M) > M.shape[1]:
+        return bool(len(M))
+    values = svdvals(_balanced(M))
+    return not values[-1] > SPECTRAL * values[0]
+
+
+def _balanced(M: Floats, rounds: int = 50) -> Floats:
+    """diag(r) M diag(c) with the rows and columns of largest entry near 1."""
+    M = M.copy()
+    for _ in range(rounds):
+        largest = [np.abs(M).max(axis=axis, keepdims=True, initial=0.0) for axis in (1, 0)]
+        for size in largest:
+            size[size == 0.0] = 1.0
+        if all(np.abs(size - 1.0).max(initial=0.0) < 0.1 for size in largest):
+            break
+        M /= np.sqrt(largest[0])
+        M /= np.sqrt(largest[1])
+    return M
 
 
 def _hessian(P: Floats, A: Floats, rows: ElementRows) -> Floats:

@@ -12,10 +12,10 @@ only when asked for, on the pattern where there is one, and once where the batch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,13 @@ from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
 from .acceptance import Violations, violations
-from .active_set import Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
+from .active_set import KINK, Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
 from .batched import BatchedFactor, Lent, Measures, covers, products
-from .certificate import Certificate, examine, probe
+from .certificate import Certificate, examine, moving, probe
 from .dense import DenseFactor
+from .faces import Faces, faces_at, harmless, weak_rows
 from .lapack import SHORT
-from .report import Evidence, Reports, Residuals, kkt_residuals, row_margins
+from .report import INACCURATE, SHIFT, Evidence, Reports, Residuals, kkt_residuals, row_margins
 from .rows import ElementRows
 from .sparse import SparseFactor
 
@@ -40,7 +41,15 @@ __all__ = ["Adjoint", "Oracle"]
 
 Floats = NDArray[np.float64]
 
-Seen = Callable[[Floats, Floats], bool]
+
+class View(Protocol):
+    """What who asks sees of the programs; see `_visibility`."""
+
+    def blind(self, oracle: Oracle) -> bool:
+        """Whether nobody sees what the ghost problem of a single element leaves open."""
+
+    def quiet(self, oracle: Oracle, i: int, doubtful: NDArray[np.bool_]) -> bool:
+        """Whether nothing shows of what is weakly active in the ``doubtful`` rows (m,)."""
 
 
 class Adjoint(Mapping[str, Floats]):
@@ -144,6 +153,8 @@ class Oracle:
         self.smoothing = 0.0
         self.unmet: Floats | None = None
         """(B,) what the program as the user stated it lacks of this one, beside its rows."""
+        self.hidden = False
+        self._faces: dict[tuple[int, bytes], Faces] = {}
         self._factors: dict[int, DenseFactor | SparseFactor] = {}
         self._near: Mapping[int, SparseFactor | Lent] = {}
         self._residuals: Floats | None = None  # (B,) of the last solve
@@ -157,25 +168,83 @@ class Oracle:
             kept[name] = {i: one for i, one in factors if not isinstance(one, SparseFactor)}
         return kept
 
-    def choosing(self, degenerate: Degenerate, smoothing: float) -> Oracle:
-        """The oracle here with these choices, see `SolveSettings`; itself if it has them."""
-        if (degenerate, smoothing) == (self.degenerate, self.smoothing):
+    def choosing(self, degenerate: Degenerate, smoothing: float, hidden: bool = False) -> Oracle:
+        """The oracle here with these choices, see `SolveSettings`; itself if it has them.
+
+        Where variables or rows are ``hidden`` from who asks, weakly active rows are in doubt: see
+        `faces`.
+        """
+        hidden = hidden and not np.minimum.reduce(self._margins, initial=np.inf) >= KINK
+        if (degenerate, smoothing, hidden) == (self.degenerate, self.smoothing, self.hidden):
             return self
         other = Oracle(self.batch, self.points)
-        other.degenerate, other.smoothing, other.unmet = degenerate, smoothing, self.unmet
+        other.degenerate, other.smoothing, other.hidden = degenerate, smoothing, hidden
+        other.unmet = self.unmet
         return other
 
     @lazy
     def ghost(self) -> GhostBatch:
         """The active sets and curvatures."""
-        batch, points, how = self.batch, self.points, self.degenerate
+        batch, points, how, decided = self.batch, self.points, self.degenerate, None
         if self._measures is not None and batch.structure.polyhedral:
             ghost = unit_rows(batch, self._measures.active, points.z)
-            if how == "auto":
-                return ghost
         else:
             ghost = linearize(batch, points.s, points.z, self.scales, how)
-        return at_kinks(ghost, batch, points.s, points.z, self.scales, how)
+        if self.hidden:
+            ghost, decided = self._decided(ghost)
+        return at_kinks(ghost, batch, points.s, points.z, self.scales, how, decided)
+
+    def _decided(self, ghost: GhostBatch) -> tuple[GhostBatch, NDArray[np.bool_] | None]:
+        """The ghost rows with those that are weakly active only because of where on a face the
+        point is as in its interior, and which these are, where that could matter."""
+        points = self.points
+        weak = weak_rows(self.batch, points.s, points.z, self.scales)
+        weak[~self.solved] = False
+        doubt = weak.any(axis=-1) & ~harmless(self.batch, ghost.active, weak)
+        if not doubt.any():
+            return ghost, None
+        active, decided = ghost.active.copy(), np.zeros_like(weak)
+        for i in np.flatnonzero(doubt).tolist():
+            faces = self.faces(i, weak[i], ghost)
+            active[i] = (active[i] & ~faces.inactive) | faces.active
+            decided[i] = faces.inactive | faces.active
+        return replace(ghost, active=active), decided
+
+    def faces(self, i: int, doubtful: NDArray[np.bool_], ghost: GhostBatch | None = None) -> Faces:
+        """The ``doubtful`` rows (m,) of element ``i`` as they are inside of the faces."""
+        key = i, doubtful.tobytes()
+        found = self._faces.get(key)
+        if found is None:
+            points, scale = self.points, self.scales
+            s, z = scale.slack(points.s)[i], scale.dual(points.z)[i]
+            unsure = doubtful & (np.maximum(s, z) >= KINK)
+            at = self.batch, i, ghost or self.ghost, doubtful, s, z, unsure
+            found = self._faces[key] = faces_at(*at, self.measured.kkt.item(i))
+        return found
+
+    def alone(self, i: int) -> Oracle:
+        """The oracle of element ``i`` alone."""
+        if self.batch.size == 1:
+            other = Oracle(self.batch, self.points)
+            other.__dict__.update(self.__dict__)
+            return other  # whose solves do not count for the report
+        p, part = self.points, slice(i, i + 1)
+        status, info = p.status[part], p.info[part]
+        points = Points(p.x[part], p.s[part], p.z[part], status, info, p.exact, p.paired)
+        other = Oracle(self.batch.take(part), points)
+        other.degenerate, other.smoothing = self.degenerate, self.smoothing
+        other.hidden = self.hidden
+        return other
+
+    def holding(self, active: NDArray[np.bool_]) -> Oracle:
+        """The oracle here with other active rows (B, m), of nonnegative cones."""
+        other = Oracle(self.batch, self.points)
+        other.smoothing = self.smoothing
+        weight = self.ghost.weight
+        if weight.size:
+            weight = np.where(self.batch.structure.nonnegative, 0.0, weight)
+        other.ghost = replace(self.ghost, active=active, weight=weight)
+        return other
 
     @lazy
     def _measures(self) -> Measures | None:
@@ -275,11 +344,10 @@ class Oracle:
         """Whether any gradient has been asked for."""
         return self._residuals is not None
 
-    def reports(self, seen: Seen | None = None) -> Reports:
+    def reports(self, view: View | None = None) -> Reports:
         """Why to trust the gradients here, or not.
 
-        ``seen(w, zeta)`` says whether who asks can see a change of the ghost solution (B, n) and
-        (B, m) that the ghost problem leaves open; None for everything.
+        ``view`` says what who asks can see of the ghost solution; None for everything.
         """
         if not self.batch.size:
             return Reports.none()
@@ -289,6 +357,7 @@ class Oracle:
         certificate = self._certificate  # which may tell of null spaces on the way
         batched, left = self._batched, self._one_by_one
         active = none = np.zeros(self.batch.size, dtype=np.int64)
+        unproven = np.zeros(self.batch.size, dtype=bool)
         if batched is not None:
             active = batched.active
         dependent = free = deficiency = none
@@ -297,18 +366,64 @@ class Oracle:
         for i in left:
             factor = self._factor(i)
             active[i], deficiency[i] = factor.active, factor.dependent + factor.free
-            if deficiency[i] and (seen is None or seen(*self._null(i))):
-                dependent[i], free[i] = factor.dependent, factor.free
+            if deficiency[i] and (view is None or not view.blind(self.alone(i))):
+                proven = factor.proven()
+                dependent[i], free[i] = factor.dependent * proven[0], factor.free * proven[1]
+                unproven[i] = not any(proven)
         margin = self._margins
         if not self.batch.structure.polyhedral:
             margin = np.minimum(margin, self.ghost.margin)
         kkt = self.measured.kkt if self.unmet is None else np.maximum(self.measured.kkt, self.unmet)
         known = self.solved, kkt, margin, self._residuals, active, deficiency
-        return Reports(Evidence(*known, dependent, free, certificate))
+        quiet = np.zeros(self.batch.size, dtype=bool)
+        doubt = margin < KINK
+        if certificate is not None:
+            doubt = doubt | ~(certificate.shift <= SHIFT)
+        if view is not None and doubt.any():
+            doubt &= self.solved & (dependent + free == 0) & (kkt <= INACCURATE)
+            quiet = self._quiet(view, doubt)
+        ranks = dependent, free, unproven
+        return Reports(Evidence(*known, *ranks, certificate, quiet, bool(self.smoothing)))
+
+    def _quiet(self, view: View, doubt: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Whether nothing that is weakly active in elements in ``doubt`` (B,) shows."""
+        points, quiet = self.points, np.zeros_like(doubt)
+        doubt = doubt & (self.ghost.margin >= KINK)  # of curved cones, of which nothing is known
+        if not doubt.any():
+            return quiet
+        rows = weak_rows(self.batch, points.s, points.z, self.scales)
+        if self._certificate is not None:
+            solve = partial(self.solve, estimate=True)
+            at = self.batch, points, self.scales, solve, SHIFT, self.ghost.margin
+            moved, bent = moving(*at)
+            rows |= moved
+            doubt &= bent <= SHIFT
+        for i in np.flatnonzero(doubt).tolist():
+            quiet[i] = view.quiet(self, i, rows[i])
+        return quiet
+
+    def null_space(self, i: int) -> tuple[Floats, Floats] | None:
+        """(w, zeta) of a random vector of what the ghost problem of element ``i`` leaves open."""
+        if self._batched is not None and self._batched.fine[i]:
+            return None
+        factor = self._factor(i)
+        return self._null(i) if factor.dependent or factor.free else None
+
+    def respond(self, *cotangents: Floats | None) -> tuple[Floats, Floats]:
+        """The ghost solution for cotangents on x, s and z, as in `vjp`."""
+        v_x, v_s, v_z = cotangents
+        adjoint = self.vjp(v_x, v_s, v_z)
+        return adjoint.w, adjoint.zeta
 
     def _null(self, i: int) -> tuple[Floats, Floats]:
         w, zeta = np.zeros_like(self.points.x), np.zeros_like(self.points.z)
-        w[i], zeta[i] = self._factor(i).null()
+        factor = self._factor(i)
+        at_w, at_zeta = factor.null()
+        # Both parts by themselves are in the null space; one that is empty is all rounding.
+        if factor.free:
+            w[i] = at_w
+        if factor.dependent:
+            zeta[i] = at_zeta
         return w, zeta
 
     @lazy

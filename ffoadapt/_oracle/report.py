@@ -65,8 +65,10 @@ _ADVICE: dict[str, str] = {
         "term to the objective if you need a derivative in the usual sense."
     ),
     "inaccurate_solution": (
-        "The solver's point does not satisfy the optimality conditions well enough to "
-        "differentiate. Tighten solver_options={'tolerance': ...} or use another solver."
+        "The point, or what rounding leaves of a gradient there, is not accurate enough to "
+        "differentiate: the solver stopped early, or the program is badly scaled. Tighten "
+        "solver_options={'tolerance': ...}, use another solver, or bring rows and variables to "
+        "units in which their numbers are near 1."
     ),
 }
 
@@ -88,7 +90,8 @@ class GradientReport:
         Dependent active rows plus directions in which the solution is not determined; for sparse
         programs a lower bound.
     margin
-        Smallest strict-complementarity margin max(s_i, z_i), dimensionless: 0 at a kink.
+        Smallest strict-complementarity margin max(s_i, z_i), dimensionless: 0 at a kink, also at
+        one that shows nowhere.
     kkt_residual
         Largest relative violation of the optimality conditions by the solver's point.
     """
@@ -203,9 +206,15 @@ class Evidence:
         The counts of the factorization, see `GradientReport`.
     dependent, free
         The two kinds of deficiency, dependent rows and directions that are not determined, as far
-        as they show in what is asked of the program.
+        as they show in what is asked of the program, and there are any in other units too.
+    unproven
+        Whether there is only what looks like one of these, as a matter of units.
     certificate
         See `certificate`; None where nothing there is in doubt.
+    quiet
+        Whether nothing that is weakly active shows in what is asked, see `_visibility`.
+    biased
+        Whether there is a proximal term, whose bias counts as an error of the response in x.
     """
 
     solved: NDArray[np.bool_]
@@ -216,15 +225,19 @@ class Evidence:
     deficiency: NDArray[np.int64]
     dependent: NDArray[np.int64]
     free: NDArray[np.int64]
+    unproven: NDArray[np.bool_]
     certificate: Certificate | None
+    quiet: NDArray[np.bool_]
+    biased: bool
 
     def beyond_doubt(self) -> NDArray[np.bool_]:
         """Where the verdict is ``differentiable``."""
         c = self.certificate
-        regular = self.solved & (self.dependent + self.free == 0)
-        regular &= (self.kkt <= INACCURATE) & (self.residual <= GHOST) & (self.margin >= KINK)
+        regular = self.solved & (self.dependent + self.free == 0) & ~self.unproven
+        regular &= (self.kkt <= INACCURATE) & (self.residual <= GHOST)
+        regular &= (self.margin >= KINK) | self.quiet
         if c is not None:
-            regular &= (c.shift <= SHIFT) & (c.distance <= ERROR)
+            regular &= ((c.shift <= SHIFT) | self.quiet) & (c.distance <= ERROR)
             regular &= (c.z_error <= ERROR) & (c.x_error <= ERROR)
         return regular
 
@@ -233,23 +246,29 @@ class Evidence:
         kkt, margin, c = self.kkt.item(i), self.margin.item(i), self.certificate
         dependent, free = self.dependent.item(i), self.free.item(i)
         verdict: Verdict = "differentiable"
+        unclear = self.unproven.item(i)
         if dependent or free:
             if margin < max(KINK, 10 * kkt):
                 verdict = "weakly_active"
         else:
-            if not margin >= KINK or (c and not c.shift[i] <= SHIFT):
+            kink = not margin >= KINK or (c and not c.shift[i] <= SHIFT)
+            if kink and not self.quiet.item(i):
                 verdict = "weakly_active"
             elif c and not c.distance[i] <= ERROR:
-                verdict = "inaccurate_solution"
-            if c and not c.z_error[i] <= ERROR:
-                verdict = "dependent_constraints"
-            if c and not c.x_error[i] <= ERROR:
-                verdict = "not_unique"
+                unclear = True
+            if c and not (c.z_error[i] <= ERROR and c.x_error[i] <= ERROR):
+                if self.biased and not c.x_error[i] <= ERROR:
+                    verdict = "not_unique"
+                else:
+                    unclear = True  # the rank is full, but rounding decides
         if dependent:
             verdict = "dependent_constraints"
-        if free or not self.residual.item(i) <= GHOST:
+        if free:
             verdict = "not_unique"
-        if not kkt <= INACCURATE or not self.solved.item(i):
+        if not self.residual.item(i) <= GHOST:
+            verdict = "not_unique"
+            unclear |= not self.deficiency.item(i)
+        if unclear or not kkt <= INACCURATE or not self.solved.item(i):
             verdict = "inaccurate_solution"
         return verdict
 
