@@ -49,6 +49,7 @@ class ConeProgram:
     """
 
     def __init__(self, P: Any, q: Any, A: Any, b: Any, cones: Sequence[Cone]) -> None:
+        stated = {"P": P, "q": q, "A": A, "b": b}
         q = vector("q", q)
         cones = check_cones(cones)
         rows = sum(cone.dim for cone in cones)
@@ -62,13 +63,14 @@ class ConeProgram:
             )
         patterns, values = split_patterns(data, shapes)
         model = ConeModel(q.size, patterns, cones, rows)
-        self._set(model, [values["P"], q, values["A"], b])
+        self._set(model, [values["P"], q, values["A"], b], stated)
 
     @classmethod
     def from_split(
         cls, P: Any, q: Any, G: Any = None, h: Any = None, A: Any = None, b: Any = None
     ) -> ConeProgram:
         """The program with Gx <= h, Ax = b; gradients come back as P, q, G, h, A, b."""
+        stated = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
         q = vector("q", q)
         h, b = (vector(k, np.zeros(0) if v is None else v) for k, v in (("h", h), ("b", b)))
         n = q.size
@@ -78,7 +80,7 @@ class ConeProgram:
         patterns, values = split_patterns(data, shapes)
         self = cls.__new__(cls)
         model = SplitModel(q.size, patterns, h.size, b.size)
-        self._set(model, [values["P"], q, values["G"], h, values["A"], b])
+        self._set(model, [values["P"], q, values["G"], h, values["A"], b], stated)
         return self
 
     @classmethod
@@ -87,6 +89,7 @@ class ConeProgram:
 
         A = None stands for the identity: l <= x <= u.
         """
+        stated = {"P": P, "q": q, "A": A, "l": l, "u": u}
         q, lower, upper = vector("q", q), vector("l", l), vector("u", u)
         if lower.size != upper.size:
             raise ShapeError(f"l has {lower.size} entries and u has {upper.size}; make them equal")
@@ -98,17 +101,26 @@ class ConeProgram:
         patterns, values = split_patterns(data, shapes)
         self = cls.__new__(cls)
         model = BoxModel(q.size, patterns, lower.size)
-        self._set(model, [values["P"], q, values["A"], lower, upper])
+        self._set(model, [values["P"], q, values["A"], lower, upper], stated)
         return self
 
-    def _set(self, model: Any, values: list[Floats]) -> None:
+    def _set(self, model: Any, values: list[Floats], stated: Mapping[str, Any]) -> None:
         self.model = model
+        # What rounding in their types explains is no contradiction.
+        types = [getattr(stated[name], "dtype", np.dtype(np.float64)) for name in model.names]
+        self._types = [t if t.kind == "f" else np.dtype(np.float64) for t in types]
         self.values = [read_only(value) for value in values]
         batch = self.model.program([value[None] for value in values], 1)
         self.structure = batch.structure
         self.P, self.A = (_read_only(batch.matrix(name, 0)) for name in ("P", "A"))
         self.q, self.b = read_only(batch.q[0]), read_only(batch.b[0])
         self.cones = self.structure.cones
+
+    @property
+    def given(self) -> list[NDArray[Any]]:
+        """The values in the floating types in which they came."""
+        pairs = zip(self.values, self._types, strict=True)
+        return [value.astype(kind, copy=False) for value, kind in pairs]
 
     @property
     def n(self) -> int:
@@ -285,7 +297,7 @@ def solve(
             "problem use ffoadapt.Layer"
         )
     function = SolveFunction(program.model, Settings.of(solver, settings))
-    _, state = function.forward(program.values, quiet=True)
+    _, state = function.forward(program.given, quiet=True)
     return Result(program, function, state)
 
 

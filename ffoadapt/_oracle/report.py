@@ -282,9 +282,10 @@ class Reports(Sequence[GradientReport]):
     @classmethod
     def none(cls) -> Reports:
         """Those of an empty batch."""
-        numbers, counts = np.zeros(0), np.zeros(0, dtype=np.int64)
-        known = np.zeros(0, dtype=bool), numbers, numbers, numbers, counts, counts, counts, counts
-        return cls(Evidence(*known, None))
+        marks, numbers = np.zeros(0, dtype=bool), np.zeros(0)
+        counts = np.zeros(0, dtype=np.int64)
+        known = marks, numbers, numbers, numbers, counts, counts, counts, counts, marks
+        return cls(Evidence(*known, None, marks, False))
 
     @property
     def verdicts(self) -> list[Verdict]:
