@@ -170,7 +170,10 @@ def check_sizes(batch: ProgramBatch, refused: Refused) -> None:
     least, most = 1.0 / RANGE, RANGE
     for name, what in WHERE.items():
         values: Floats = np.abs(getattr(batch, name))
-        values = np.where(np.isfinite(values), values, 0.0).reshape(len(values), -1)
+        counts = np.isfinite(values)
+        if name == "b":  # a bound may be as far away as it likes
+            counts &= ~(batch.structure.nonnegative & (batch.b > RANGE))
+        values = np.where(counts, values, 0.0).reshape(len(values), -1)
         largest = np.maximum.reduce(values, axis=-1, initial=0.0)
         odd = (largest != 0.0) & ~((least <= largest) & (largest <= most))
         for i in range(batch.size) if odd.any() else ():
