@@ -54,19 +54,6 @@ def settled(
 ) -> bool: ...
 def cholesky(n: int, P: Floats, U: Floats, asymmetry: float, share: float, /) -> bool: ...
 def squares(m: int, n: int, A: Floats, out: Floats, /) -> None: ...
-def near(
-    n: int,
-    m: int,
-    size: int,
-    factor: float,
-    P: Floats,
-    q: Floats,
-    A: Floats,
-    b: Floats,
-    squares: Floats,
-    near: NDArray[np.bool_],
-    /,
-) -> None: ...
 def measure(
     n: int,
     m: int,
