@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import _native
 
-__all__ = ["empty"]
+__all__ = ["empty", "read_only"]
 
 LARGE = 8192
 """Entries from which on it matters."""
@@ -26,3 +26,10 @@ def empty(*shape: int) -> NDArray[np.float64]:
     if count < LARGE or _native.kernel is None:
         return np.empty(shape)
     return np.frombuffer(_native.kernel.memory(8 * count)).reshape(shape)
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view through which nobody writes."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
