@@ -8,6 +8,7 @@ compiled code keeps such memory; without it these are NumPy's arrays.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray

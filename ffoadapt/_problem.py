@@ -41,6 +41,8 @@ class ConeProgram:
     cones
         Cones whose dimensions add up to m.
 
+    Notes
+    -----
     The arrays are copied; P, q, A and b of a program cannot be written to.
 
     Raises
