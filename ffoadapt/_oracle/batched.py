@@ -147,7 +147,7 @@ class Measures:
         doubt, near = self._figures[:, 12], self._figures[:, 13]
         if len(doubt) == 1:
             return bool(doubt.item() <= 1.0 and near.item())
-        return bool(np.maximum.reduce(doubt) <= 1.0 and np.logical_and.reduce(near))
+        return bool(np.maximum.reduce(doubt, initial=0.0) <= 1.0 and np.logical_and.reduce(near))
 
     @property
     def near_one(self) -> NDArray[np.bool_]:
