@@ -14,11 +14,12 @@ from ._cones import Cone
 from ._exceptions import ProblemError, ShapeError
 from ._function import SolveFunction, State
 from ._interfaces import Solver
+from ._memory import read_only
 from ._oracle.report import GradientReport
 from ._oracle.resolve import resolve_vjp
 from ._pattern import Pattern
 from ._raw import BoxModel, ConeModel, SplitModel
-from ._reading import coordinates, numbers, read_only
+from ._reading import coordinates, numbers
 from ._settings import Settings, SolveSettings
 
 __all__ = ["ConeProgram", "Result", "solve"]

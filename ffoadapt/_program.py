@@ -21,9 +21,8 @@ from scipy import sparse
 from . import _blas, _native
 from ._forms import BoxForm, ConeForm, SplitForm
 from ._lazy import lazy
-from ._memory import empty
+from ._memory import empty, read_only
 from ._pattern import Pattern
-from ._reading import read_only
 from ._structure import Structure
 
 __all__ = ["EPS", "BoxData", "DataSizes", "ProgramBatch", "allowance", "largest"]

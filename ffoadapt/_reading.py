@@ -15,7 +15,7 @@ from scipy import sparse
 
 from ._exceptions import ParameterError, ShapeError
 
-__all__ = ["SPARSE", "checked", "coordinates", "numbers", "read_only"]
+__all__ = ["SPARSE", "checked", "coordinates", "numbers"]
 
 SPARSE = (sparse.sparray, sparse.spmatrix)
 """scipy's sparse types; to ask for them takes less time than sparse.issparse."""
@@ -144,10 +144,3 @@ def _followed(matrix: Any) -> Any:
         parts = matrix.data[:end], matrix.indices[:end], ends
         return type(matrix)(parts, shape=matrix.shape)
     return matrix
-
-
-def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """A view through which nobody writes."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
