@@ -1,4 +1,4 @@
-"""Arrays in memory that is used again.
+"""Arrays in memory that is used again, and memory that is not to be written to.
 
 The system takes the memory of large arrays back when they are freed, and hands it out anew page by
 page. For the matrices of a batch and their gradients that takes as long as to compute them. The
