@@ -14,13 +14,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas, _watchdog
+from . import _blas, _interrupts, _threads, _watchdog
 from ._exceptions import OptionError, SolveError, UnsupportedProblemError
 from ._interfaces import Session, Solver
 from ._program import ProgramBatch, allowance
 from ._registry import registry
 from ._solution import Points, Solution, Status
 from ._structure import Structure
+from ._text import told
 
 __all__ = [
     "COMMON_OPTIONS",
@@ -43,6 +44,10 @@ COMMON_OPTIONS = ("max_iterations", "time_limit", "tolerance", "verbose")
 TOGETHER = 1.5e6
 """n^2 (n + m), of all elements together, above which threads pay for solvers that take a batch at
 once, by measurement: each solves its part without the GIL."""
+
+LARGE = 2000
+"""Variables and rows above which the main thread has a program solved in another one, so that it
+notices Ctrl-C: that takes 0.1 ms, and such a solve many."""
 
 DENSE_LIMIT = 200_000_000
 """Entries above which a sparse program is not made dense for a dense-only solver."""
@@ -137,15 +142,21 @@ class SolveJob:
             else:
                 _put(found.dual, dual)
             status, info = list(found.status), list(found.info)
+            if Status.INTERRUPTED in status:
+                _interrupts.tell_python()
+                session.clear()
+                return None  # nobody wanted to stop
             if not len(status) == len(info) == given.size:
                 raise ValueError(f"not {given.size} statuses and infos")
             lost = [] if status.count(Status.OPTIMAL) == given.size else _unsolved(status)
         except Exception as error:
             session.clear()
-            message = f"solve_batch: {type(error).__name__}: {error}"
-            failed = _failure(message, exception=error)
+            failed = _failure(f"solve_batch: {told(error)}", exception=error)
             status, info = [failed.status] * given.size, [failed.info] * given.size
             lost = _unsolved(status)
+        except BaseException:
+            session.clear()
+            raise
         if lost:
             x[lost] = dual[lost] = np.nan
         return x, dual, None, status, info
@@ -160,8 +171,10 @@ class SolveJob:
         slack: Floats | None = None
         status: list[Status] = []
         info: list[Mapping[str, Any]] = []
+        large = structure.n + structure.m > LARGE and _interrupts.in_main_thread()
         for i, program in enumerate(given.views(form)):
-            solution = impossible[i] if i in impossible else self._one(program, session)
+            _threads.check()
+            solution = impossible[i] if i in impossible else self._one(program, session, large)
             solved = solution.status.solved
             if solved:
                 try:
@@ -175,7 +188,7 @@ class SolveJob:
                             slack = np.full((size, structure.m), np.nan)
                         slack[i] = solution.slack
                 except (TypeError, ValueError) as error:
-                    solution = _failure(f"it returned arrays of the wrong shape: {error}")
+                    solution = _failure(f"it returned arrays of the wrong shape: {told(error)}")
                     solved = False
             if not solved:
                 x[i] = dual[i] = np.nan
@@ -185,23 +198,29 @@ class SolveJob:
             info.append(solution.info)
         return x, dual, slack, status, info
 
-    def _one(self, program: Any, session: Session) -> Solution:
+    def _one(self, program: Any, session: Session, large: bool) -> Solution:
+        """The answer for one program, in a thread of its own where that is ``large``."""
         try:
-            if self._patience is None:
-                solution = self.solver.solve(program, self.options, session)
-            else:
-                solution = _watchdog.solve(
-                    self.solver, program, self.options, session, self._patience
-                )
-            if not isinstance(solution, Solution):
-                raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
+            for _ in range(_interrupts.TRIES):
+                if self._patience is None and not large:
+                    solution = self.solver.solve(program, self.options, session)
+                else:
+                    solution = _watchdog.solve(
+                        self.solver, program, self.options, session, self._patience
+                    )
+                if not isinstance(solution, Solution):
+                    raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
+                if solution.status is not Status.INTERRUPTED:
+                    return solution
+                self._remember(session, None)
+                _interrupts.tell_python()
+            raise KeyboardInterrupt
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            session.clear()
+            self._remember(session, None)  # what it holds may be half done
             raise
         except BaseException as error:  # a panic of a solver in Rust is no Exception
             session.clear()
-            return _failure(f"{type(error).__name__}: {error}", exception=error)
-        return solution
+            return _failure(told(error), exception=error)
 
     @staticmethod
     def _remember(session: Session, solution: Solution | None) -> None:
@@ -237,6 +256,7 @@ class SolveJob:
             return local["session"]
         sessions: dict[Any, Session] = local.setdefault("sessions", {})
         key = structure.key
+        local["latest"] = None  # the user may interrupt between two of these lines
         session = sessions.pop(key, None)
         if session is None:
             session = Session()
@@ -389,6 +409,7 @@ _ADVICE = {
     Status.DUAL_INFEASIBLE: "the objective is unbounded below",
     Status.ITERATION_LIMIT: "raise solver_options={'max_iterations': ...} or loosen 'tolerance'",
     Status.TIME_LIMIT: "raise solver_options={'time_limit': ...}",
+    Status.INTERRUPTED: "the solver was interrupted",
     Status.ERROR: "the solver failed",
 }
 

@@ -20,6 +20,7 @@ from .._layer import Layer, LayerResult
 from .._oracle.report import GradientReport
 from .._registry import registry
 from .._solution import Status
+from .._text import told
 from .console import silenced
 from .problem_file import ProblemFile
 
@@ -189,7 +190,7 @@ def _row(
     except FFOAdaptError as error:
         return Row(name, "unusable", reason=str(error))
     except Exception as error:  # a solver's mistake is its own row, and no other's
-        return Row(name, "error", reason=f"{type(error).__name__}: {error}")
+        return Row(name, "error", reason=told(error))
 
 
 def _status(result: LayerResult) -> Status:

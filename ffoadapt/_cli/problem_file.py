@@ -44,6 +44,7 @@ from .._interfaces import ParametricProgram
 from .._layer import Layer
 from .._problem import ConeProgram
 from .._structure import Structure
+from .._text import told
 
 __all__ = ["ProblemFile", "read_problem"]
 
@@ -244,7 +245,7 @@ def _run(path: Path) -> dict[str, Any]:
             if frames:
                 line = frames[-1].lineno
             where = f", line {line}" if line else ""
-            raise ProblemError(f"{path}{where}: {type(error).__name__}: {error}") from error
+            raise ProblemError(f"{path}{where}: {told(error)}") from error
 
 
 @contextlib.contextmanager

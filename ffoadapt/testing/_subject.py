@@ -16,6 +16,7 @@ from .._problem import ConeProgram, solve
 from .._solution import Solution, Status
 from .._solving import common_names, find_solver, translate_options
 from .._structure import Structure
+from .._text import told
 from ._problem import Problem
 
 __all__ = [
@@ -127,7 +128,7 @@ def call(
         raise
     except Exception as error:
         raise CheckFailure(
-            f"solve raised {type(error).__name__}: {error}. A solver returns a Solution whatever "
+            f"solve raised {told(error)}. A solver returns a Solution whatever "
             "happens to it; an infeasible or unsolved program has a status of its own"
         ) from error
     if not isinstance(found, Solution):
