@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -75,6 +76,12 @@ def calls(solver: str, executor: str) -> Callable[[], str]:
     return call
 
 
+def _where(error: BaseException) -> str:
+    """The innermost lines of its traceback, the last first."""
+    frames = traceback.extract_tb(error.__traceback__)[:-6:-1]
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in frames)
+
+
 def child(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
     """Be interrupted that often; what went wrong, by kind, and the digest of the first call."""
     import random
@@ -107,7 +114,7 @@ def child(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
                 try:
                     call()
                 except Exception as seen:
-                    error = f"{type(seen).__name__}: {seen}"[:200]
+                    error = f"{type(seen).__name__}: {seen}, {_where(seen)}"[:400]
             time.sleep(2 * LATE)  # where an error came first
         except KeyboardInterrupt:
             caught = time.monotonic()
@@ -123,7 +130,7 @@ def child(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
             if call() != first:
                 wrong["the next call has other bits"] += 1
         except BaseException as seen:
-            wrong[f"the next call raised {type(seen).__name__}: {seen}"[:200]] += 1
+            wrong[f"the next call raised {type(seen).__name__}: {seen}, {_where(seen)}"[:400]] += 1
     sender.stdin.close()
     sender.wait()
     return {"digest": first, "wrong": dict(wrong), "latest": latest, "call": long}

@@ -21,10 +21,13 @@ from collections.abc import Iterable
 
 from . import _native
 
-__all__ = ["TRIES", "in_main_thread", "restore", "share", "tell_python"]
+__all__ = ["WAITS", "in_main_thread", "restore", "share", "tell_python"]
 
-TRIES = 3
-"""So many interruptions in a row, and the solve is given up."""
+WAITS = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3)
+"""Seconds before an interrupted program is solved again; it is given up at the next interruption.
+
+Some solvers forget that they were interrupted only when no thread is in a solve any more.
+"""
 
 RECENT = 60.0
 """Seconds in which a solver has noticed a signal: it looks at every iteration."""

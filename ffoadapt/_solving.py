@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -201,7 +202,7 @@ class SolveJob:
     def _one(self, program: Any, session: Session, large: bool) -> Solution:
         """The answer for one program, in a thread of its own where that is ``large``."""
         try:
-            for _ in range(_interrupts.TRIES):
+            for wait in (*_interrupts.WAITS, None):
                 if self._patience is None and not large:
                     solution = self.solver.solve(program, self.options, session)
                 else:
@@ -214,6 +215,10 @@ class SolveJob:
                     return solution
                 self._remember(session, None)
                 _interrupts.tell_python()
+                if wait is None:
+                    break
+                time.sleep(wait)
+                _threads.check()
             raise KeyboardInterrupt
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             self._remember(session, None)  # what it holds may be half done
