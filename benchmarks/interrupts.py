@@ -2,10 +2,10 @@
 
     python benchmarks/interrupts.py --count 10000 --record interrupts.jsonl
 
-One child process at a time solves with one solver and executor. Another process sends it SIGINT; the
-child must get a KeyboardInterrupt within a second, without an element that failed before it, and its
-next call must give the bits of a call in a process that nobody has interrupted. What is in the
-record is not done again, so that a run goes on where it was ended.
+One child process at a time solves with one solver and executor. Another process sends it SIGINT:
+the child must get a KeyboardInterrupt within a second, without an element that failed before it,
+and its next call must give the bits of a call in a process that nobody has interrupted. What is in
+the record is not done again, so that a run goes on where it was ended.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ def child(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
 def run(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
     """A child of its own; its death is something that went wrong too."""
     arguments = [solver, executor, str(seed), str(rounds)]
-    row: dict[str, Any] = dict(solver=solver, executor=executor, seed=seed, rounds=rounds)
+    row: dict[str, Any] = {"solver": solver, "executor": executor}
+    row |= {"seed": seed, "rounds": rounds}
     command = [sys.executable, __file__, "--child", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 10 * rounds)

@@ -1,10 +1,10 @@
 """Ctrl-C reaches Python, whatever a solver does with it.
 
 Some solvers put a handler for SIGINT of their own in place while they solve: they stop, say that
-they were interrupted, and Python hears nothing. Where the platform allows it, their libraries share
-the signal with Python (`_compiled/signals.c`). Elsewhere Python is told of it once a solver says so,
-and gets its handler back after solves that overlapped in threads; only a signal that comes between a
-solver's last look and its end is lost there.
+they were interrupted, and Python hears nothing. Where the platform allows it, their libraries
+share the signal with Python (`_compiled/signals.c`). Elsewhere Python is told of it once a solver
+says so, and gets its handler back after solves that overlapped in threads; only a signal that comes
+between a solver's last look and its end is lost there.
 
 An interrupted solve is no failed one. Python's handler raises KeyboardInterrupt in the main thread;
 where a user's handler does not raise, and in threads that are none of ours, it is solved again.
@@ -13,7 +13,6 @@ where a user's handler does not raise, and in threads that are none of ours, it 
 from __future__ import annotations
 
 import _thread
-import os
 import signal
 import sys
 import threading
@@ -47,7 +46,7 @@ def share(modules: Iterable[str]) -> None:
         module = sys.modules.get(name)
         folders = getattr(module, "__path__", None)
         if folders is not None:
-            paths += [os.path.join(folder, "") for folder in folders]
+            paths += [f"{folder}/" for folder in folders]
         elif file := getattr(module, "__file__", None):
             paths.append(file)
     if paths:

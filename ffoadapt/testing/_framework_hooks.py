@@ -111,9 +111,7 @@ class FrameworkHooks(WithWaivers):
         except kind:
             return
         except Exception as error:
-            raise CheckFailure(
-                f"expected ffoadapt.{kind.__name__}, got {told(error)}"
-            ) from error
+            raise CheckFailure(f"expected ffoadapt.{kind.__name__}, got {told(error)}") from error
         raise CheckFailure(f"expected ffoadapt.{kind.__name__}, and nothing was raised")
 
 

@@ -4,7 +4,7 @@ HiGHS adds 1e-7 to the diagonal of a quadratic objective (without it, it takes m
 for nonconvex), so its solution is that of a neighbour, even where the program itself is unbounded.
 Proximal steps, each around the last solution, end at the solution of the program.
 
-With a curvature of 1e15 beside those 1e-7 it writes beyond its memory and takes the process with it:
+With a curvature of 1e15 beside those 1e-7 it writes beyond its memory, which ends the process:
 objectives with more than 1e8 reach it in other units.
 """
 
