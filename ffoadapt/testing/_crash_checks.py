@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -84,6 +85,7 @@ def _forked(found: object, name: str, options: object, seed: int) -> tuple[bytes
             for stream in (1, 2):
                 os.dup2(sink, stream)
             warnings.simplefilter("ignore")
+            faulthandler.disable()
             run(found, name, options, seed, lambda word: os.write(to, f"{word}\n".encode()))  # type: ignore[arg-type]
             code = 0
         finally:
