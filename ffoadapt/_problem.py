@@ -19,6 +19,7 @@ from ._oracle.resolve import resolve_vjp
 from ._pattern import Pattern
 from ._raw import BoxModel, ConeModel, SplitModel
 from ._settings import Settings, SolveSettings
+from ._text import words
 
 __all__ = ["ConeProgram", "Result", "solve"]
 
@@ -293,7 +294,7 @@ def vector(name: str, value: Any) -> Floats:
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ProblemError(f"{name} is no array of numbers: {error}") from error
+        raise ProblemError(f"{name} is no array of numbers: {words(error)}") from error
     if array.ndim != 1:
         raise ShapeError(f"{name} has shape {array.shape}; expected one axis")
     return array
@@ -309,7 +310,7 @@ def matrix(name: str, value: Any, rows: int, columns: int) -> Any:
         try:
             value = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise ProblemError(f"{name} is no matrix of numbers: {error}") from error
+            raise ProblemError(f"{name} is no matrix of numbers: {words(error)}") from error
     if value.shape != (rows, columns):
         raise ShapeError(f"{name} has shape {value.shape}; expected ({rows}, {columns})")
     return value

@@ -50,6 +50,9 @@ LARGE = 2000
 """Variables and rows above which the main thread has a program solved in another one, so that it
 notices Ctrl-C: that takes 0.1 ms, and such a solve many."""
 
+_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What ends more than a solve; any other exception is a solver's own."""
+
 DENSE_LIMIT = 200_000_000
 """Entries above which a sparse program is not made dense for a dense-only solver."""
 
@@ -150,14 +153,14 @@ class SolveJob:
             if not len(status) == len(info) == given.size:
                 raise ValueError(f"not {given.size} statuses and infos")
             lost = [] if status.count(Status.OPTIMAL) == given.size else _unsolved(status)
-        except Exception as error:
+        except _ENDS:
+            session.clear()
+            raise
+        except BaseException as error:
             session.clear()
             failed = _failure(f"solve_batch: {told(error)}", exception=error)
             status, info = [failed.status] * given.size, [failed.info] * given.size
             lost = _unsolved(status)
-        except BaseException:
-            session.clear()
-            raise
         if lost:
             x[lost] = dual[lost] = np.nan
         return x, dual, None, status, info
@@ -220,7 +223,7 @@ class SolveJob:
                 time.sleep(wait)
                 _threads.check()
             raise KeyboardInterrupt
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        except _ENDS:
             self._remember(session, None)  # what it holds may be half done
             raise
         except BaseException as error:  # a panic of a solver in Rust is no Exception

@@ -101,7 +101,8 @@ class _Recorder(Solver):
         self.view: Any = None
 
     def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
-        self.view = program
+        if self.view is None:  # a solver that fails is asked again in other units
+            self.view = program
         return Solution(status=Status.ERROR)
 
 

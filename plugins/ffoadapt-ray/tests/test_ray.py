@@ -218,7 +218,7 @@ class TestLostWorkers:
     def test_an_element_that_kills_every_worker_is_an_error(self, cluster, executor, tmp_path):
         executor.retries, before = 1, executor.retries
         try:
-            with pytest.raises(ffoadapt.SolveError, match="error .*died 2 times") as caught:
+            with pytest.raises(ffoadapt.SolveError, match=r"error .*died 2 times") as caught:
                 self.call(
                     executor, self.solver(tmp_path, deaths=9), np.array([[-1.0, 0], [1.0, 0]])
                 )
