@@ -50,6 +50,9 @@ LARGE = 2000
 """Variables and rows above which the main thread has a program solved in another one, so that it
 notices Ctrl-C: that takes 0.1 ms, and such a solve many."""
 
+LONG = 0.1
+"""Seconds of a solve after which the next one is such a program too."""
+
 _ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends more than a solve; any other exception is a solver's own."""
 
@@ -75,6 +78,7 @@ class SolveJob:
         """``lasting`` says that a solve takes longer than two threads lose by taking turns."""
         self.solver, self.name, self.options, self.warm_start = solver, name, options, warm_start
         self.lasting = lasting
+        self._long = False  # whether the last solve was
         self._patience = _watchdog.patience(time_limit)
         self._local = threading.local()
 
@@ -175,7 +179,7 @@ class SolveJob:
         slack: Floats | None = None
         status: list[Status] = []
         info: list[Mapping[str, Any]] = []
-        large = structure.n + structure.m > LARGE and _interrupts.in_main_thread()
+        large = structure.n + structure.m > LARGE
         for i, program in enumerate(given.views(form)):
             _threads.check()
             solution = impossible[i] if i in impossible else self._one(program, session, large)
@@ -203,10 +207,13 @@ class SolveJob:
         return x, dual, slack, status, info
 
     def _one(self, program: Any, session: Session, large: bool) -> Solution:
-        """The answer for one program, in a thread of its own where that is ``large``."""
+        """The answer for one program, in a thread of its own where that is ``large``, or the last
+        one took long."""
+        start = time.perf_counter()
+        apart = (large or self._long) and _interrupts.in_main_thread()
         try:
             for wait in (*_interrupts.WAITS, None):
-                if self._patience is None and not large:
+                if self._patience is None and not apart:
                     solution = self.solver.solve(program, self.options, session)
                 else:
                     solution = _watchdog.solve(
@@ -215,6 +222,7 @@ class SolveJob:
                 if not isinstance(solution, Solution):
                     raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
                 if solution.status is not Status.INTERRUPTED:
+                    self._long = time.perf_counter() - start > LONG
                     return solution
                 self._remember(session, None)
                 _interrupts.tell_python()

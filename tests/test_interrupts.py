@@ -174,6 +174,20 @@ def test_a_large_program_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None
     assert solve([1, 3], solver)[:, 0].tolist() == [1.0, 3.0]
 
 
+def test_so_is_one_after_another_that_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffoadapt import _solving
+
+    monkeypatch.setattr(_solving, "LONG", 0.05)
+    threads: list[threading.Thread] = []
+
+    def noted(seconds: float) -> Any:
+        return lambda: threads.append(threading.current_thread()) or time.sleep(seconds)
+
+    solve([1, 2, 3], Scripted(at_1=noted(0.1), at_2=noted(0.0), at_3=noted(0.0)))
+    main = threading.main_thread()
+    assert [thread is main for thread in threads] == [True, False, True]
+
+
 def test_check_speaks_to_threads_of_the_pool_alone() -> None:
     _threads.check()  # nothing was given up
 
