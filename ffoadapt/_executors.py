@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import _threads
+from . import _interrupts, _threads
 from ._interfaces import Executor, Job
 from ._program import ProgramBatch
 from ._solution import Points
@@ -26,5 +26,8 @@ class ThreadsExecutor(Executor):
     def run(self, job: Job, batch: ProgramBatch) -> Points:
         if self.workers < 2 or batch.size < 2:
             return job.solve(batch)
-        parts = _threads.run(lambda p: job.solve(batch.take(p)), batch.size, self.workers)
+        try:
+            parts = _threads.run(lambda p: job.solve(batch.take(p)), batch.size, self.workers)
+        finally:
+            _interrupts.restore()
         return Points.join(parts)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _native
+from . import _native, _threads
 
 __all__ = ["call_each"]
 
@@ -22,7 +22,8 @@ def call_each(function: Any, *arrays: NDArray[Any]) -> None:
     For a `Solver.solve_batch` around a solver that has a C interface. The k-th call is
     ``function(&array_1[k], &array_2[k], ...)``. The GIL is released until all are done, so that
     threads do their parts of a batch at the same time; nor can a user interrupt it before, so give
-    it no more at once than takes some tenths of a second.
+    it no more at once than takes some tenths of a second. A thread whose batch the user has
+    interrupted meanwhile gets a KeyboardInterrupt here.
 
     Parameters
     ----------
@@ -57,6 +58,7 @@ def call_each(function: Any, *arrays: NDArray[Any]) -> None:
     if any(len(array) not in (1, count) for array in arrays):
         lengths = ", ".join(str(len(array)) for array in arrays)
         raise ValueError(f"call_each takes arrays of one length; they have {lengths}")
+    _threads.check()
     address = ctypes.cast(function, ctypes.c_void_p).value or 0
     places = tuple([array.ctypes.data for array in arrays])
     steps = tuple([array.strides[0] if len(array) > 1 else 0 for array in arrays])

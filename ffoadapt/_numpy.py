@@ -10,6 +10,7 @@ from scipy import sparse
 
 from ._exceptions import ParameterError
 from ._interfaces import Differentiable, Framework
+from ._text import words
 
 __all__ = ["NumpyFramework"]
 
@@ -43,5 +44,5 @@ def _numbers(array: Any) -> Any:
         if found.dtype.kind != "c":
             return found.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"an argument is no array of numbers: {error}") from error
+        raise ParameterError(f"an argument is no array of numbers: {words(error)}") from error
     raise ParameterError("an argument is complex; expected real numbers")

@@ -18,6 +18,7 @@ import pluggy
 from . import hookspecs
 from ._exceptions import PluginError
 from ._interfaces import Spec
+from ._text import told
 
 __all__ = ["GROUP", "Failure", "Source", "discover"]
 
@@ -79,7 +80,7 @@ def discover(accept: Accept, builtin: Any) -> list[Failure]:
                 _register(manager, source, load())
                 accept(source, _specs(source, collected))
             except (Exception, SystemExit) as error:
-                failures.append(Failure(source, f"{type(error).__name__}: {error}"))
+                failures.append(Failure(source, told(error)))
     return failures
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from . import _builtin
+from . import _builtin, _interrupts
 from ._exceptions import (
     DuplicatePluginError,
     MissingDependencyError,
@@ -29,6 +29,7 @@ from ._interfaces import (
     Spec,
 )
 from ._plugins import Failure, Source, discover
+from ._text import told
 
 __all__ = ["KINDS", "PluginInfo", "Registry", "registry"]
 
@@ -214,9 +215,15 @@ class Registry:
             except Exception as error:
                 raise PluginError(
                     f"the {spec.kind} {spec.name!r} (from {entry.source.distribution}) could not "
-                    f"be imported from {spec.load!r}: {type(error).__name__}: {error}"
+                    f"be imported from {spec.load!r}: {told(error)}"
                 ) from error
-        plugin = loaded() if isinstance(loaded, type) else loaded
+        try:
+            plugin = loaded() if isinstance(loaded, type) else loaded
+        except Exception as error:
+            raise PluginError(
+                f"the {spec.kind} {spec.name!r} (from {entry.source.distribution}) could not be "
+                f"made: {told(error)}"
+            ) from error
         wanted = KINDS[spec.kind]
         if not isinstance(plugin, wanted):
             raise PluginError(
@@ -225,6 +232,7 @@ class Registry:
             )
         if isinstance(spec, SolverSpec):
             _agree(spec, plugin, entry.source)
+            _interrupts.share(spec.requires)
         return plugin
 
     def _unknown(self, kind: str, name: str) -> str:

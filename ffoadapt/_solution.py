@@ -18,7 +18,11 @@ Floats = NDArray[np.float64]
 
 
 class Status(Enum):
-    """How a solve ended. Adapters translate their vendor's statuses into these; see `read`."""
+    """How a solve ended. Adapters translate their vendor's statuses into these; see `read`.
+
+    `INTERRUPTED` is for solvers that end by themselves at Ctrl-C. No result has it: it becomes a
+    KeyboardInterrupt, or the program is solved again where the user's handler does not raise.
+    """
 
     OPTIMAL = "optimal"
     OPTIMAL_INACCURATE = "optimal_inaccurate"
@@ -26,6 +30,7 @@ class Status(Enum):
     DUAL_INFEASIBLE = "dual_infeasible"
     ITERATION_LIMIT = "iteration_limit"
     TIME_LIMIT = "time_limit"
+    INTERRUPTED = "interrupted"
     ERROR = "error"
 
     @property
@@ -52,6 +57,7 @@ class Status(Enum):
         | (almost) dual infeasible, (almost) unbounded (inaccurate ...) | `DUAL_INFEASIBLE` |
         | ... max or maximum iter, iters, iterations; iteration limit ... | `ITERATION_LIMIT` |
         | ... max or maximum time; time limit ... | `TIME_LIMIT` |
+        | (user) interrupt, interrupted, interruption, cancellation | `INTERRUPTED` |
 
         A solver that cannot tell which (``"infeasible or unbounded"``) has told neither: `ERROR`.
         """
@@ -76,6 +82,7 @@ _WORDS = {
     Status.DUAL_INFEASIBLE: "(almost )?(dual infeasible|unbounded)( inaccurate.*)?",
     Status.ITERATION_LIMIT: "(.* )?(max(imum)? iter(ation)?s?|iteration limit)( .*)?",
     Status.TIME_LIMIT: "(.* )?(max(imum)? time|time limit)( .*)?",
+    Status.INTERRUPTED: "(user )?(interrupt(ed|ion)?|cancellation)",
 }
 """What `Status.read` knows, spaced and in lower case; the first that matches in full counts."""
 

@@ -7,13 +7,14 @@ time, and what becomes of an exception, a wrong length or a NaN.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas, _watchdog
+from . import _blas, _interrupts, _threads, _watchdog
 from ._exceptions import OptionError, SolveError, UnsupportedProblemError
 from ._interfaces import Session, Solver
 from ._options import COMMON_OPTIONS, common_names, translate_options
@@ -21,6 +22,7 @@ from ._program import ProgramBatch, allowance
 from ._registry import registry
 from ._solution import Points, Solution, Status
 from ._structure import Structure
+from ._text import told
 
 __all__ = [
     "COMMON_OPTIONS",
@@ -40,6 +42,16 @@ _Found: TypeAlias = "tuple[Floats, Floats, Floats | None, list[Status], list[Map
 TOGETHER = 1.5e6
 """n^2 (n + m), of all elements together, above which threads pay for solvers that take a batch at
 once, by measurement: each solves its part without the GIL."""
+
+LARGE = 2000
+"""Variables and rows above which the main thread has a program solved in another one, so that it
+notices Ctrl-C: that takes 0.1 ms, and such a solve many."""
+
+LONG = 0.1
+"""Seconds of a solve after which the next one is such a program too."""
+
+_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What ends more than a solve; any other exception is a solver's own."""
 
 DENSE_LIMIT = 200_000_000
 """Entries above which a sparse program is not made dense for a dense-only solver."""
@@ -65,6 +77,7 @@ class SolveJob:
         self.lasting = lasting
         own = time_limit is None or "time_limit" in common_names(solver)
         self._patience = _watchdog.patience(time_limit, own)
+        self._long = False  # whether the last solve was
         self._local = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,13 +148,19 @@ class SolveJob:
             else:
                 dual[:] = _real(found.dual, dual.shape)
             status, info = list(found.status), list(found.info)
+            if Status.INTERRUPTED in status:
+                _interrupts.tell_python()
+                session.clear()
+                return None  # nobody wanted to stop
             if not len(status) == len(info) == given.size:
                 raise ValueError(f"not {given.size} statuses and infos")
             lost = [] if status.count(Status.OPTIMAL) == given.size else _unsolved(status)
-        except Exception as error:
+        except _ENDS:
             session.clear()
-            message = f"solve_batch: {type(error).__name__}: {error}"
-            failed = _failure(message, exception=error)
+            raise
+        except BaseException as error:
+            session.clear()
+            failed = _failure(f"solve_batch: {told(error)}", exception=error)
             status, info = [failed.status] * given.size, [failed.info] * given.size
             lost = _unsolved(status)
         if lost:
@@ -162,8 +181,10 @@ class SolveJob:
         slack: Floats | None = None
         status: list[Status] = []
         info: list[Mapping[str, Any]] = []
+        large = structure.n + structure.m > LARGE
         for i, program in enumerate(given.views(form)):
-            solution = impossible[i] if i in impossible else self._one(program, session)
+            _threads.check()
+            solution = impossible[i] if i in impossible else self._one(program, session, large)
             solved = solution.status.solved
             if solved:
                 try:
@@ -178,7 +199,8 @@ class SolveJob:
                             slack = np.full((size, structure.m), np.nan)
                         slack[i] = _real(solution.slack, (structure.m,))
                 except Exception as error:
-                    solution = _failure(f"it returned arrays of the wrong shape or type: {error}")
+                    said = told(error)
+                    solution = _failure(f"it returned arrays of the wrong shape or type: {said}")
                     solved = False
             if not solved:
                 x[i] = dual[i] = np.nan
@@ -188,28 +210,36 @@ class SolveJob:
             info.append(solution.info)
         return x, dual, slack, status, info
 
-    def _one(self, program: Any, session: Session) -> Solution:
+    def _one(self, program: Any, session: Session, large: bool) -> Solution:
+        """The answer for one program, in a thread of its own where that is ``large``, or the last
+        one took long."""
+        start = time.perf_counter()
+        apart = (large or self._long) and _interrupts.in_main_thread()
         try:
-            if self._patience is None:
-                solution = self.solver.solve(program, self.options, session)
-            else:
-                solution = _watchdog.solve(
-                    self.solver, program, self.options, session, self._patience
-                )
-            if not isinstance(solution, Solution):
-                raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
-            if not (isinstance(solution.status, Status) and isinstance(solution.info, Mapping)):
-                raise TypeError(
-                    f"solve returned a Solution with the status {solution.status!r} and the info "
-                    f"{solution.info!r}; expected an ffoadapt.Status and a dict"
-                )
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            session.clear()
+            for wait in (*_interrupts.WAITS, None):
+                if self._patience is None and not apart:
+                    solution = self.solver.solve(program, self.options, session)
+                else:
+                    solution = _watchdog.solve(
+                        self.solver, program, self.options, session, self._patience
+                    )
+                _check_kind(solution)
+                if solution.status is not Status.INTERRUPTED:
+                    self._long = time.perf_counter() - start > LONG
+                    return solution
+                self._remember(session, None)
+                _interrupts.tell_python()
+                if wait is None:
+                    break
+                time.sleep(wait)
+                _threads.check()
+            raise KeyboardInterrupt
+        except _ENDS:
+            self._remember(session, None)  # what it holds may be half done
             raise
         except BaseException as error:  # a panic of a solver in Rust is no Exception
             session.clear()
-            return _failure(f"{type(error).__name__}: {error}", exception=error)
-        return solution
+            return _failure(told(error), exception=error)
 
     @staticmethod
     def _remember(session: Session, solution: Solution | None) -> None:
@@ -245,6 +275,7 @@ class SolveJob:
             return local["session"]
         sessions: dict[Any, Session] = local.setdefault("sessions", {})
         key = structure.key
+        local["latest"] = None  # the user may interrupt between two of these lines
         session = sessions.pop(key, None)
         if session is None:
             session = Session()
@@ -253,6 +284,17 @@ class SolveJob:
         sessions[key] = local["session"] = session
         local["latest"] = structure
         return session
+
+
+def _check_kind(solution: Any) -> None:
+    """Raise unless a solver has returned what it should."""
+    if not isinstance(solution, Solution):
+        raise TypeError(f"solve returned {type(solution).__name__}, expected Solution")
+    if not (isinstance(solution.status, Status) and isinstance(solution.info, Mapping)):
+        raise TypeError(
+            f"solve returned a Solution with the status {solution.status!r} and the info "
+            f"{solution.info!r}; expected an ffoadapt.Status and a dict"
+        )
 
 
 def _failure(message: str, **more: Any) -> Solution:
@@ -372,6 +414,7 @@ _ADVICE = {
     Status.DUAL_INFEASIBLE: "the objective is unbounded below",
     Status.ITERATION_LIMIT: "raise solver_options={'max_iterations': ...} or loosen 'tolerance'",
     Status.TIME_LIMIT: "raise solver_options={'time_limit': ...}",
+    Status.INTERRUPTED: "the solver was interrupted",
     Status.ERROR: "the solver failed",
 }
 

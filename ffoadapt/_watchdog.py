@@ -4,6 +4,9 @@ Most solvers keep to their time limit; some have none, some test it only between
 forever, and a solver in Python may loop. A thread cannot be ended from outside, so an overdue one
 is left behind: it goes on until it ends by itself or the process does, and what it still writes
 reaches nobody. A solver in C that does not release the GIL stops every thread, this one included.
+
+Large programs are solved so without a limit too, where the main thread asks: it then notices Ctrl-C
+at once, and not when the solver comes back.
 """
 
 from __future__ import annotations
@@ -36,9 +39,14 @@ def patience(time_limit: Any, own: bool = True) -> float | None:
 
 
 def solve(
-    solver: Solver, program: Any, options: Mapping[str, Any], session: Session, seconds: float
+    solver: Solver,
+    program: Any,
+    options: Mapping[str, Any],
+    session: Session,
+    seconds: float | None,
 ) -> Solution:
-    """The solver's answer, or `Status.TIME_LIMIT` if there is none after so many seconds.
+    """The solver's answer, or `Status.TIME_LIMIT` if there is none after so many seconds (None:
+    there will be one).
 
     The session is empty after a solver that was left behind, or interrupted: its thread keeps the
     one that it got.

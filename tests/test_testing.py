@@ -5,6 +5,7 @@ A broken solver is the kit's own reference solver with one thing wrong.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -322,6 +323,24 @@ class SharesState(ReferenceSolver):
         return super().solve(self.program, options, session)
 
 
+class Crashes(ReferenceSolver):
+    """Takes the process with it where the numbers are large, as compiled code may."""
+
+    def solve(self, program, options, session):
+        if np.abs(program.P).max(initial=0.0) > 1e15:
+            os.abort()
+        return super().solve(program, options, session)
+
+
+class Leaves(ReferenceSolver):
+    """Ends the process where there is nothing to do."""
+
+    def solve(self, program, options, session):
+        if not program.q.size:
+            os._exit(0)
+        return super().solve(program, options, session)
+
+
 class Prints(Broken):
     def spoil(self, solution, program):
         print("iteration 1: ...")
@@ -368,6 +387,8 @@ CAUGHT = {
     RefusesOptions: ("common_options", "time_limit"),
     TakesAnyOption: ("unknown_option", "accepted"),
     SharesState: ("threads", "session"),
+    Crashes: ("survives", "SIGABRT"),
+    Leaves: ("survives", "no variables"),
     Prints: ("quiet", "iteration 1"),
     WrongShape: ("solved", "shape"),
     ReturnsNaN: ("solved", "nan"),
@@ -382,7 +403,16 @@ def test_broken_solvers_fail_the_named_check(broken):
     assert words in found[check]
 
 
-ONE_FAULT = [Random, SharesState, StartIsTheEnd, WarmStaleMatrix, LastDigits, Prints]
+ONE_FAULT = [
+    Random,
+    SharesState,
+    StartIsTheEnd,
+    WarmStaleMatrix,
+    LastDigits,
+    Prints,
+    Crashes,
+    Leaves,
+]
 
 
 @pytest.mark.parametrize("broken", [*ONE_FAULT, SpoiledByFailure])

@@ -9,6 +9,7 @@
    batch.c    all of that for the elements of a batch, for Python
    distance.c the least-distance form of programs
    pattern.c  numbers of sparse matrices
+   signals.c  Ctrl-C while solvers have handlers of their own
    module.c   the rest of what Python calls
 
    _oracle/batched.py calls it, and says what the arguments are.
@@ -191,6 +192,10 @@ extern PyMethodDef batch_methods[];
 /* ----------------------------------------------------------------------------------- distance.c */
 
 extern PyMethodDef distance_methods[];
+
+/* ------------------------------------------------------------------------------------ signals.c */
+
+extern PyMethodDef signal_methods[];
 
 /* ------------------------------------------------------------------------------------ pattern.c */
 

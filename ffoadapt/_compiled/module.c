@@ -236,7 +236,8 @@ PyMODINIT_FUNC PyInit__kernel(void)
     PyObject *module = PyModule_Create(&definition);
     if (module && (PyModule_AddFunctions(module, batch_methods) ||
                    PyModule_AddFunctions(module, distance_methods) ||
-                   PyModule_AddFunctions(module, pattern_methods))) {
+                   PyModule_AddFunctions(module, pattern_methods) ||
+                   PyModule_AddFunctions(module, signal_methods))) {
         Py_DECREF(module);
         return NULL;
     }

@@ -10,7 +10,8 @@ what a workspace was used for before: an update gives bit for bit what a new fac
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+import weakref
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,15 +121,21 @@ class Workspace:
         return Pattern(shape, indptr - first, self.upper.indices[first:])
 
 
+class _Ticket(weakref.ref[Any]):
+    """A workspace that is lent to somebody."""
+
+    space: Workspace
+
+
 class Shelf:
     """Idle workspaces by key, for any number of threads; the latest used, within `KEPT`."""
 
     def __init__(self) -> None:
-        self._idle: OrderedDict[Hashable, list[Workspace]] = OrderedDict()
+        self._shelved: OrderedDict[Hashable, list[Workspace]] = OrderedDict()
         self._entries = 0
-        # The collection of garbage can return a workspace in the middle of anything, so the lock
-        # lets its own thread in, and no step below relies on what the one before it saw.
-        self._lock = threading.RLock()
+        self._lent: dict[int, _Ticket] = {}
+        self._back: deque[_Ticket] = deque()
+        self._lock = threading.RLock()  # taken again by what comes back while one is taken
 
     def take(self, key: Hashable, make: Callable[[], Workspace]) -> Workspace:
         """A workspace with this key that nobody else has."""
@@ -142,19 +149,40 @@ class Shelf:
                 return space
         return make()
 
+    def lend(self, space: Workspace, holder: Any) -> None:
+        """Have it back, by the next time that anybody takes one, once there is no holder.
+
+        Not by a ``__del__``: where a user interrupts in one, Python says so and goes on.
+        """
+        ticket = _Ticket(holder, self._back.append)
+        ticket.space = space
+        self._lent[id(ticket)] = ticket
+
+    @property
+    def _idle(self) -> OrderedDict[Hashable, list[Workspace]]:
+        """What is on the shelf, with what came back since the last look."""
+        while self._back:
+            try:
+                ticket = self._back.popleft()
+            except IndexError:  # another thread was faster
+                break
+            self.give(self._lent.pop(id(ticket)).space)
+        return self._shelved
+
     def give(self, space: Workspace) -> None:
         """Back on the shelf; what was not used for longest goes where there is no room."""
+        idle = self._shelved
         with self._lock:
-            self._idle.setdefault(space.key, []).append(space)
-            self._idle.move_to_end(space.key)
+            idle.setdefault(space.key, []).append(space)
+            idle.move_to_end(space.key)
             self._entries += space.inner.size
             while self._entries > KEPT:
-                key, oldest = self._idle.popitem(last=False)
+                key, oldest = idle.popitem(last=False)
                 if oldest[0] is not space:
                     self._entries -= oldest.pop(0).inner.size
                 if oldest:
-                    self._idle.setdefault(key, []).extend(oldest)
-                    self._idle.move_to_end(key, last=False)
+                    idle.setdefault(key, []).extend(oldest)
+                    idle.move_to_end(key, last=False)
                 if oldest[:1] == [space]:
                     break
 
@@ -166,12 +194,8 @@ class Lease:
     """A workspace and the factor in it, for as long as somebody holds this."""
 
     def __init__(self, key: Hashable, make: Callable[[], Workspace]) -> None:
-        self._shelf = _shelf
         self.space = _shelf.take(key, make)
-
-    def __del__(self) -> None:
-        if hasattr(self, "space"):
-            self._shelf.give(self.space)
+        _shelf.lend(self.space, self)
 
     def factorize(self, data: Floats, afresh: bool = False) -> None:
         """LDL' of the triangle with this data; raises `RuntimeError` where there is none.

@@ -12,6 +12,7 @@ imports. The checks are plain functions that raise `CheckFailure`.
 from __future__ import annotations
 
 from ._checks import CHECKS, Case, Check, cases
+from ._crash_checks import check_survives
 from ._declaration_checks import (
     check_common_options,
     check_declarations,
@@ -95,6 +96,7 @@ __all__ = [
     "check_solver",
     "check_stationarity",
     "check_status",
+    "check_survives",
     "check_threads",
     "check_tolerance",
     "check_unknown_option",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import _crash_checks as crash
 from . import _declaration_checks as declaration
 from . import _gradient_checks as gradient
 from . import _point_checks as point
@@ -117,6 +118,7 @@ CHECKS: tuple[Check, ...] = (
     Check("threads", solving.check_threads, _named(*_SMALL)),
     Check("batch", solving.check_batch, _named(*_SMALL, "qp_sparse")),
     Check("solve_batch", solving.check_solve_batch, _solvable),
+    Check("survives", crash.check_survives),
     Check("status", status.check_status, lambda problem: not problem.solvable),
     Check("recovery", status.check_recovery, lambda problem: not problem.solvable),
     Check("iteration_limit", status.check_iteration_limit, _named("qp", "box", "scrambled_soc")),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .._functional import box_qp, cone_program, qp
 from .._interfaces import Solver
 from .._problem import Result, solve
+from .._text import told
 from ._assertions import WithWaivers
 from ._problem import Problem
 from ._reference import ReferenceSolver
@@ -110,9 +111,7 @@ class FrameworkHooks(WithWaivers):
         except kind:
             return
         except Exception as error:
-            raise CheckFailure(
-                f"expected ffoadapt.{kind.__name__}, got {type(error).__name__}: {error}"
-            ) from error
+            raise CheckFailure(f"expected ffoadapt.{kind.__name__}, got {told(error)}") from error
         raise CheckFailure(f"expected ffoadapt.{kind.__name__}, and nothing was raised")
 
 

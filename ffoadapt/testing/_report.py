@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .._exceptions import OptionError
+from .._text import told
 from ._checks import CHECKS, cases, known_waivers
 from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
 
@@ -125,7 +126,7 @@ def check_solver(
         except CheckFailure as failure:
             outcome, detail = "failed", str(failure)
         except Exception as error:
-            outcome, detail = "failed", f"{type(error).__name__}: {error}"
+            outcome, detail = "failed", told(error)
         problem = case.problem.name if case.problem else "-"
         results.append(CheckResult(case.check.name, problem, outcome, detail))
     return CheckReport(name, tuple(results))

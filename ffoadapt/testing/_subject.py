@@ -16,6 +16,7 @@ from .._problem import ConeProgram, solve
 from .._solution import Solution, Status
 from .._solving import common_names, find_solver, translate_options
 from .._structure import Structure
+from .._text import told
 from ._problem import Problem
 
 __all__ = [
@@ -100,7 +101,8 @@ class _Recorder(Solver):
         self.view: Any = None
 
     def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
-        self.view = program
+        if self.view is None:  # a solver that fails is asked again in other units
+            self.view = program
         return Solution(status=Status.ERROR)
 
 
@@ -127,7 +129,7 @@ def call(
         raise
     except Exception as error:
         raise CheckFailure(
-            f"solve raised {type(error).__name__}: {error}. A solver returns a Solution whatever "
+            f"solve raised {told(error)}. A solver returns a Solution whatever "
             "happens to it; an infeasible or unsolved program has a status of its own"
         ) from error
     if not isinstance(found, Solution):

@@ -215,13 +215,41 @@ class TestLostWorkers:
         np.testing.assert_array_equal(found.x, -q)
         assert executor._actors[0] is not victim
 
-    def test_a_shard_that_kills_every_worker_is_an_error(self, cluster, executor, tmp_path):
+    def test_an_element_that_kills_every_worker_is_an_error(self, cluster, executor, tmp_path):
         executor.retries, before = 1, executor.retries
         try:
-            with pytest.raises(ffoadapt.PluginError, match="shard 1 died 2 times"):
+            with pytest.raises(ffoadapt.SolveError, match=r"error .*died 2 times") as caught:
                 self.call(
                     executor, self.solver(tmp_path, deaths=9), np.array([[-1.0, 0], [1.0, 0]])
                 )
+        finally:
+            executor.retries = before
+        assert caught.value.statuses == {1: ffoadapt.Status.ERROR}
+
+    def test_its_neighbours_are_solved(self, executor, tmp_path):
+        q = -np.ones((10, 2))
+        q[[3, 6]] = 1.0  # one in each shard
+        executor.retries, before = 0, executor.retries
+        bounds = np.full(2, 9.0)
+        arguments = np.eye(2), q, np.eye(2), -bounds, bounds
+        try:
+            found = ffoadapt.box_qp(
+                *arguments,
+                solver=self.solver(tmp_path, deaths=99),
+                executor=executor,
+                on_failure="nan",
+            )
+        finally:
+            executor.retries = before
+        alone = np.isin(np.arange(10), [3, 6])
+        assert np.isnan(found.x).all(axis=1).tolist() == alone.tolist()
+        np.testing.assert_array_equal(found.x[~alone], -q[~alone])
+
+    def test_workers_that_die_of_everything_are_no_elements_fault(self, executor, tmp_path):
+        executor.retries, before = 0, executor.retries
+        try:
+            with pytest.raises(ffoadapt.PluginError, match="whatever they are given"):
+                self.call(executor, self.solver(tmp_path, deaths=999), np.ones((17, 2)))
         finally:
             executor.retries = before
 

@@ -3,6 +3,9 @@
 HiGHS adds 1e-7 to the diagonal of a quadratic objective (without it, it takes many semidefinite P
 for nonconvex), so its solution is that of a neighbour, even where the program itself is unbounded.
 Proximal steps, each around the last solution, end at the solution of the program.
+
+With a curvature of 1e15 beside those 1e-7 it writes beyond its memory, which ends the process:
+objectives with more than 1e8 reach it in other units.
 """
 
 import highspy
@@ -28,19 +31,19 @@ class HighsSolver(Solver):
         return [name for name in dir(highspy.HighsOptions) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        highs, A, (m, n) = highspy.Highs(), program.A, program.A.shape
-        for name, value in options.items():
-            if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
-                raise ValueError(f"HiGHS does not accept {name}={value!r}")
-        P, x, inf = sparse.tril(program.P, format="csc"), np.zeros(n), np.full(n, np.inf)
+        highs, p, A, (m, n) = highspy.Highs(), program, program.A, program.A.shape
+        if bad := [f"{k}={v!r}" for k, v in options.items() if highs.setOptionValue(k, v).value]:
+            raise ValueError(f"HiGHS does not accept {', '.join(bad)}")
+        P, x, inf = sparse.tril(p.P, format="csc"), np.zeros(n), np.full(n, np.inf)
         weight = options["qp_regularization_value"] if P.nnz else 0.0
+        unit = max(1.0, P.data.max(initial=0.0) / 1e8)  # the largest is on the diagonal
         sizes = (n, m, A.nnz, P.nnz, 1, 1, 1, 0.0)  # by columns, triangular, minimize
-        data = (A.indptr, A.indices, A.data, P.indptr, P.indices, P.data, np.zeros(n, np.int32))
+        data = (A.indptr, A.indices, A.data, P.indptr, P.indices, P.data / unit, x.astype("i4"))
         for _ in range(10):
-            highs.passModel(*sizes, program.q - weight * x, -inf, inf, program.l, program.u, *data)
+            highs.passModel(*sizes, p.q / unit - weight * x, -inf, inf, p.l, p.u, *data)
             highs.run()
             found, last, name = highs.getSolution(), x, highs.getModelStatus().name
-            x, y = np.array(found.col_value), -np.array(found.row_dual)
+            x, y = np.array(found.col_value), -unit * np.array(found.row_dual)
             if name != "kOptimal" or weight * np.abs(x - last).max() <= 1e-10:
                 return Solution(x, y, None, Status.read(name.removeprefix("k")), {"status": name})
         return Solution(status=Status.ERROR, info={"message": "its proximal steps do not settle"})

@@ -2,7 +2,8 @@
 
 An actor keeps the jobs that it has seen, and a job keeps its solver's sessions, so that the next
 call finds symbolic factorizations and workspaces where it left them. An actor that dies is replaced
-and its shard is solved again; the other shards are not.
+and its shard is solved again; the other shards are not. A shard whose actors keep dying is halved
+until the elements that end them are alone: these have failed, their neighbours are solved.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ import threading
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import ray
 from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
 
-from ffoadapt import Executor, Job, PluginError, Points, ProgramBatch
+from ffoadapt import Executor, Job, PluginError, Points, ProgramBatch, Status
 
 __all__ = ["RayExecutor"]
 
 _JOBS = 32
 """Jobs that an actor keeps; each holds at most a few sessions."""
+
+_HOPELESS = 8
+"""Elements of a shard that end their workers, and none that does not: then it is no element's
+fault."""
 
 
 class _Worker:
@@ -61,7 +67,8 @@ class RayExecutor(Executor):
     actor_options
         For Ray, of each actor: ``num_cpus`` (1 by default), ``resources``, ``runtime_env``, ...
     retries
-        How many times a shard is solved again because its worker died.
+        How many times a shard is solved again because its worker died, before it is halved. An
+        element that ends its worker alone, twice, has `Status.ERROR`.
 
     Notes
     -----
@@ -102,16 +109,17 @@ class RayExecutor(Executor):
         ends = [batch.size * k // count for k in range(min(count, batch.size) + 1)]
         if count > batch.size:
             ends = list(range(batch.size + 1))
-        shards = [
-            pickle.dumps(batch.take(slice(*pair)), protocol=5) for pair in itertools.pairwise(ends)
-        ]
-        calls = [self._start(k, name, reference, shard) for k, shard in enumerate(shards)]
-        return Points.join(
-            [
-                self._finish(k, call, name, reference, shard)
-                for k, (call, shard) in enumerate(zip(calls, shards, strict=True))
-            ]
-        )
+        parts = [batch.take(slice(*pair)) for pair in itertools.pairwise(ends)]
+        calls: list[_Call] = []
+        try:
+            for k, part in enumerate(parts):
+                calls.append(self._start(k, name, reference, part))
+            return Points.join(
+                [self._finish(k, call, name, reference) for k, call in enumerate(calls)]
+            )
+        except KeyboardInterrupt:
+            self._abandon(calls)
+            raise
 
     def _ready(self, job: Job) -> tuple[int, str, Any]:
         """How many actors there are, and the job's name and reference for them."""
@@ -135,33 +143,87 @@ class RayExecutor(Executor):
     def _actor(self) -> Any:
         return ray.remote(_Worker).options(**self._options).remote()
 
-    def _start(self, k: int, name: str, reference: Any, shard: bytes) -> tuple[Any, Any]:
-        """The actor that was asked, and its answer to come."""
+    def _start(self, k: int, name: str, reference: Any, part: ProgramBatch) -> _Call:
         actor = self._actors[k]
-        return actor, actor.solve.remote(name, [reference], shard)
+        shard = pickle.dumps(part, protocol=5)
+        return _Call(actor, actor.solve.remote(name, [reference], shard), part)
 
-    def _finish(
-        self, k: int, call: tuple[Any, Any], name: str, reference: Any, shard: bytes
-    ) -> Points:
-        for _ in range(self.retries + 1):
-            actor, answer = call
-            try:
-                points: Points = pickle.loads(ray.get(answer))
-                return points
-            except RayTaskError as error:
-                if isinstance(error.cause, Exception):
-                    raise error.cause from error
-                raise
-            except RayActorError as error:
-                lost = error
-            with self._lock:
-                if self._actors[k] is actor:  # no other thread has replaced it
-                    self._actors[k] = self._actor()
-            call = self._start(k, name, reference, shard)
-        raise PluginError(
-            f"the Ray worker of shard {k} died {self.retries + 1} times; if its logs (ray logs) "
-            "say out of memory, use fewer workers, or RayExecutor(actor_options={'memory': ...})"
-        ) from lost
+    def _finish(self, k: int, call: _Call, name: str, reference: Any) -> Points:
+        """The points of a shard, halved as often as its workers make it necessary."""
+        solved: list[Points] = []
+        lost: list[Points] = []  # of single elements
+        last: RayActorError | None = None
+        found: list[Points] = []
+        waiting: list[tuple[ProgramBatch, int]] = [(call.part, self.retries + 1)]
+        first: _Call | None = call
+        while waiting:
+            part, tries = waiting.pop()
+            points = None
+            for _ in range(tries):
+                now = first or self._start(k, name, reference, part)
+                first = None
+                try:
+                    points = self._answer(now)
+                    break
+                except RayActorError as error:
+                    last = error
+                    self._replace(k, now.actor)
+            if points is not None:
+                solved.append(points)
+            elif part.size > 1:
+                middle = part.size // 2
+                for half in (slice(middle, part.size), slice(0, middle)):
+                    waiting.append((part.take(half), min(tries, 1 + (half.stop - half.start == 1))))
+                continue
+            else:
+                points = _lost(part, tries, last)
+                lost.append(points)
+                if len(lost) >= _HOPELESS and not solved:
+                    raise PluginError(
+                        f"the Ray workers of shard {k} die whatever they are given, {len(lost)} "
+                        "elements each by itself; if their logs (ray logs) say out of memory, use "
+                        "fewer workers, or RayExecutor(actor_options={'memory': ...})"
+                    ) from last
+            found.append(points)
+        return Points.join(found)
+
+    def _answer(self, call: _Call) -> Points:
+        try:
+            points: Points = pickle.loads(ray.get(call.answer))
+            return points
+        except RayTaskError as error:
+            if isinstance(error.cause, Exception):
+                raise error.cause from error
+            raise
+
+    def _replace(self, k: int, actor: Any) -> None:
+        with self._lock:
+            if self._actors[k] is actor:  # no other thread has replaced it
+                self._actors[k] = self._actor()
+
+    def _abandon(self, calls: Sequence[_Call]) -> None:
+        """The user has interrupted: nobody waits for what is not solved yet."""
+        for k, call in enumerate(calls):
+            if not ray.wait([call.answer], timeout=0)[0]:
+                ray.kill(call.actor)
+                self._replace(k, call.actor)
+
+
+class _Call(NamedTuple):
+    """The actor that was asked, its answer to come, and the programs."""
+
+    actor: Any
+    answer: Any
+    part: ProgramBatch
+
+
+def _lost(part: ProgramBatch, times: int, error: BaseException | None) -> Points:
+    """The points of one element that ends its workers."""
+    n, m = part.structure.n, part.structure.m
+    message = f"its Ray worker died {times} times when it had nothing else to solve"
+    info = {"message": message, "exception": error}
+    x, s, z = (np.full((1, size), np.nan) for size in (n, m, m))
+    return Points(x, s, z, [Status.ERROR], [info], exact=True)
 
 
 def _pickled(points: Points) -> bytes:

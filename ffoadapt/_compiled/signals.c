@@ -1,0 +1,294 @@
+/* Ctrl-C while a solver with a handler of its own runs.
+
+   Some solvers put a handler for SIGINT in place while they solve, and back what they found when they
+   are done. Meanwhile Python sees no signal; one that comes after the solver's last look at its flag
+   is lost; and where solves overlap in threads, the last to end puts back the handler of another. So
+   the solvers share: what their libraries call as sigaction() and signal() is replaced by functions
+   that leave the process with one handler, which calls the one that was there before and those of the
+   solvers.
+
+   Where the addresses are that a library calls is known for ELF alone: elsewhere nothing is shared,
+   and _interrupts.py does what can be done without. */
+
+#if defined(__linux__) && defined(__LP64__)
+#define SHARED
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <link.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#endif
+
+#include "kernel.h" /* last: it hides what is declared from there on */
+
+#ifdef SHARED
+
+enum { GUESTS = 8 }; /* handlers of solvers at a time; any further one is not called */
+
+typedef void (*Handler)(int, siginfo_t *, void *);
+
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* for what follows but for the handler */
+static int depth;                                        /* solves that have a handler in place */
+static struct sigaction host;                            /* what was there before them */
+static _Atomic(uintptr_t) guests[GUESTS];
+static _Atomic(double) last = -INFINITY; /* when the last signal came, by the clock that only grows */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static uintptr_t address(const struct sigaction *action)
+{
+    return action->sa_flags & SA_SIGINFO ? (uintptr_t)action->sa_sigaction
+                                         : (uintptr_t)action->sa_handler;
+}
+
+static int plain(uintptr_t handler)
+{
+    return handler == (uintptr_t)SIG_DFL || handler == (uintptr_t)SIG_IGN;
+}
+
+/* The handler of the process while solvers have theirs. Python's only takes a note, so that it has
+   seen the signal before any solver has. All are called with three arguments: those that take one do
+   not look at the others. */
+static void everyone(int number, siginfo_t *information, void *context)
+{
+    int error = errno;
+    atomic_store(&last, now());
+    ((Handler)address(&host))(number, information, context);
+    for (int k = 0; k < GUESTS; k++) {
+        uintptr_t guest = atomic_load(&guests[k]);
+        if (guest)
+            ((Handler)guest)(number, information, context);
+    }
+    errno = error;
+}
+
+static void welcome(uintptr_t guest)
+{
+    for (int k = 0; k < GUESTS; k++) {
+        uintptr_t known = atomic_load(&guests[k]);
+        if (!known)
+            atomic_store(&guests[k], guest);
+        if (!known || known == guest)
+            return;
+    }
+}
+
+/* What the libraries of solvers call as sigaction(). */
+static int shared_sigaction(int number, const struct sigaction *given, struct sigaction *before)
+{
+    if (number != SIGINT || !given)
+        return sigaction(number, given, before);
+    struct sigaction at, all;
+    uintptr_t handler = address(given);
+    pthread_mutex_lock(&turn);
+    sigaction(SIGINT, NULL, &at);
+    int together = address(&at) == (uintptr_t)everyone;
+    if (plain(handler) || handler == address(together ? &host : &at)) {
+        /* What a solver found is put back: the last one leaves the process as it was. */
+        if (depth > 0 && --depth == 0) {
+            if (together)
+                sigaction(SIGINT, &host, NULL);
+            for (int k = 0; k < GUESTS; k++)
+                atomic_store(&guests[k], 0);
+        }
+    } else if (!plain(address(together ? &host : &at))) {
+        /* Who ignores the signal, or lets it end the process, has said what should happen. */
+        if (!together) {
+            host = all = at;
+            all.sa_sigaction = everyone;
+            all.sa_flags |= SA_SIGINFO;
+            sigaction(SIGINT, &all, NULL);
+            together = 1;
+        }
+        welcome(handler);
+        depth++;
+    }
+    if (before)
+        *before = together ? host : at;
+    pthread_mutex_unlock(&turn);
+    return 0;
+}
+
+/* What they call as signal(). */
+static void (*shared_signal(int number, void (*handler)(int)))(int)
+{
+    struct sigaction given = {.sa_handler = handler}, before;
+    if (number != SIGINT)
+        return signal(number, handler);
+    shared_sigaction(number, &given, &before);
+    return (void (*)(int))address(&before);
+}
+
+/* A child has the thread that forked alone, and no solve. */
+static void in_child(void)
+{
+    struct sigaction at;
+    pthread_mutex_init(&turn, NULL);
+    if (depth && sigaction(SIGINT, NULL, &at) == 0 && address(&at) == (uintptr_t)everyone)
+        sigaction(SIGINT, &host, NULL);
+    depth = 0;
+    for (int k = 0; k < GUESTS; k++)
+        atomic_store(&guests[k], 0);
+}
+
+/* ------------------------------------------------------------------- the addresses that are called */
+
+#if defined(__x86_64__)
+enum { CALL = R_X86_64_JUMP_SLOT, DATA = R_X86_64_GLOB_DAT };
+#elif defined(__aarch64__)
+enum { CALL = R_AARCH64_JUMP_SLOT, DATA = R_AARCH64_GLOB_DAT };
+#else
+enum { CALL = -1, DATA = -1 };
+#endif
+
+typedef struct {
+    const char **paths; /* of libraries, or of folders with a slash at the end */
+    Py_ssize_t count;
+    int found; /* libraries that share */
+} Search;
+
+static int wanted(const Search *s, const char *name)
+{
+    for (Py_ssize_t k = 0; k < s->count; k++) {
+        size_t length = strlen(s->paths[k]);
+        if (length && !strncmp(name, s->paths[k], length) &&
+            (s->paths[k][length - 1] == '/' || !name[length]))
+            return 1;
+    }
+    return 0;
+}
+
+/* Writes where the loader may have forbidden it once all was in place. */
+static int put(const struct dl_phdr_info *library, uintptr_t *place, uintptr_t value)
+{
+    uintptr_t size = (uintptr_t)sysconf(_SC_PAGESIZE), page = (uintptr_t)place & ~(size - 1);
+    int closed = 0;
+    for (int k = 0; k < library->dlpi_phnum; k++) {
+        const ElfW(Phdr) *part = library->dlpi_phdr + k;
+        uintptr_t start = library->dlpi_addr + part->p_vaddr;
+        closed |= part->p_type == PT_GNU_RELRO && (uintptr_t)place >= start &&
+                  (uintptr_t)place < start + part->p_memsz;
+    }
+    if (closed && mprotect((void *)page, size, PROT_READ | PROT_WRITE))
+        return 0;
+    __atomic_store_n(place, value, __ATOMIC_SEQ_CST);
+    if (closed)
+        mprotect((void *)page, size, PROT_READ);
+    return 1;
+}
+
+static int replace(const struct dl_phdr_info *library, const ElfW(Rela) *entries, size_t bytes,
+                   const ElfW(Sym) *symbols, const char *words)
+{
+    int found = 0;
+    for (size_t k = 0; entries && k < bytes / sizeof *entries; k++) {
+        int type = (int)ELF64_R_TYPE(entries[k].r_info);
+        if (type != CALL && type != DATA)
+            continue;
+        const char *name = words + symbols[ELF64_R_SYM(entries[k].r_info)].st_name;
+        uintptr_t ours = !strcmp(name, "sigaction") ? (uintptr_t)shared_sigaction
+                         : !strcmp(name, "signal")  ? (uintptr_t)shared_signal
+                                                    : 0;
+        if (ours)
+            found |= put(library, (uintptr_t *)(library->dlpi_addr + entries[k].r_offset), ours);
+    }
+    return found;
+}
+
+static int visit(struct dl_phdr_info *library, size_t size, void *search)
+{
+    Search *s = search;
+    if (!library->dlpi_name || !wanted(s, library->dlpi_name))
+        return 0;
+    const ElfW(Dyn) *entry = NULL;
+    for (int k = 0; k < library->dlpi_phnum; k++)
+        if (library->dlpi_phdr[k].p_type == PT_DYNAMIC)
+            entry = (void *)(library->dlpi_addr + library->dlpi_phdr[k].p_vaddr);
+    const ElfW(Rela) *calls = NULL, *data = NULL;
+    const ElfW(Sym) *symbols = NULL;
+    const char *words = NULL;
+    size_t calls_size = 0, data_size = 0;
+    int kind = DT_RELA;
+    for (; entry && entry->d_tag != DT_NULL; entry++) {
+        uintptr_t at = entry->d_un.d_ptr; /* some loaders leave it relative */
+        at += at < library->dlpi_addr ? library->dlpi_addr : 0;
+        switch (entry->d_tag) {
+        case DT_JMPREL: calls = (void *)at; break;
+        case DT_RELA: data = (void *)at; break;
+        case DT_SYMTAB: symbols = (void *)at; break;
+        case DT_STRTAB: words = (void *)at; break;
+        case DT_PLTRELSZ: calls_size = entry->d_un.d_val; break;
+        case DT_RELASZ: data_size = entry->d_un.d_val; break;
+        case DT_PLTREL: kind = (int)entry->d_un.d_val; break;
+        }
+    }
+    if (symbols && words && kind == DT_RELA)
+        s->found += replace(library, calls, calls_size, symbols, words) |
+                    replace(library, data, data_size, symbols, words);
+    return 0;
+}
+
+static int share(const char **paths, Py_ssize_t count)
+{
+    static int ready;
+    if (!ready)
+        ready = pthread_atfork(NULL, NULL, in_child) == 0;
+    Search search = {paths, count, 0};
+    if (ready)
+        dl_iterate_phdr(visit, &search);
+    return search.found;
+}
+
+static double since(void) { return now() - atomic_load(&last); }
+
+#else
+
+static int share(const char **paths, Py_ssize_t count) { return 0; }
+static double since(void) { return INFINITY; }
+
+#endif
+
+PyDoc_STRVAR(share_doc, "share_interrupts(paths) -> how many loaded libraries share SIGINT: those with "
+                        "such a path, or in such a folder (with a slash at the end)");
+
+static PyObject *share_interrupts(PyObject *module, PyObject *args)
+{
+    enum { MOST = 64 };
+    PyObject *given;
+    const char *paths[MOST];
+    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &given))
+        return NULL;
+    Py_ssize_t count = PyTuple_Size(given);
+    if (count > MOST)
+        count = MOST;
+    for (Py_ssize_t k = 0; k < count; k++) {
+        paths[k] = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(given, k), NULL);
+        if (!paths[k])
+            return NULL;
+    }
+    return PyLong_FromLong(share(paths, count));
+}
+
+PyDoc_STRVAR(interrupted_doc, "interrupted() -> seconds since a SIGINT that came while solvers shared it");
+
+static PyObject *interrupted(PyObject *module, PyObject *unused)
+{
+    return PyFloat_FromDouble(since());
+}
+
+PyMethodDef signal_methods[] = {
+    {"share_interrupts", share_interrupts, METH_VARARGS, share_doc},
+    {"interrupted", interrupted, METH_NOARGS, interrupted_doc},
+    {NULL},
+};

@@ -1,0 +1,300 @@
+"""Ctrl-C interrupts, whatever solver is at work, and leaves nothing half done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ffoadapt
+from ffoadapt import Session, Solution, Solver, Status, _interrupts, _native, _threads
+from ffoadapt._text import told
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
+
+
+@pytest.fixture(autouse=True)
+def handler() -> Iterator[None]:
+    """Python's own: background jobs ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Scripted(Solver):
+    """minimize 1/2 x^2 - b x; for some b it does as it is told, once or for ever."""
+
+    form = "split"
+    matrices = ("dense",)
+    releases_gil = True
+
+    def __init__(self, **does: Any) -> None:
+        self.does = does
+        self.seen: list[float] = []
+        self.sessions: list[dict[str, Any]] = []
+
+    def solve(self, program: Any, options: Any, session: Session) -> Solution:
+        b = float(-program.q[0])
+        self.seen.append(b)
+        self.sessions.append(dict(session))
+        session["half done"] = True
+        action = self.does.get(f"at_{b:g}")
+        if action is not None and (answer := action()) is not None:
+            return answer
+        session["half done"] = False
+        return Solution(-program.q, (np.zeros(0), np.zeros(0)))
+
+
+def solve(b: Any, solver: Solver, **settings: Any) -> Any:
+    settings = {"executor": "serial", "on_failure": "nan", **settings}
+    return ffoadapt.qp(np.eye(1), -np.array(b, dtype=float)[:, None], solver=solver, **settings).x
+
+
+def once(action: Any) -> Any:
+    """The action at the first call alone."""
+    left = [action]
+    return lambda: left.pop()() if left else None
+
+
+def interrupted() -> Solution:
+    return Solution(status=Status.INTERRUPTED)
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+# --- statuses
+
+
+@pytest.mark.parametrize(
+    "words", ["interrupted", "INTERRUPTED", "kInterrupt", "Interrupt", "user cancellation"]
+)
+def test_words(words: str) -> None:
+    assert Status.read(words.removeprefix("k")) is Status.INTERRUPTED
+
+
+def test_an_interrupted_status_is_an_interrupt() -> None:
+    """Python has not seen the signal, which the solver kept for itself."""
+    solver = Scripted(at_2=once(interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        solve([1, 2, 3], solver)
+        time.sleep(1.0)
+    assert 3.0 not in solver.seen
+    assert solve([1, 2, 3], solver)[:, 0].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_it_is_solved_again_where_the_users_handler_goes_on() -> None:
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    solver = Scripted(at_2=once(interrupted))
+    assert solve([1, 2, 3], solver)[:, 0].tolist() == [1.0, 2.0, 3.0]
+    assert solver.seen == [1.0, 2.0, 2.0, 3.0]
+    assert came == [signal.SIGINT]
+
+
+def test_a_solver_that_is_always_interrupted_is_given_up() -> None:
+    signal.signal(signal.SIGINT, lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        solve([1], Scripted(at_1=interrupted))
+
+
+def test_batches_at_once_too() -> None:
+    class AtOnce(Scripted):
+        def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
+            size = len(programs.q)
+            nothing = np.zeros((size, 1)), (np.zeros((size, 0)), np.zeros((size, 0)))
+            return ffoadapt.Solutions(*nothing, [Status.INTERRUPTED] * size, [{}] * size)
+
+    with pytest.raises(KeyboardInterrupt):
+        solve([1, 2], AtOnce())
+        time.sleep(1.0)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    assert solve([1, 2], AtOnce())[:, 0].tolist() == [1.0, 2.0]
+
+
+# --- what is left behind
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_an_interrupted_session_is_empty(warm_start: bool) -> None:
+    solver = Scripted(at_2=once(kill))
+    with pytest.raises(KeyboardInterrupt):
+        solve([1, 2], solver, warm_start=warm_start)
+    solve([5, 6], solver, warm_start=warm_start)
+    assert solver.sessions[-2] == {}
+
+
+def test_the_others_of_a_batch_end_early() -> None:
+    """No thread goes on with the rest of its part, which would hold up the next call."""
+    solver = Scripted(at_1=kill, **{f"at_{b}": lambda: time.sleep(0.05) for b in range(2, 201)})
+    executor = ffoadapt.get_plugin("executor", "threads").__class__(2)
+    with pytest.raises(KeyboardInterrupt):
+        solve(range(1, 201), solver, executor=executor)
+    time.sleep(0.3)
+    count = len(solver.seen)
+    time.sleep(0.3)
+    assert len(solver.seen) == count < 20
+    solver.does = {}
+    x = solve(range(1, 9), solver, executor=executor)
+    assert x[:, 0].tolist() == list(range(1, 9))
+
+
+def test_waiting_for_other_threads_is_interrupted() -> None:
+    solver = Scripted(at_2=lambda: time.sleep(5.0))
+    executor = ffoadapt.get_plugin("executor", "threads").__class__(2)
+    threading.Timer(0.2, kill).start()
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        solve([1, 2], solver, executor=executor)
+    assert time.perf_counter() - start < 3.0
+
+
+def test_a_large_program_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one in C that looks at no signal: the main thread does not wait for its end."""
+    from ffoadapt import _solving
+
+    monkeypatch.setattr(_solving, "LARGE", 0)
+    woken = threading.Event()
+    solver = Scripted(at_2=lambda: woken.wait(30.0) and None)
+    threading.Timer(0.2, kill).start()
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        solve([1, 2], solver)
+    assert time.perf_counter() - start < 10.0
+    woken.set()
+    assert solve([1, 3], solver)[:, 0].tolist() == [1.0, 3.0]
+
+
+def test_so_is_one_after_another_that_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffoadapt import _solving
+
+    monkeypatch.setattr(_solving, "LONG", 0.05)
+    threads: list[threading.Thread] = []
+
+    def noted(seconds: float) -> Any:
+        return lambda: threads.append(threading.current_thread()) or time.sleep(seconds)
+
+    solve([1, 2, 3], Scripted(at_1=noted(0.1), at_2=noted(0.0), at_3=noted(0.0)))
+    main = threading.main_thread()
+    assert [thread is main for thread in threads] == [True, False, True]
+
+
+def test_check_speaks_to_threads_of_the_pool_alone() -> None:
+    _threads.check()  # nothing was given up
+
+
+# --- solvers with a handler of their own
+
+SCRIPT = """
+import os, signal, sys, threading, time
+import numpy as np, ffoadapt
+signal.signal(signal.SIGINT, signal.default_int_handler)
+solver, executor = sys.argv[1:]
+rng = np.random.default_rng(1)
+n, size = 30, 150
+L = rng.normal(size=(size, n, n))
+data = (L @ L.transpose(0, 2, 1) + np.eye(n), rng.normal(size=(size, n)),
+        rng.normal(size=(size, 20, n)), np.ones((size, 20)))
+how = dict(solver=solver, executor=executor, polish=False, on_failure="nan")
+def call(): return ffoadapt.qp(*data, **how).x
+first = call()
+for k in range(6):
+    try:
+        threading.Timer(0.01 + 0.007 * k, os.kill, (os.getpid(), signal.SIGINT)).start()
+        while True:
+            assert np.array_equal(call(), first), "an interrupted element"
+    except KeyboardInterrupt:
+        pass
+assert np.array_equal(call(), first), "other bits after an interrupt"
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5.0)
+    print("the signal was lost")
+except KeyboardInterrupt:
+    print("right")
+"""
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+@pytest.mark.parametrize("solver", ["osqp", "scs", "gurobi", "clarabel", "qpalm"])
+def test_with_every_kind_of_solver(solver: str, executor: str) -> None:
+    if solver not in ffoadapt.solvers():
+        pytest.skip(f"{solver} is not installed")
+    if _native.kernel is None:
+        pytest.skip("a signal between a solver's last look and its end is lost without the kernel")
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, solver, executor]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip().splitlines()[-1:] == ["right"], done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="known for ELF alone")
+def test_the_handlers_of_a_solver_are_called_with_pythons() -> None:
+    """Its library's calls of sigaction are replaced, and only those of the paths given."""
+    if _native.kernel is None or "osqp" not in ffoadapt.solvers():
+        pytest.skip("needs the kernel and osqp")
+    ffoadapt.get_plugin("solver", "osqp")
+    folder = os.path.dirname(sys.modules["osqp"].__file__ or "")  # noqa: PTH120
+    assert _native.kernel.share_interrupts((folder + "/",)) == 1
+    assert _native.kernel.share_interrupts((folder + "/nothing",)) == 0
+    assert _native.kernel.share_interrupts(()) == 0
+    with pytest.raises(TypeError):
+        _native.kernel.share_interrupts((1,))
+
+
+def test_without_the_kernel_pythons_handler_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_native, "kernel", None)
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    libc.signal.restype = ctypes.c_void_p
+    mine = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
+    libc.signal(int(signal.SIGINT), mine)
+    _interrupts.restore()
+    with pytest.raises(KeyboardInterrupt):
+        kill()
+        time.sleep(5.0)
+
+
+# --- exceptions without words
+
+
+class Mute(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def raises() -> Any:
+    raise Mute
+
+
+def test_an_exception_whose_str_raises_is_a_failure() -> None:
+    assert told(Mute()) == "Mute: (without words: its str() raised RuntimeError)"
+    assert told(ValueError("seen")) == "ValueError: seen"
+    assert np.isnan(solve([1, 2, 3], Scripted(at_2=raises))[:, 0]).tolist() == [False, True, False]
+    with pytest.raises(ffoadapt.SolveError, match=r"Mute: \(without words") as caught:
+        solve([1, 2], Scripted(at_2=raises), on_failure="raise")
+    assert isinstance(caught.value.__cause__, Mute)
+
+
+def test_a_plugin_that_raises_so_hurts_no_other() -> None:
+    from ffoadapt import SolverSpec
+    from ffoadapt._registry import Registry
+
+    class Broken(Scripted):
+        def __init__(self) -> None:
+            raise Mute
+
+    registry = Registry()
+    registry.add(SolverSpec("broken", load=Broken))
+    with pytest.raises(ffoadapt.PluginError, match="could not be made: Mute"):
+        registry.get("solver", "broken")
+    assert registry.get("executor", "serial") is not None
