@@ -264,14 +264,14 @@ PyDoc_STRVAR(share_doc, "share_interrupts(paths) -> how many loaded libraries sh
 
 static PyObject *share_interrupts(PyObject *module, PyObject *args)
 {
-    enum { MOST = 64 };
+    enum { HANDLERS = 64 };
     PyObject *given;
-    const char *paths[MOST];
+    const char *paths[HANDLERS];
     if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &given))
         return NULL;
     Py_ssize_t count = PyTuple_Size(given);
-    if (count > MOST)
-        count = MOST;
+    if (count > HANDLERS)
+        count = HANDLERS;
     for (Py_ssize_t k = 0; k < count; k++) {
         paths[k] = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(given, k), NULL);
         if (!paths[k])

@@ -30,8 +30,8 @@ class QPALMSolver(Solver):
         return [name for name in dir(qpalm.Settings) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        data = np.concatenate((program.P.data, program.q, program.A.data))
-        if not program.q.size or np.abs(data).max() > 1e100:  # these end the process
+        numbers = np.concatenate((program.P.data, program.q, program.A.data))
+        if not program.q.size or np.abs(numbers).max() > 1e100:  # these end the process
             raise ValueError("QPALM takes no program without variables, nor numbers above 1e100")
         data, settings = qpalm.Data(program.q.size, program.u.size), qpalm.Settings()
         # Copies, because QPALM reads strided values as if they were contiguous.
