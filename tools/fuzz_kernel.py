@@ -266,11 +266,22 @@ def each(rng: Rng, large: bool) -> Call:
     return Call("each", [address, count, places, (8, 8)], kept=(0, 1, 2, 3), arrays=arrays)
 
 
+def share_interrupts(rng: Rng, large: bool) -> Call:
+    """Paths of libraries that are none: handlers of this process stay what they are."""
+    count = int(rng.integers(0, 100 if large else 4))
+    return Call("share_interrupts", [tuple([f"/nothing/{k}/lib.so" for k in range(count)])])
+
+
+def interrupted(rng: Rng, large: bool) -> Call:
+    return Call("interrupted", [])
+
+
 RIGHT: dict[str, Callable[[Rng, bool], Call]] = {
     function.__name__: function
     for function in (
         *(memory, cholesky, squares, measure, products, entries, equilibrate, same),
         *(distance, undistance, prepare, factorize, solve, settled, each),
+        *(share_interrupts, interrupted),
     )
 }
 
@@ -319,6 +330,9 @@ def wild(rng: Rng, array: Any) -> Any:
 def spoil(rng: Rng, call: Call) -> None:
     """Replaces one or two arguments."""
     places = [k for k in range(len(call.arguments)) if k not in call.kept]
+    if not places:
+        call.arguments.append(None)
+        return
     for k in rng.choice(places, int(rng.integers(1, 3))):
         call.arguments[k] = spoiled(rng, call, call.arguments[k])
 
