@@ -56,7 +56,7 @@ def numbers(name: str, value: Any) -> NDArray[Any]:
         Where it is sparse, or an entry is no real number: complex, a word, a date, None, hidden by
         a mask, a sequence among numbers, an integer beyond float64.
     """
-    if type(value) is np.ndarray and value.dtype is _FLOAT64:
+    if type(value) is np.ndarray and value.dtype is _FLOAT64 and value.flags.aligned:
         return value
     if isinstance(value, SPARSE):
         raise ParameterError(
@@ -78,6 +78,8 @@ def numbers(name: str, value: Any) -> NDArray[Any]:
             array = array.astype(np.float64)
         elif array.dtype.kind not in "fiub" and not _is_float(array.dtype):
             raise TypeError(_WORDS.get(array.dtype.kind, f"its dtype is {array.dtype}"))
+        if not array.flags.aligned:  # compiled code takes no other
+            array = array.copy()
     except Exception as error:  # a conversion of foreign objects may raise anything
         raise ParameterError(
             f"{name} is no array of numbers: {error}; expected real numbers that float64 can "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
@@ -138,7 +139,7 @@ class Settings:
             options = check_options(self.solver_options, auto) or None
             object.__setattr__(self, "solver_options", options)
         mu: Any = self.smoothing
-        if isinstance(mu, bool) or not isinstance(mu, Real) or not 0.0 <= float(mu) < np.inf:
+        if isinstance(mu, bool) or not isinstance(mu, Real) or not 0.0 <= mu < sys.float_info.max:
             raise OptionError(f"smoothing={mu!r}; expected a number mu with 0 <= mu < inf")
 
     @cached_property
