@@ -139,7 +139,8 @@ class Settings:
             options = check_options(self.solver_options, auto) or None
             object.__setattr__(self, "solver_options", options)
         mu: Any = self.smoothing
-        if isinstance(mu, bool) or not isinstance(mu, Real) or not 0.0 <= mu < sys.float_info.max:
+        number = isinstance(mu, Real) and not isinstance(mu, bool)
+        if not number or not 0.0 <= mu < sys.float_info.max:
             raise OptionError(f"smoothing={mu!r}; expected a number mu with 0 <= mu < inf")
 
     @cached_property
