@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -173,7 +174,7 @@ def check_sizes(batch: ProgramBatch, refused: Refused) -> None:
         counts = np.isfinite(values)
         if name == "b":  # a bound may be as far away as it likes
             counts &= ~(batch.structure.nonnegative & (batch.b > RANGE))
-        values = np.where(counts, values, 0.0).reshape(len(values), -1)
+        values = np.where(counts, values, 0.0).reshape(len(values), math.prod(values.shape[1:]))
         largest = np.maximum.reduce(values, axis=-1, initial=0.0)
         odd = (largest != 0.0) & ~((least <= largest) & (largest <= most))
         for i in range(batch.size) if odd.any() else ():

@@ -76,6 +76,8 @@ def numbers(name: str, value: Any) -> NDArray[Any]:
             array = array.astype(np.float64)
         elif array.dtype.kind == "f" and array.dtype.itemsize > 8:  # of the platform's own
             array = array.astype(np.float64)
+        elif not array.dtype.isnative and array.dtype.kind in "fiu":
+            array = array.astype(array.dtype.newbyteorder("="))
         elif array.dtype.kind not in "fiub" and not _is_float(array.dtype):
             raise TypeError(_WORDS.get(array.dtype.kind, f"its dtype is {array.dtype}"))
         if not array.flags.aligned:  # compiled code takes no other

@@ -119,6 +119,11 @@ def test_numbers(way: str, kind: str, tmp_path: Any) -> None:
     assert np.array_equal(x, qp().x)
 
 
+def test_byte_order_in_a_call_of_jax() -> None:
+    found = qp(q=jnp.asarray(q), h=h.astype(">f8")).x
+    assert np.allclose(found, qp().x, atol=1e-5)
+
+
 def test_integers_beyond_64_bits_are_numbers() -> None:
     many = [10**25, -(10**25), 1, 0]
     assert np.array_equal(ConeProgram.from_split(P, many).q, np.array(many, dtype=float))
