@@ -16,11 +16,12 @@ import _thread
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
 
 from . import _native
 
-__all__ = ["WAITS", "in_main_thread", "restore", "share", "tell_python"]
+__all__ = ["WAITS", "in_main_thread", "restore", "share", "swallowed", "tell_python"]
 
 WAITS = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3)
 """Seconds before an interrupted program is solved again; it is given up at the next interruption.
@@ -63,9 +64,21 @@ def tell_python() -> None:
         _thread.interrupt_main()
 
 
+def swallowed(start: float) -> bool:
+    """Whether the user has interrupted since ``start``, of `time.perf_counter`, in this thread, and
+    an error that is there instead may be what became of it: compiled code that looks at its
+    arguments by calling Python may make one error of any other."""
+    if _native.kernel is None or not in_main_thread():
+        return False
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return ours and bool(_native.kernel.interrupted() <= time.perf_counter() - start)
+
+
 def restore() -> None:
     """Put Python's handler back where a solver may have left its own; in the main thread alone."""
     if in_main_thread():
         handler = signal.getsignal(signal.SIGINT)
         if handler is not None:  # nobody but Python has put one there before
             signal.signal(signal.SIGINT, handler)
+    if _native.kernel is not None:
+        _native.kernel.watch_interrupts()

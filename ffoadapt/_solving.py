@@ -238,7 +238,9 @@ class SolveJob:
             self._remember(session, None)  # what it holds may be half done
             raise
         except BaseException as error:  # a panic of a solver in Rust is no Exception
-            session.clear()
+            self._remember(session, None)
+            if _interrupts.swallowed(start):
+                raise KeyboardInterrupt from error
             return _failure(told(error), exception=error)
 
     @staticmethod

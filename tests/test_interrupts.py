@@ -264,6 +264,25 @@ def test_without_the_kernel_pythons_handler_is_put_back(monkeypatch: pytest.Monk
         time.sleep(5.0)
 
 
+def test_an_interrupt_that_compiled_code_made_an_error_of() -> None:
+    """As where it calls Python to look at an argument."""
+    if _native.kernel is None or not sys.platform.startswith("linux"):
+        pytest.skip("when the last signal came is not known here")
+
+    def swallows() -> None:
+        try:
+            kill()
+            time.sleep(5.0)
+        except KeyboardInterrupt:
+            raise TypeError("incompatible arguments") from None
+
+    _interrupts.restore()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        solve([1, 2], Scripted(at_2=once(swallows)))
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert np.isnan(solve([1, 2], Scripted(at_2=raises))[:, 0]).tolist() == [False, True]
+
+
 # --- exceptions without words
 
 
