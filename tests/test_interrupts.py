@@ -65,7 +65,7 @@ def once(action: Any) -> Any:
 
 
 def interrupted() -> Solution:
-    return Solution(status=Status.INTERRUPTED)
+    return Solution(status=Status.ERROR, info={"status": "interrupted"})
 
 
 def kill() -> None:
@@ -76,10 +76,15 @@ def kill() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["interrupted", "INTERRUPTED", "kInterrupt", "Interrupt", "user cancellation"]
+    "word", ["interrupted", "INTERRUPTED", "kInterrupt", "Interrupt", "user cancellation"]
 )
-def test_words(words: str) -> None:
-    assert Status.read(words.removeprefix("k")) is Status.INTERRUPTED
+def test_words(word: str) -> None:
+    """Of OSQP and SCS, Gurobi, HiGHS and QPALM."""
+    assert _interrupts.said(Status.ERROR, {"status": word})
+    assert not _interrupts.said(Status.OPTIMAL, {"status": word})
+    for other in ("not interrupted", "error", -3, None):
+        assert not _interrupts.said(Status.ERROR, {"status": other})
+    assert not _interrupts.said(Status.ERROR, {})
 
 
 def test_an_interrupted_status_is_an_interrupt() -> None:
@@ -112,7 +117,9 @@ def test_batches_at_once_too() -> None:
         def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
             size = len(programs.q)
             nothing = np.zeros((size, 1)), (np.zeros((size, 0)), np.zeros((size, 0)))
-            return ffoadapt.Solutions(*nothing, [Status.INTERRUPTED] * size, [{}] * size)
+            return ffoadapt.Solutions(
+                *nothing, [Status.ERROR] * size, [{"status": "interrupted"}] * size
+            )
 
     with pytest.raises(KeyboardInterrupt):
         solve([1, 2], AtOnce())
