@@ -4,8 +4,9 @@
 
 One child process at a time solves with one solver and executor. Another process sends it SIGINT:
 the child must get a KeyboardInterrupt within a second, without an element that failed before it,
-and its next call must give the bits of a call in a process that nobody has interrupted. What is in
-the record is not done again, so that a run goes on where it was ended.
+and its next call must give the bits of a call in a process that nobody has interrupted (of solvers
+whose calls repeat to the bit). What is in the record is not done again, so that a run goes on where
+it was ended.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ def child(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
     again = call()
     long = time.monotonic() - start
     wrong: Counter[str] = Counter()
-    if again != first:
-        wrong["the second call has other bits than the first"] += 1
+    # Some vendors' last digits differ between equal calls: that is no interrupt's fault.
+    repeats = again == first and all(call() == first for _ in range(10))
     latest = 0.0
     sender = subprocess.Popen(
         [sys.executable, "-c", SENDER],
@@ -127,13 +128,14 @@ def child(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
             wrong["a late KeyboardInterrupt"] += 1
         latest = max(latest, caught - sent if caught else 0.0)
         try:
-            if call() != first:
+            if call() != first and repeats:
                 wrong["the next call has other bits"] += 1
         except BaseException as seen:
             wrong[f"the next call raised {type(seen).__name__}: {seen}, {_where(seen)}"[:400]] += 1
     sender.stdin.close()
     sender.wait()
-    return {"digest": first, "wrong": dict(wrong), "latest": latest, "call": long}
+    found = {"digest": first} if repeats else {}
+    return {**found, "repeats": repeats, "wrong": dict(wrong), "latest": latest, "call": long}
 
 
 # ------------------------------------------------------------------------------- in the parent
@@ -149,7 +151,7 @@ def run(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 10 * rounds)
     except subprocess.TimeoutExpired:
         return {**row, "wrong": {"no end": 1}}
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"digest"')]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or [""])[-1]
         return {**row, "wrong": {f"exit status {done.returncode}: {last}"[:300]: 1}}

@@ -13,20 +13,26 @@ where a user's handler does not raise, and in threads that are none of ours, it 
 from __future__ import annotations
 
 import _thread
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from . import _native
+from ._solution import Status
 
-__all__ = ["WAITS", "in_main_thread", "restore", "share", "tell_python"]
+__all__ = ["WAITS", "in_main_thread", "restore", "said", "share", "swallowed", "tell_python"]
 
 WAITS = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3)
 """Seconds before an interrupted program is solved again; it is given up at the next interruption.
 
 Some solvers forget that they were interrupted only when no thread is in a solve any more.
 """
+
+_WORDS = re.compile(r"(k|user[ _])?(interrupt(ed|ion)?|cancellation)", re.IGNORECASE)
 
 RECENT = 60.0
 """Seconds in which a solver has noticed a signal: it looks at every iteration."""
@@ -35,6 +41,14 @@ RECENT = 60.0
 def in_main_thread() -> bool:
     """Whether this is the thread in which Python handles signals."""
     return threading.get_ident() == threading.main_thread().ident
+
+
+def said(status: Status, info: Mapping[str, Any]) -> bool:
+    """Whether a solver says that it was interrupted, in its own word for how it ended."""
+    if status is not Status.ERROR:
+        return False
+    word = info.get("status")
+    return isinstance(word, str) and _WORDS.fullmatch(word) is not None
 
 
 def share(modules: Iterable[str]) -> None:
@@ -63,9 +77,21 @@ def tell_python() -> None:
         _thread.interrupt_main()
 
 
+def swallowed(start: float) -> bool:
+    """Whether the user has interrupted since ``start``, of `time.perf_counter`, in this thread, and
+    an error that is there instead may be what became of it: compiled code that looks at its
+    arguments by calling Python may make one error of any other."""
+    if _native.kernel is None or not in_main_thread():
+        return False
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return ours and bool(_native.kernel.interrupted() <= time.perf_counter() - start)
+
+
 def restore() -> None:
     """Put Python's handler back where a solver may have left its own; in the main thread alone."""
     if in_main_thread():
         handler = signal.getsignal(signal.SIGINT)
         if handler is not None:  # nobody but Python has put one there before
             signal.signal(signal.SIGINT, handler)
+    if _native.kernel is not None:
+        _native.kernel.watch_interrupts()

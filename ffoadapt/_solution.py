@@ -18,11 +18,7 @@ Floats = NDArray[np.float64]
 
 
 class Status(Enum):
-    """How a solve ended. Adapters translate their vendor's statuses into these; see `read`.
-
-    `INTERRUPTED` is for solvers that end by themselves at Ctrl-C. No result has it: it becomes a
-    KeyboardInterrupt, or the program is solved again where the user's handler does not raise.
-    """
+    """How a solve ended. Adapters translate their vendor's statuses into these; see `read`."""
 
     OPTIMAL = "optimal"
     OPTIMAL_INACCURATE = "optimal_inaccurate"
@@ -30,7 +26,6 @@ class Status(Enum):
     DUAL_INFEASIBLE = "dual_infeasible"
     ITERATION_LIMIT = "iteration_limit"
     TIME_LIMIT = "time_limit"
-    INTERRUPTED = "interrupted"
     ERROR = "error"
 
     @property
@@ -57,7 +52,6 @@ class Status(Enum):
         | (almost) dual infeasible, (almost) unbounded (inaccurate ...) | `DUAL_INFEASIBLE` |
         | ... max or maximum iter, iters, iterations; iteration limit ... | `ITERATION_LIMIT` |
         | ... max or maximum time; time limit ... | `TIME_LIMIT` |
-        | (user) interrupt, interrupted, interruption, cancellation | `INTERRUPTED` |
 
         A solver that cannot tell which (``"infeasible or unbounded"``) has told neither: `ERROR`.
         """
@@ -82,7 +76,6 @@ _WORDS = {
     Status.DUAL_INFEASIBLE: "(almost )?(dual infeasible|unbounded)( inaccurate.*)?",
     Status.ITERATION_LIMIT: "(.* )?(max(imum)? iter(ation)?s?|iteration limit)( .*)?",
     Status.TIME_LIMIT: "(.* )?(max(imum)? time|time limit)( .*)?",
-    Status.INTERRUPTED: "(user )?(interrupt(ed|ion)?|cancellation)",
 }
 """What `Status.read` knows, spaced and in lower case; the first that matches in full counts."""
 
@@ -104,7 +97,8 @@ class Solution:
     status
         A `Status`.
     info
-        Whatever else is worth keeping: iterations, the vendor's own status, a message.
+        Whatever else is worth keeping: iterations, a message, and as ``"status"`` the vendor's own
+        word. A `Status.ERROR` whose word is that it was interrupted is no failure, but Ctrl-C.
     """
 
     x: Floats | None = None

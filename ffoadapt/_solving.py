@@ -148,7 +148,7 @@ class SolveJob:
             else:
                 dual[:] = _real(found.dual, dual.shape)
             status, info = list(found.status), list(found.info)
-            if Status.INTERRUPTED in status:
+            if any(map(_interrupts.said, status, info)):
                 _interrupts.tell_python()
                 session.clear()
                 return None  # nobody wanted to stop
@@ -224,7 +224,7 @@ class SolveJob:
                         self.solver, program, self.options, session, self._patience
                     )
                 _check_kind(solution)
-                if solution.status is not Status.INTERRUPTED:
+                if not _interrupts.said(solution.status, solution.info):
                     self._long = time.perf_counter() - start > LONG
                     return solution
                 self._remember(session, None)
@@ -238,7 +238,9 @@ class SolveJob:
             self._remember(session, None)  # what it holds may be half done
             raise
         except BaseException as error:  # a panic of a solver in Rust is no Exception
-            session.clear()
+            self._remember(session, None)
+            if _interrupts.swallowed(start):
+                raise KeyboardInterrupt from error
             return _failure(told(error), exception=error)
 
     @staticmethod
@@ -414,7 +416,6 @@ _ADVICE = {
     Status.DUAL_INFEASIBLE: "the objective is unbounded below",
     Status.ITERATION_LIMIT: "raise solver_options={'max_iterations': ...} or loosen 'tolerance'",
     Status.TIME_LIMIT: "raise solver_options={'time_limit': ...}",
-    Status.INTERRUPTED: "the solver was interrupted",
     Status.ERROR: "the solver failed",
 }
 

@@ -1,28 +1,42 @@
-"""The threads of this process for the elements of a batch: one a core, shared by all layers."""
+"""The threads of this process for the elements of a batch: one a core, shared by all layers.
+
+No executor of the standard library: where the user interrupts, its locks, which are Python's, can
+be left taken, and a later call waits for ever. Everything that the main thread does here with
+others is a single operation in C.
+"""
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 __all__ = ["check", "cores", "run", "split"]
 
 T = TypeVar("T")
 
 _lock = threading.Lock()
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _local = threading.local()
-"""Of a thread of the pool, the call that it works for."""
+"""Of a thread of a pool, the call that it works for."""
 
 
 class _Call:
-    """One call of `run`."""
+    """One call of `run`: the function, and what came of its parts, each with the part's number."""
 
-    given_up = False
+    def __init__(self, function: Callable[[slice], Any]) -> None:
+        self.function = function
+        self.given_up = False
+        self.done: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
+
+
+_Task = tuple[_Call, int, slice]
+_Tasks = SimpleQueue[_Task | None]
+_pools: dict[tuple[int, int], _Tasks] = {}
+"""Where the threads of a pool get their tasks, by process and number of threads."""
 
 
 def cores() -> int:
@@ -44,32 +58,29 @@ def run(function: Callable[[slice], T], size: int, workers: int | None = None) -
     thread, the others meanwhile in threads of the pool.
 
     Where one raises, or the user interrupts, the others are not waited for: those not begun never
-    are, and those that call `check` end there.
+    are, and those that call `check` end there. After an interrupt, which may come in the middle of
+    long work, the next call has threads of its own.
     """
     workers = workers or cores()
     parts = split(size, workers)
-    if len(parts) < 2 or threading.current_thread().name.startswith(_NAME):
+    if len(parts) < 2 or getattr(_local, "call", None) is not None:
         return [function(part) for part in parts]  # a thread of the pool must not wait for it
-    pool, call = _pool(workers - 1), _Call()
-
-    def work(part: slice) -> T:
-        _local.call = call
-        try:
-            check()
-            return function(part)
-        finally:
-            _local.call = None
-
-    others: list[Future[T]] = []
+    call = _Call(function)
     try:
-        for part in parts[1:]:
-            others.append(pool.submit(work, part))
-        first = function(parts[0])
-        return [first, *(other.result() for other in others)]
-    except BaseException:
+        with _lock:
+            tasks = _pool(workers - 1)
+            for k, part in enumerate(parts[1:], 1):
+                tasks.put((call, k, part))
+        results: list[Any] = [function(parts[0])] * len(parts)
+        for _ in parts[1:]:
+            k, results[k], error = call.done.get()
+            if error is not None:
+                raise error
+        return results
+    except BaseException as error:
         call.given_up = True
-        for other in others:
-            other.cancel()
+        if isinstance(error, KeyboardInterrupt):
+            _retire(workers - 1)
         raise
 
 
@@ -80,13 +91,34 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
-_NAME = "ffoadapt-worker"
-
-
-def _pool(workers: int) -> ThreadPoolExecutor:
+def _pool(workers: int) -> _Tasks:
     key = (os.getpid(), workers)  # threads do not survive a fork
+    found = _pools.get(key)
+    if found is None:
+        found = SimpleQueue()
+        for _ in range(workers):
+            _thread.start_new_thread(_serve, (found,))
+        _pools[key] = found
+    return found
+
+
+def _retire(workers: int) -> None:
+    """The threads of a pool end when they have done what they were asked for."""
     with _lock:
-        found = _pools.get(key)
-        if found is None:
-            found = _pools[key] = ThreadPoolExecutor(workers, thread_name_prefix=_NAME)
-        return found
+        tasks = _pools.pop((os.getpid(), workers), None)
+        if tasks is not None:
+            for _ in range(workers):
+                tasks.put(None)
+
+
+def _serve(tasks: _Tasks) -> None:
+    while (task := tasks.get()) is not None:
+        call, k, part = task
+        if not call.given_up:
+            _local.call = call
+            try:
+                call.done.put((k, call.function(part), None))
+            except BaseException as error:
+                call.done.put((k, None, error))
+            _local.call = None
+        del task, call, part  # nothing is kept alive until the next one comes

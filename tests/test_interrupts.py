@@ -65,7 +65,7 @@ def once(action: Any) -> Any:
 
 
 def interrupted() -> Solution:
-    return Solution(status=Status.INTERRUPTED)
+    return Solution(status=Status.ERROR, info={"status": "interrupted"})
 
 
 def kill() -> None:
@@ -76,10 +76,15 @@ def kill() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["interrupted", "INTERRUPTED", "kInterrupt", "Interrupt", "user cancellation"]
+    "word", ["interrupted", "INTERRUPTED", "kInterrupt", "Interrupt", "user cancellation"]
 )
-def test_words(words: str) -> None:
-    assert Status.read(words.removeprefix("k")) is Status.INTERRUPTED
+def test_words(word: str) -> None:
+    """Of OSQP and SCS, Gurobi, HiGHS and QPALM."""
+    assert _interrupts.said(Status.ERROR, {"status": word})
+    assert not _interrupts.said(Status.OPTIMAL, {"status": word})
+    for other in ("not interrupted", "error", -3, None):
+        assert not _interrupts.said(Status.ERROR, {"status": other})
+    assert not _interrupts.said(Status.ERROR, {})
 
 
 def test_an_interrupted_status_is_an_interrupt() -> None:
@@ -112,7 +117,9 @@ def test_batches_at_once_too() -> None:
         def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
             size = len(programs.q)
             nothing = np.zeros((size, 1)), (np.zeros((size, 0)), np.zeros((size, 0)))
-            return ffoadapt.Solutions(*nothing, [Status.INTERRUPTED] * size, [{}] * size)
+            return ffoadapt.Solutions(
+                *nothing, [Status.ERROR] * size, [{"status": "interrupted"}] * size
+            )
 
     with pytest.raises(KeyboardInterrupt):
         solve([1, 2], AtOnce())
@@ -262,6 +269,25 @@ def test_without_the_kernel_pythons_handler_is_put_back(monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         kill()
         time.sleep(5.0)
+
+
+def test_an_interrupt_that_compiled_code_made_an_error_of() -> None:
+    """As where it calls Python to look at an argument."""
+    if _native.kernel is None or not sys.platform.startswith("linux"):
+        pytest.skip("when the last signal came is not known here")
+
+    def swallows() -> None:
+        try:
+            kill()
+            time.sleep(5.0)
+        except KeyboardInterrupt:
+            raise TypeError("incompatible arguments") from None
+
+    _interrupts.restore()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        solve([1, 2], Scripted(at_2=once(swallows)))
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert np.isnan(solve([1, 2], Scripted(at_2=raises))[:, 0]).tolist() == [False, True]
 
 
 # --- exceptions without words

@@ -5,7 +5,8 @@
    is lost; and where solves overlap in threads, the last to end puts back the handler of another. So
    the solvers share: what their libraries call as sigaction() and signal() is replaced by functions
    that leave the process with one handler, which calls the one that was there before and those of the
-   solvers.
+   solvers. It stays, because it also knows when the last signal came: compiled code that calls Python
+   back, to look at an argument, may swallow the exception that Python's handler raises there.
 
    Where the addresses are that a library calls is known for ELF alone: elsewhere nothing is shared,
    and _interrupts.py does what can be done without. */
@@ -73,6 +74,20 @@ static void everyone(int number, siginfo_t *information, void *context)
     errno = error;
 }
 
+/* Puts that handler in place of `at`, unless that ignores the signal, or lets it end the process: who
+   does so has said what should happen. Whether it is there. */
+static int together(const struct sigaction *at)
+{
+    if (address(at) == (uintptr_t)everyone)
+        return 1;
+    if (plain(address(at)))
+        return 0;
+    struct sigaction all = host = *at;
+    all.sa_sigaction = everyone;
+    all.sa_flags |= SA_SIGINFO;
+    return sigaction(SIGINT, &all, NULL) == 0;
+}
+
 static void welcome(uintptr_t guest)
 {
     for (int k = 0; k < GUESTS; k++) {
@@ -84,40 +99,43 @@ static void welcome(uintptr_t guest)
     }
 }
 
+static void forget_guests(void)
+{
+    for (int k = 0; k < GUESTS; k++)
+        atomic_store(&guests[k], 0);
+}
+
 /* What the libraries of solvers call as sigaction(). */
 static int shared_sigaction(int number, const struct sigaction *given, struct sigaction *before)
 {
     if (number != SIGINT || !given)
         return sigaction(number, given, before);
-    struct sigaction at, all;
+    struct sigaction at;
     uintptr_t handler = address(given);
     pthread_mutex_lock(&turn);
     sigaction(SIGINT, NULL, &at);
-    int together = address(&at) == (uintptr_t)everyone;
-    if (plain(handler) || handler == address(together ? &host : &at)) {
-        /* What a solver found is put back: the last one leaves the process as it was. */
-        if (depth > 0 && --depth == 0) {
-            if (together)
-                sigaction(SIGINT, &host, NULL);
-            for (int k = 0; k < GUESTS; k++)
-                atomic_store(&guests[k], 0);
-        }
-    } else if (!plain(address(together ? &host : &at))) {
-        /* Who ignores the signal, or lets it end the process, has said what should happen. */
-        if (!together) {
-            host = all = at;
-            all.sa_sigaction = everyone;
-            all.sa_flags |= SA_SIGINFO;
-            sigaction(SIGINT, &all, NULL);
-            together = 1;
-        }
+    int shared = together(&at);
+    if (plain(handler) || handler == address(shared ? &host : &at)) {
+        /* What a solver found is put back. */
+        if (depth > 0 && --depth == 0)
+            forget_guests();
+    } else if (shared) {
         welcome(handler);
         depth++;
     }
     if (before)
-        *before = together ? host : at;
+        *before = shared ? host : at;
     pthread_mutex_unlock(&turn);
     return 0;
+}
+
+static void watch(void)
+{
+    struct sigaction at;
+    pthread_mutex_lock(&turn);
+    sigaction(SIGINT, NULL, &at);
+    together(&at);
+    pthread_mutex_unlock(&turn);
 }
 
 /* What they call as signal(). */
@@ -133,13 +151,9 @@ static void (*shared_signal(int number, void (*handler)(int)))(int)
 /* A child has the thread that forked alone, and no solve. */
 static void in_child(void)
 {
-    struct sigaction at;
     pthread_mutex_init(&turn, NULL);
-    if (depth && sigaction(SIGINT, NULL, &at) == 0 && address(&at) == (uintptr_t)everyone)
-        sigaction(SIGINT, &host, NULL);
     depth = 0;
-    for (int k = 0; k < GUESTS; k++)
-        atomic_store(&guests[k], 0);
+    forget_guests();
 }
 
 /* ------------------------------------------------------------------- the addresses that are called */
@@ -247,6 +261,8 @@ static int share(const char **paths, Py_ssize_t count)
     Search search = {paths, count, 0};
     if (ready)
         dl_iterate_phdr(visit, &search);
+    if (ready)
+        watch();
     return search.found;
 }
 
@@ -256,6 +272,7 @@ static double since(void) { return now() - atomic_load(&last); }
 
 static int share(const char **paths, Py_ssize_t count) { return 0; }
 static double since(void) { return INFINITY; }
+static void watch(void) {}
 
 #endif
 
@@ -280,15 +297,24 @@ static PyObject *share_interrupts(PyObject *module, PyObject *args)
     return PyLong_FromLong(share(paths, count));
 }
 
-PyDoc_STRVAR(interrupted_doc, "interrupted() -> seconds since a SIGINT that came while solvers shared it");
+PyDoc_STRVAR(interrupted_doc, "interrupted() -> seconds since the last SIGINT");
 
 static PyObject *interrupted(PyObject *module, PyObject *unused)
 {
     return PyFloat_FromDouble(since());
 }
 
+PyDoc_STRVAR(watch_doc, "watch_interrupts(): have `interrupted` know of the next signals, too");
+
+static PyObject *watch_interrupts(PyObject *module, PyObject *unused)
+{
+    watch();
+    return Py_NewRef(Py_None);
+}
+
 PyMethodDef signal_methods[] = {
     {"share_interrupts", share_interrupts, METH_VARARGS, share_doc},
+    {"watch_interrupts", watch_interrupts, METH_NOARGS, watch_doc},
     {"interrupted", interrupted, METH_NOARGS, interrupted_doc},
     {NULL},
 };
