@@ -18,7 +18,7 @@ from scipy import linalg
 
 from ._cones import ZeroCone
 from ._pattern import Pattern
-from ._program import ProgramBatch, allowance
+from ._program import FAR, ProgramBatch, allowance
 from ._solution import Points
 from ._structure import Structure
 
@@ -42,7 +42,8 @@ class Conditioned:
         x = C x',  s = s'/R,  z = R z'/t,  for  P' = t CPC,  q' = t Cq,  A' = RAC,  b' = Rb.
 
     ``rows`` (B, m), ``columns`` (B, n) and ``objective`` (B, 1) are the exponents of R, C and t;
-    ``kept`` are the rows of A that are left, None for all.
+    ``kept`` are the rows of A that are left, None for all; ``freed`` says whether bounds were left
+    out because they are far away.
     """
 
     batch: ProgramBatch
@@ -50,6 +51,7 @@ class Conditioned:
     columns: Ints
     objective: Ints
     kept: NDArray[np.intp] | None = None
+    freed: bool = False
 
     def given(self, points: Points) -> Points:
         """Points of the programs as they were, in these units."""
@@ -60,17 +62,18 @@ class Conditioned:
     def restored(self, points: Points, batch: ProgramBatch) -> Points:
         """The points of the programs ``batch`` in their own units."""
         x, rise = np.ldexp(points.x, self.columns), self.rows - self.objective
-        if self.kept is None:
+        if self.kept is None and not self.freed:
             s, z = np.ldexp(points.s, -self.rows), np.ldexp(points.z, rise)
             flags = points.exact, points.paired
             return Points(x, s, z, points.status, points.info, *flags)
+        kept = slice(None) if self.kept is None else self.kept
         z = np.zeros((len(x), batch.structure.m))
-        z[:, self.kept] = np.ldexp(points.z, rise[:, self.kept])
+        z[:, kept] = np.ldexp(points.z, rise[:, kept])
         s = batch.b - batch.multiply("A", x)
         curved = ~(batch.structure.nonnegative | batch.structure.equality)
         if curved.any():  # the solver's own, which is in the cone
             whole = np.zeros_like(z)
-            whole[:, self.kept] = np.ldexp(points.s, -self.rows[:, self.kept])
+            whole[:, kept] = np.ldexp(points.s, -self.rows[:, kept])
             s[:, curved] = whole[:, curved]
         return Points(x, s, z, points.status, points.info, exact=not curved.any())
 
@@ -78,13 +81,14 @@ class Conditioned:
 def solve_conditioned(solve: Callable[[ProgramBatch], Points], batch: ProgramBatch) -> Points:
     """The points of the programs, by ``solve`` of the same in better units."""
     if batch.structure.dense and batch.structure.equalities:
-        each = [_independent(conditioned(batch.take(slice(i, i + 1)))) for i in range(batch.size)]
+        singles = (batch.take(slice(i, i + 1)) for i in range(batch.size))
+        each = [_independent(_without_far_bounds(conditioned(single))) for single in singles]
         parts = [
             one.restored(solve(one.batch), batch.take(slice(i, i + 1)))
             for i, one in enumerate(each)
         ]
         return Points.join(parts)
-    one = conditioned(batch)
+    one = _without_far_bounds(conditioned(batch))
     return one.restored(solve(one.batch), batch)
 
 
@@ -103,7 +107,11 @@ def conditioned(batch: ProgramBatch) -> Conditioned:
         c -= 0.5 * np.maximum(column, np.where(np.isfinite(bent), bent + t, -np.inf)).clip(-4096)
         c[~np.isfinite(column) & ~np.isfinite(bent)] = 0.0
         r, c = np.where(np.isfinite(r), r, 0.0), np.where(np.isfinite(c), c, 0.0)
-        reach = _middle(r + log_b)
+        far = r + log_b
+        held = np.maximum.reduce(
+            far, axis=-1, keepdims=True, initial=-np.inf, where=~batch.structure.nonnegative
+        )
+        reach = np.where(np.isfinite(held), held, _middle(far))
         c, r = c + reach, r - reach
         _, bent = _largest(log_P, c, c)
         linear = np.maximum.reduce(c + log_q, axis=-1, keepdims=True, initial=-np.inf)
@@ -121,6 +129,16 @@ def conditioned(batch: ProgramBatch) -> Conditioned:
         precision=batch.precision,
     )
     return Conditioned(scaled, rows, columns, objective)
+
+
+def _without_far_bounds(one: Conditioned) -> Conditioned:
+    """Without the bounds beyond `DataSizes.farthest`: solvers lose themselves out there. Whether
+    the solution keeps to them is seen when it is judged."""
+    batch = one.batch
+    far = batch.structure.nonnegative & (batch.b > FAR * batch.sizes.farthest * batch.norms)
+    if not (far & np.isfinite(batch.b)).any():
+        return one
+    return replace(one, batch=replace(batch, b=np.where(far, np.inf, batch.b)), freed=True)
 
 
 def _independent(one: Conditioned) -> Conditioned:

@@ -54,6 +54,9 @@ __all__ = ["SolveFunction", "State"]
 FALLBACKS = 3
 """How many further solvers ``solver="auto"`` tries on what the first could not solve."""
 
+PROVING = 1.0, 1e-3
+"""Seconds that a solver may take to look for a certificate, and more for each variable and row."""
+
 SHAPES = 64
 """Of so many sets of argument shapes a function remembers the batch axes."""
 
@@ -104,7 +107,7 @@ class SolveFunction:
         self.on_report: Callable[[Reports], None] | None = None
         self.latest = Latest()
         self._jobs: dict[Any, SolveJob] = {}
-        self._provers: dict[str, SolveJob] = {}
+        self._provers: dict[tuple[str, float], SolveJob] = {}
         self._axes: dict[Any, Axes] = {}
 
     def with_settings(self, settings: Settings) -> SolveFunction:
@@ -387,17 +390,18 @@ class SolveFunction:
         names = [choice.name for choice in ranking(structure)]
         if first.name not in names and structure.kinds <= frozenset(first.solver.cones):
             yield first.name, partial(self._run, first)
-        limit = (self.settings.solver_options or {}).get("time_limit")
+        given = (self.settings.solver_options or {}).get("time_limit", np.inf)
+        limit = min(given, PROVING[0] + PROVING[1] * (structure.n + structure.m))
         for name in names:
             try:
                 solver, found = find_solver(name, structure)
             except FFOAdaptError:  # it cannot be loaded
                 continue
-            job = self._provers.get(name)
+            job = self._provers.get((name, limit))
             if job is None:
-                options = translate_options(solver, found, {})
+                options = translate_options(solver, found, {"time_limit": limit})
                 job = SolveJob(solver, found, options, False, limit, lasting(found, structure))
-                self._provers[name] = job
+                self._provers[name, limit] = job
             yield name, partial(self._run, job)
 
     def _run(self, job: SolveJob, batch: ProgramBatch) -> Points:

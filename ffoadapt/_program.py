@@ -25,13 +25,16 @@ from ._memory import empty, read_only
 from ._pattern import Pattern
 from ._structure import Structure
 
-__all__ = ["EPS", "BoxData", "DataSizes", "ProgramBatch", "allowance", "largest"]
+__all__ = ["EPS", "FAR", "BoxData", "DataSizes", "ProgramBatch", "allowance", "largest"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
 EPS = float(np.finfo(np.float64).eps)
+
+FAR = 1e2
+"""See `DataSizes.farthest`."""
 
 NEAR = 1e4
 """Programs whose numbers are within this factor of 1 are solved in their own units."""
@@ -60,6 +63,9 @@ class DataSizes:
     ----------
     reach
         (B or 1, 1) the largest |b_i| / norm_i: how far from 0 the constraints are.
+    farthest
+        (B or 1, 1) bounds count as no further away than this: `FAR` times the furthest other row,
+        or the nearest of them where there is no other. One at 1e15 says nothing of a program.
     steepness, curvature
         (B or 1, 1) the largest entries of q and of P (which are on its diagonal).
     regular
@@ -67,6 +73,7 @@ class DataSizes:
     """
 
     reach: Floats
+    farthest: Floats
     steepness: Floats
     curvature: Floats
     regular: bool
@@ -75,10 +82,18 @@ class DataSizes:
     def of(cls, batch: ProgramBatch) -> DataSizes:
         """Those of a batch."""
         b = batch.b if batch.unbounding is None else np.where(np.isfinite(batch.b), batch.b, 0.0)
-        reach, steepness, curvature = map(largest, (b / batch.norms, batch.q, _diagonal(batch)))
+        far, bounds = np.abs(b) / batch.norms, batch.structure.nonnegative
+        held = np.maximum.reduce(far, axis=-1, keepdims=True, initial=0.0, where=~bounds)
+        nearest = np.minimum.reduce(
+            np.where(bounds & (far > 0.0), far, np.inf), axis=-1, keepdims=True, initial=np.inf
+        )
+        with np.errstate(over="ignore"):
+            farthest = FAR * np.where(held > 0.0, held, nearest)
+        reach = largest(np.where(bounds, np.minimum(far, farthest), far))
+        steepness, curvature = map(largest, (batch.q, _diagonal(batch)))
         least = np.minimum(np.minimum(reach, steepness), curvature)
         regular = np.count_nonzero(least) == least.size
-        return cls(reach, steepness, curvature, regular)
+        return cls(reach, farthest, steepness, curvature, regular)
 
 
 @dataclass(eq=False)

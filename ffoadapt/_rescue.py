@@ -70,7 +70,7 @@ def rescue(
     """
     points, _ = settle(batch, _unjudged(points), settings)
     work = _Rescue(batch, points, solvers, settings)
-    work.solve_again([i for i in work.left() if unlike[i]])
+    work.solve_again([i for i in work.left() if unlike[i]], conditioned=True)
     moved = work.prove(work.claims())
     work.again(moved)
     work.again([i for i in work.left() if i not in moved])
@@ -309,11 +309,12 @@ class _Rescue:
 
     # ----------------------------------------------------------------------- further solves
 
-    def solve_again(self, elements: list[int]) -> None:
+    def solve_again(self, elements: list[int], conditioned: bool = False) -> None:
         """Solves programs that are others now than when the same solver was asked."""
         name, run = self.solvers.first
         out = Status.TIME_LIMIT
-        self._take([i for i in elements if self.status[i] is not out], name, run)
+        elements = [i for i in elements if self.status[i] is not out]
+        self._take(elements, name, partial(solve_conditioned, run) if conditioned else run)
 
     def again(self, elements: list[int]) -> None:
         """Solves these with the same solver where it was wrong, and then with the others."""

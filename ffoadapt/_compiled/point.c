@@ -10,16 +10,35 @@ static double magnitude(ptrdiff_t n, const double *values, ptrdiff_t step)
     return found;
 }
 
+/* How far the constraints are from 0, and beyond which distance a bound says nothing of that: see
+   DataSizes. */
+static double distance(const Point *p, const double *squares, double *farthest)
+{
+    double reach = 0.0, held = 0.0, least = INFINITY, within = 0.0;
+    for (ptrdiff_t i = 0; i < p->m; i++) {
+        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / sqrt(squares[i]) : 0.0;
+        reach = fmax(reach, far);
+        if (p->kinds[i] != NONNEGATIVE)
+            held = fmax(held, far);
+        else if (far > 0.0)
+            least = fmin(least, far);
+    }
+    *farthest = FAR_BOUND * (held > 0.0 ? held : least);
+    if (!(reach > *farthest))
+        return reach;
+    for (ptrdiff_t i = 0; i < p->m; i++) {
+        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / sqrt(squares[i]) : 0.0;
+        within = fmax(within, p->kinds[i] == NONNEGATIVE ? fmin(far, *farthest) : far);
+    }
+    return within;
+}
+
 /* The sizes of a point, see active_set.scales. */
 void scales(const Point *p, const double *squares, double *out)
 {
-    double reach = 0.0, size_z = 0.0;
-    for (ptrdiff_t i = 0; i < p->m; i++) {
-        double norm = sqrt(squares[i]);
-        if (isfinite(p->b[i]))
-            reach = fmax(reach, fabs(p->b[i]) / norm);
-        size_z = larger(fabs(p->z[i]) * norm, size_z);
-    }
+    double farthest, reach = distance(p, squares, &farthest), size_z = 0.0;
+    for (ptrdiff_t i = 0; i < p->m; i++)
+        size_z = larger(fabs(p->z[i]) * sqrt(squares[i]), size_z);
     double steepness = magnitude(p->n, p->q, 1), size_x = magnitude(p->n, p->x, 1);
     double curvature = magnitude(p->n, p->P, (ptrdiff_t)p->n + 1);
     double primal = larger(size_x, reach), gradient = larger(size_z, steepness);
@@ -88,13 +107,17 @@ int near_one(const Point *p, const double *squares, const double *columns)
 /* The sizes (n) of the variables, see acceptance.column_sizes. */
 static void column_sizes(const Point *p, const double *squares, double *sizes)
 {
+    double farthest;
+    distance(p, squares, &farthest);
     for (ptrdiff_t j = 0; j < p->n; j++)
         sizes[j] = fabs(p->x[j]);
     for (ptrdiff_t i = 0; i < p->m; i++) {
         const double *row = p->A + i * p->n;
-        double distance = isfinite(p->b[i]) ? fabs(p->b[i]) / squares[i] : 0.0;
-        for (ptrdiff_t j = 0; distance > 0.0 && j < p->n; j++)
-            sizes[j] = fmax(sizes[j], distance * fabs(row[j]));
+        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / squares[i] : 0.0;
+        if (p->kinds[i] == NONNEGATIVE)
+            far = fmin(far, farthest / sqrt(squares[i]));
+        for (ptrdiff_t j = 0; far > 0.0 && j < p->n; j++)
+            sizes[j] = fmax(sizes[j], far * fabs(row[j]));
     }
 }
 

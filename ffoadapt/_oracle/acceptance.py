@@ -140,6 +140,8 @@ def row_sizes(batch: ProgramBatch, x: Floats, length: Floats) -> Floats:
 def column_sizes(batch: ProgramBatch, x: Floats) -> Floats:
     """(B, n) the size of each variable at points x (B, n)."""
     b = np.where(np.isfinite(batch.b), np.abs(batch.b), 0.0)
+    most = batch.sizes.farthest * batch.norms
+    b = np.where(batch.structure.nonnegative, np.minimum(b, most), b)
     distance, A = b / batch.squares, np.abs(batch.A)
     found, pattern = np.abs(x), batch.structure.A
     if not distance.any():
