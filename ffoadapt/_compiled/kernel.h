@@ -153,7 +153,7 @@ enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, LENGT
 #define UNSEEN_ROW 1e-13
 #define SMALL_ROW 1e-7
 #define ROW_LIMIT 3e-7
-#define DATA_LIMIT 1e-5
+#define DATA_LIMIT 3e-6
 #define NEAR_ONE 1e4
 #define FAR_BOUND 1e2
 

@@ -45,7 +45,7 @@ SMALL = 1e-7
 """So are those below this share of |b_i|, as far as anybody asks here: no limit is so small."""
 
 
-DATA = 1e-5
+DATA = 3e-6
 """An optimal point violates no condition by more than this share of the data."""
 
 ROW = 3e-7
