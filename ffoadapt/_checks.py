@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -278,11 +279,12 @@ def _indefinite(values: Floats, pattern: Pattern | None, where: str, share: floa
     n = len(values) if pattern is None else pattern.shape[0]
     if n <= LOOKED_AT:
         P = values if pattern is None else pattern.matrix(values).toarray()
-        least = float(np.linalg.eigvalsh(0.5 * (P + P.T))[0])
-        said = (
-            f": its least eigenvalue is {least:.3g}, and rounding explains {share:.0e} of the "
-            "diagonal at most"
-        )
+        with contextlib.suppress(np.linalg.LinAlgError):  # where numbers are beyond all bounds
+            least = float(np.linalg.eigvalsh(0.5 * (P + P.T))[0])
+            said = (
+                f": its least eigenvalue is {least:.3g}, and rounding explains {share:.0e} of "
+                "the diagonal at most"
+            )
     return ProblemError(
         f"P{where} is not positive semidefinite{said}. So the problem is not convex. "
         "Give P = L L', or add a multiple of the identity"

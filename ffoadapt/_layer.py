@@ -212,6 +212,13 @@ class LayerResult:
                 raise DifferentiationError(
                     f"the cotangent on {name} has shape {array.shape}, expected {value.shape}"
                 )
+        pairs = zip(arrays, self.variables, strict=True)
+        leads = {a.shape[: a.ndim - v.ndim] for a, v in pairs if a is not None}
+        if len(leads) > 1:
+            raise DifferentiationError(
+                f"the cotangents have {' and '.join(map(str, sorted(leads)))} axes before those of "
+                "their variables; expected the same for all"
+            )
         needed = [True] * len(self._function.names)
         return tuple(self._function.vjp(self._state, arrays, needed))
 

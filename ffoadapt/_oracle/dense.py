@@ -278,7 +278,10 @@ class _Spectral:
         K[n:, :n] = C
         K[:n, n:] = C.T
         scale = equilibrate(K)
-        values, vectors = eigh(K * scale * scale[:, None])
+        scaled = K * scale * scale[:, None]
+        if not np.isfinite(scaled).all():  # beyond float64: nothing of it can be solved
+            scaled, scale = np.zeros_like(scaled), np.ones_like(scale)
+        values, vectors = eigh(scaled)
         zero = np.abs(values) <= SPECTRAL * np.abs(values).max(initial=0.0)
         self.n = n
         self._scale = scale[:, None]
