@@ -43,7 +43,7 @@ class Axes:
             leads.append(shape[:split])
         try:
             return cls(cores, leads, np.broadcast_shapes(*leads))
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # NumPy broadcasts no more than 32 axes
             pairs = [f"{n}: {lead}" for n, lead in zip(names, leads, strict=True) if lead != ()]
             raise ShapeError(
                 f"the batch axes of the parameters do not fit together: {', '.join(pairs)}; "

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ._oracle.acceptance import DATA, ROW
+from ._oracle.acceptance import BEYOND, DATA, ROW
 from ._oracle.certificate import worst
 from ._oracle.gradient import Oracle
 from ._oracle.polish import ROUNDS, polish
@@ -58,7 +58,9 @@ def _beside_data(
     its size and of the duality gap beside the objective's."""
     known, scale = oracle.violations, oracle.scales
     grown = np.maximum(scale.primal[:, 0] / known.length, scale.gradient[:, 0] / known.steepness)
-    return residual * np.maximum(grown, 1.0), np.maximum(known.row, known.gap)
+    sane = (scale.primal[:, 0] < BEYOND) & (scale.gradient[:, 0] < BEYOND)
+    beside = np.where(sane, residual * np.maximum(grown, 1.0), np.inf)
+    return beside, np.maximum(known.row, known.gap)
 
 
 def _call_inaccurate(points: Points, i: int, beside: float, row: float, residual: float) -> None:

@@ -149,13 +149,14 @@ void answer(const Ghost *g, const double *w, const double *y, const double *v_z,
 enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, LENGTH, STEEPNESS, ROW,
        GAP, DOUBT, NEAR, FIGURES };
 
-/* Of acceptance: UNSEEN, SMALL, ROW and DATA; and of ProgramBatch: NEAR and FAR. */
+/* Of acceptance: UNSEEN, SMALL, ROW, DATA and BEYOND; and of ProgramBatch: NEAR and FAR. */
 #define UNSEEN_ROW 1e-13
 #define SMALL_ROW 1e-7
 #define ROW_LIMIT 3e-7
 #define DATA_LIMIT 3e-6
 #define NEAR_ONE 1e4
 #define FAR_BOUND 1e2
+#define BEYOND 1e120
 
 enum { NONNEGATIVE, ZERO, CURVED }; /* the kinds of rows */
 

@@ -220,6 +220,8 @@ void residuals(const Point *p, const double *squares, int exact, char *active, d
     out[GAP] = objective_gap(p, squares, bent, work, &known);
     double grown = larger(larger(primal / out[LENGTH], gradient / out[STEEPNESS]), 1.0);
     out[DOUBT] = larger(larger(out[ROW], out[GAP]) / ROW_LIMIT, out[KKT] * grown / DATA_LIMIT);
+    if (!(primal < BEYOND && gradient < BEYOND)) /* products with x and z overflow */
+        out[DOUBT] = INFINITY;
 }
 
 /* The answer to a dimensionless question of signs: how much larger than the question it is, and how

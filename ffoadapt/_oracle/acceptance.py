@@ -24,6 +24,7 @@ from .._solution import Points
 from .active_set import Scales
 
 __all__ = [
+    "BEYOND",
     "DATA",
     "ROW",
     "SMALL",
@@ -51,6 +52,10 @@ DATA = 3e-6
 ROW = 3e-7
 """An optimal point violates no row by more than this share of the row's size, and its duality gap
 is no larger than this share of the objective's."""
+
+
+BEYOND = 1e120
+"""With points of this size products overflow: they solve nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
