@@ -18,7 +18,7 @@ from ._interfaces import ParametricProgram
 from ._oracle.batched import definite
 from ._oracle.workspace import Lease, Workspace
 from ._pattern import Pattern
-from ._program import EPS, ProgramBatch
+from ._program import EPS, FAINT, ProgramBatch
 
 __all__ = [
     "Refused",
@@ -189,6 +189,25 @@ def check_sizes(batch: ProgramBatch, refused: Refused) -> None:
                     "bound as inf)"
                 )
                 refused.add([i], error)
+    if batch.faint:
+        _check_faint(batch, refused)
+
+
+def _check_faint(batch: ProgramBatch, refused: Refused) -> None:
+    """Refuse the elements in which a row asks for something of numbers that are as good as 0."""
+    dense = batch.as_dense() if not batch.structure.dense else batch
+    size = np.abs(dense.A).max(axis=-1, initial=0.0)
+    asks = np.where(batch.structure.equality, batch.b != 0.0, batch.b < 0.0)
+    faint = (size > 0.0) & (size < FAINT) & asks
+    for i in range(batch.size):
+        row = faint[i if len(faint) > 1 else 0]
+        if row.any():
+            where = f" of batch element {i}" if batch.size > 1 else ""
+            error = ProblemError(
+                f"row {int(np.flatnonzero(row)[0])} of the constraint matrix{where} holds no number "
+                f"above {FAINT:.0e}, and its right-hand side is not 0. State it in other units"
+            )
+            refused.add([i], error)
 
 
 def check_convex(batch: ProgramBatch, refused: Refused) -> None:

@@ -149,7 +149,8 @@ class SolveFunction:
             known = None
             if not refused.errors:
                 known = points, oracle = settle(batch, self._run(job, batch), settings)
-            if known is None or not (points.optimal and oracle.near_one.all()):
+            fine = known and points.optimal and not batch.faint and oracle.near_one.all()
+            if not fine:
                 batch, points, oracle = self._solve_parts(batch, job, refused, known)
         if not points.optimal and not settings.accept_inaccurate:
             points, changed = refuse_inaccurate(points)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import repeat
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,16 @@ from ._memory import empty, read_only
 from ._pattern import Pattern
 from ._structure import Structure
 
-__all__ = ["EPS", "FAR", "BoxData", "DataSizes", "ProgramBatch", "allowance", "largest"]
+__all__ = ["EPS", "FAINT", "FAR", "BoxData", "DataSizes", "ProgramBatch", "allowance", "largest"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
 EPS = float(np.finfo(np.float64).eps)
+
+FAINT = 1e-150
+"""Numbers below this have squares that may be 0."""
 
 FAR = 1e2
 """See `DataSizes.farthest`."""
@@ -125,6 +128,9 @@ class ProgramBatch:
     P_factor: Floats | None = None
     precision: float = EPS
 
+    faint: ClassVar[bool] = False
+    """Whether there are rows of numbers so small that their squares are 0; see `squares`."""
+
     def __getstate__(self) -> dict[str, Any]:
         """Without what can be computed again."""
         state = {name: self.__dict__[name] for name in self.__dataclass_fields__}
@@ -145,7 +151,13 @@ class ProgramBatch:
                 block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
                 block[:] = block.max(axis=-1, keepdims=True)
         if np.count_nonzero(squares) != squares.size:
-            squares[squares == 0.0] = 1.0
+            empty = squares == 0.0
+            self.faint = (
+                bool((np.count_nonzero(self.A, axis=-1) > 0)[empty].any())
+                if (self.structure.dense)
+                else bool(((self.A != 0.0) & (np.abs(self.A) < FAINT)).any())
+            )
+            squares[empty] = 1.0
         return squares
 
     @lazy

@@ -276,12 +276,16 @@ def interrupted(rng: Rng, large: bool) -> Call:
     return Call("interrupted", [])
 
 
+def watch_interrupts(rng: Rng, large: bool) -> Call:
+    return Call("watch_interrupts", [])
+
+
 RIGHT: dict[str, Callable[[Rng, bool], Call]] = {
     function.__name__: function
     for function in (
         *(memory, cholesky, squares, measure, products, entries, equilibrate, same),
         *(distance, undistance, prepare, factorize, solve, settled, each),
-        *(share_interrupts, interrupted),
+        *(share_interrupts, watch_interrupts, interrupted),
     )
 }
 

@@ -200,7 +200,10 @@ def deficient(M: Floats) -> bool:
     """Whether the rows of M are dependent, whatever the units of its rows and columns."""
     if not len(M) or len(M) > M.shape[1]:
         return bool(len(M))
-    values = svdvals(_balanced(M))
+    M = _balanced(M)
+    if not np.isfinite(M).all():  # beyond float64
+        return True
+    values = svdvals(M)
     return not values[-1] > SPECTRAL * values[0]
 
 
