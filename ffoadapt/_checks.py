@@ -204,7 +204,7 @@ def _check_faint(batch: ProgramBatch, refused: Refused) -> None:
         if row.any():
             where = f" of batch element {i}" if batch.size > 1 else ""
             error = ProblemError(
-                f"row {int(np.flatnonzero(row)[0])} of the constraint matrix{where} holds no number "
+                f"row {int(np.flatnonzero(row)[0])} of the constraint matrix{where} has no number "
                 f"above {FAINT:.0e}, and its right-hand side is not 0. State it in other units"
             )
             refused.add([i], error)

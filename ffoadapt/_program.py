@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import repeat
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,9 +128,6 @@ class ProgramBatch:
     P_factor: Floats | None = None
     precision: float = EPS
 
-    faint: ClassVar[bool] = False
-    """Whether there are rows of numbers so small that their squares are 0; see `squares`."""
-
     def __getstate__(self) -> dict[str, Any]:
         """Without what can be computed again."""
         state = {name: self.__dict__[name] for name in self.__dataclass_fields__}
@@ -151,14 +148,16 @@ class ProgramBatch:
                 block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
                 block[:] = block.max(axis=-1, keepdims=True)
         if np.count_nonzero(squares) != squares.size:
-            empty = squares == 0.0
-            self.faint = (
-                bool((np.count_nonzero(self.A, axis=-1) > 0)[empty].any())
-                if (self.structure.dense)
-                else bool(((self.A != 0.0) & (np.abs(self.A) < FAINT)).any())
-            )
-            squares[empty] = 1.0
+            squares[squares == 0.0] = 1.0
         return squares
+
+    @lazy
+    def faint(self) -> bool:
+        """Whether there are rows of numbers so small that their squares are 0."""
+        if not self.A.size or np.count_nonzero(self.squares == 1.0) == 0:
+            return False  # there is not even an empty one
+        size = np.abs(self.A)
+        return bool(((size > 0.0) & (size < FAINT)).any())
 
     @lazy
     def norms(self) -> Floats:
