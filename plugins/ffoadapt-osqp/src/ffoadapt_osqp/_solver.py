@@ -20,11 +20,7 @@ class OSQPSolver(Solver):
     releases_gil = True
 
     def known_options(self) -> list[str]:
-        return [
-            name
-            for name in dir(osqp.OSQP(algebra=_ALGEBRA).ext.OSQPSettings)
-            if not name.startswith("_")
-        ]
+        return [name for name in dir(osqp.OSQP().ext.OSQPSettings) if not name.startswith("_")]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
         P, A = sparse.triu(program.P, format="csc"), program.A
