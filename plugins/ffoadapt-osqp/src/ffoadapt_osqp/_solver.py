@@ -6,6 +6,10 @@ from scipy import sparse
 
 from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 
+# Found once: looking for one imports what is not installed. A user who interrupts that leaves the
+# lock of all imports taken.
+_ALGEBRA = osqp.default_algebra()
+
 
 class OSQPSolver(Solver):
     """See https://osqp.org; options are OSQP's settings."""
@@ -24,7 +28,7 @@ class OSQPSolver(Solver):
         solver = session.get("solver")
         if solver is None or session.warm_start is None:
             # An OSQP object takes longer to make than a small program to solve; setup resets it.
-            solver = session["solver"] = solver or osqp.OSQP()
+            solver = session["solver"] = solver or osqp.OSQP(algebra=_ALGEBRA)
             solver.setup(P=P, A=A, **vectors, **options)
         elif all(map(np.array_equal, session["matrices"], (P.data, A.data))):
             solver.update(**vectors)  # keeps the factorization
