@@ -295,7 +295,8 @@ def _call(
                 orders[name] = order
     for name, value in data.items():
         if value is None:
-            data[name] = np.zeros(shapes[name] if name in shapes else sizes[name])
+            # Of a type that decides no other.
+            data[name] = np.zeros(shapes[name] if name in shapes else sizes[name], dtype=bool)
     function = _function(form, sizes["q"], patterns, orders, rest, settings)
     latest = function.latest
     place: list[Outcome] = []
