@@ -7,13 +7,15 @@ points to is imported at first use, so a hundred installed plugins cost nothing.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._exceptions import UnsupportedProblemError
 from ._forms import BoxForm
 from ._program import ProgramBatch
 from ._solution import Points, Solution, Solutions
@@ -285,6 +287,103 @@ class Framework(ABC):
         refuses its shape.
         """
         return None
+
+    # -- functions of a user's, see `smooth` and `bilevel`
+
+    def flatten(self, tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+        """The leaves of a tree (dicts by sorted key, lists, tuples, None), and what makes the same
+        tree of other leaves."""
+        return flatten(tree)
+
+    def from_numpy(self, array: Floats) -> Any:
+        """A float64 array of the framework with these numbers, not shared with ``array``."""
+        raise UnsupportedProblemError(_no_functions(self))
+
+    def precise(self) -> AbstractContextManager[Any]:
+        """A block in which float64 arrays stay float64."""
+        return nullcontext()
+
+    def gradients(
+        self, function: Callable[..., Any], arrays: Sequence[Any], needed: Sequence[bool]
+    ) -> tuple[Any, list[Any]]:
+        """Value and gradients of a function of arrays, all of the framework and of its dtype.
+
+        Parameters
+        ----------
+        function
+            Takes ``arrays`` one by one and returns a scalar. Kept alive by who calls, so that what
+            was compiled for it may be kept as long.
+        needed
+            For which of the arrays; the others are constants.
+
+        Returns
+        -------
+        value, gradients
+            Without gradient themselves. A gradient is shaped like its array; None where it is not
+            needed, and where the function does not depend on the array and the framework knows it.
+        """
+        raise UnsupportedProblemError(_no_functions(self))
+
+    def gradients_each(
+        self,
+        function: Callable[..., Any],
+        arrays: Sequence[Any],
+        mapped: Sequence[bool],
+        needed: Sequence[bool],
+    ) -> tuple[Any, list[Any]]:
+        """`gradients` for each row of the arrays that are ``mapped``, with an axis in front.
+
+        One by one unless the framework knows better.
+        """
+        size = next(len(a) for a, on in zip(arrays, mapped, strict=True) if on)
+        values, columns = [], []
+        for k in range(size):
+            row = [a[k] if on else a for a, on in zip(arrays, mapped, strict=True)]
+            value, found = self.gradients(function, row, needed)
+            values.append(self.to_numpy(value))
+            columns.append([None if g is None else self.to_numpy(g) for g in found])
+        each = [None if c[0] is None else np.stack(c) for c in zip(*columns, strict=True)]
+        return np.stack(values), each
+
+    def curvature(
+        self, function: Callable[..., Any], arrays: Sequence[Any], directions: Sequence[Any]
+    ) -> list[Any]:
+        """The derivative of all gradients along ``directions`` (None for zero), by second
+        derivatives: what ``curvature="exact"`` asks for."""
+        raise UnsupportedProblemError(_no_functions(self))
+
+
+def _no_functions(framework: Framework) -> str:
+    return (
+        f"{type(framework).__name__} differentiates no functions of a user's; write them for torch "
+        "or JAX"
+    )
+
+
+def flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """See `Framework.flatten`."""
+    if tree is None:
+        return [], lambda leaves: None
+    if isinstance(tree, Mapping):
+        try:
+            keys = sorted(tree)
+        except TypeError:  # of types that do not compare
+            keys = list(tree)
+        parts, make = [tree[key] for key in keys], lambda values: dict(zip(keys, values, strict=True))
+    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        parts, make = list(tree), lambda values: type(tree)(*values)
+    elif isinstance(tree, list | tuple):
+        parts, make = list(tree), type(tree)
+    else:
+        return [tree], lambda leaves: leaves[0]
+    inner = [flatten(part) for part in parts]
+    ends = np.cumsum([0, *(len(leaves) for leaves, _ in inner)]).tolist()
+
+    def rebuild(leaves: Sequence[Any]) -> Any:
+        pairs = zip(inner, ends, ends[1:], strict=False)
+        return make([build(leaves[start:end]) for (_, build), start, end in pairs])
+
+    return [leaf for leaves, _ in inner for leaf in leaves], rebuild
 
 
 # --------------------------------------------------------------------------------- modelers

@@ -10,6 +10,7 @@ from jax.experimental.sparse import BCOO, JAXSparse
 
 from ffoadapt import Differentiable, Framework, ParameterError, ShapeError
 
+from . import _functions
 from ._primitives import solve
 
 __all__ = ["JaxFramework"]
@@ -58,6 +59,13 @@ class JaxFramework(Framework):
         if inside.all():
             return rows, columns, array.data
         return rows[inside], columns[inside], array.data[inside]  # without BCOO's padding
+
+    flatten = staticmethod(_functions.flatten)
+    from_numpy = staticmethod(_functions.from_numpy)
+    precise = staticmethod(_functions.precise)
+    gradients = staticmethod(_functions.gradients)
+    gradients_each = _functions.gradients_each
+    curvature = staticmethod(_functions.curvature)
 
 
 def _common_dtype(arrays: Sequence[Any]) -> Any:

@@ -15,6 +15,8 @@ import torch
 
 from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError, ShapeError
 
+from . import _functions
+
 __all__ = ["TorchFramework"]
 
 
@@ -58,6 +60,11 @@ class TorchFramework(Framework):
             )
         rows, columns = coo.indices().cpu().numpy()
         return rows, columns, coo.values()
+
+    from_numpy = staticmethod(_functions.from_numpy)
+    gradients = staticmethod(_functions.gradients)
+    gradients_each = _functions.gradients_each
+    curvature = staticmethod(_functions.curvature)
 
 
 _CPU = torch.device("cpu")
