@@ -104,6 +104,11 @@ def ranking(structure: Structure) -> list[SolverChoice]:
 def choose(structure: Structure) -> SolverChoice:
     """The fastest installed solver for programs of this structure."""
     found = ranking(structure)
+    if not found and not registry.ready("solver"):
+        raise UnsupportedProblemError(
+            "no solver is installed: pip install 'ffoadapt[recommended]'. `ffoadapt plugins` tells "
+            "of those that are there and cannot be used"
+        )
     if not found:
         have = {n: sorted(s.cones) for n, s in registry.ready("solver").items()}
         raise UnsupportedProblemError(

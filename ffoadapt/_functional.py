@@ -18,11 +18,11 @@ from ._frameworks import find_framework
 from ._function import SolveFunction
 from ._interfaces import Framework, ParametricProgram, Solver
 from ._oracle.report import GradientReport, Reports
-from ._outcome import Outcome, unknown
+from ._outcome import Outcome, described, unknown
 from ._pattern import Pattern
 from ._problem import check_bounds, check_cones, identity
 from ._raw import BoxModel, ConeModel, SplitModel
-from ._reading import SPARSE, checked, coordinates
+from ._reading import SPARSE, checked, coordinates, odd_size
 from ._settings import Settings, SolveSettings
 from ._solution import Status
 
@@ -35,6 +35,8 @@ class _Solution:
     That is no entry of the tuple, so what a framework makes of a solution (``jit``, ``vmap``, a map
     over its arrays) and copies of it, pickled ones too, have the arrays alone.
     """
+
+    _fields: tuple[str, ...]
 
     @property
     def _outcome(self) -> Outcome | None:
@@ -65,6 +67,11 @@ class _Solution:
             raise unknown()
         return outcome.report()
 
+    def __repr__(self) -> str:
+        fields = zip(self._fields, cast("tuple[Any, ...]", self), strict=True)
+        arrays = ", ".join(f"{name}={value!r}" for name, value in fields)
+        return f"{type(self).__name__}({arrays}; {described(self.status)})"
+
     def __reduce__(self) -> Any:
         return type(self), tuple(cast("tuple[Any, ...]", self))
 
@@ -75,6 +82,7 @@ def _flat(cls: type[Named]) -> type[Named]:
     for base in reversed(cls.__mro__):
         if base not in (tuple, object):
             members |= {name: v for name, v in vars(base).items() if name not in _OWN}
+    members["__repr__"] = _Solution.__repr__
     made: type[Named] = type(cls.__name__, (tuple,), members)
     return made
 
@@ -163,6 +171,7 @@ def qp(
     ProblemError, SolveError
     """
     chosen = Settings.of(solver, settings)
+    (G, h), (A, b) = _rows_or_none(G, h), _rows_or_none(A, b)
     data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
     framework = _read(data)
     n = _size("q", q)
@@ -271,6 +280,24 @@ def _read(data: dict[str, Any]) -> Framework:
 
 
 def _call(
+    kind: Any,
+    form: str,
+    framework: Framework,
+    data: dict[str, Any],
+    *rest: Any,
+) -> Any:
+    """The solution; where shapes do not fit, the error names the argument that the others
+    outvote."""
+    given = data.copy()
+    try:
+        return _applied(kind, form, framework, data, *rest)
+    except ShapeError as error:
+        if (odd := odd_size(given)) is None:
+            raise
+        raise ShapeError(odd) from error
+
+
+def _applied(
     kind: Any,
     form: str,
     framework: Framework,
@@ -466,6 +493,13 @@ def _size(name: str, value: Any) -> int:
     if len(shape) == 0:
         raise ShapeError(f"{name} is a single number; expected a vector, or a batch of vectors")
     return int(shape[-1])
+
+
+def _rows_or_none(matrix: Any, vector: Any) -> tuple[Any, Any]:
+    """None for both where both are empty vectors, which is how other packages write no rows."""
+    if getattr(matrix, "shape", None) == (0,) == getattr(vector, "shape", None):
+        return None, None
+    return matrix, vector
 
 
 def _rows(matrix_name: str, matrix: Any, name: str, value: Any) -> int:

@@ -31,7 +31,7 @@ from ._interfaces import (
 from ._plugins import Failure, Source, discover
 from ._text import told
 
-__all__ = ["KINDS", "PluginInfo", "Registry", "registry"]
+__all__ = ["KINDS", "RESERVED", "PluginInfo", "Registry", "package_of", "registry"]
 
 KINDS: dict[str, type[Any]] = {
     "solver": Solver,
@@ -39,6 +39,9 @@ KINDS: dict[str, type[Any]] = {
     "modeler": Modeler,
     "executor": Executor,
 }
+
+RESERVED = {"solver": ("auto",), "executor": ("auto",)}
+"""Names that mean something else than a plugin."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Registry:
         for kind, name in names:
             if kind not in KINDS or not isinstance(name, str) or not name:
                 raise PluginError(f"a record has kind {kind!r} and name {name!r}")
+            _check_reserved(kind, name)
             if names.count((kind, name)) > 1:
                 raise DuplicatePluginError(
                     f"{source.distribution} registers the {kind} {name!r} twice"
@@ -110,6 +114,7 @@ class Registry:
 
     def add(self, spec: Spec) -> None:
         """Register a record at run time (`ffoadapt.register_solver`); replaces an earlier such."""
+        _check_reserved(spec.kind, spec.name)
         self._fill()
         with self._lock:
             entries = self._entries[spec.kind]
@@ -130,6 +135,8 @@ class Registry:
         if entry is not None and entry.object is not None and entry.rival is None:
             return entry.object
         if entry is None:
+            entry = self._entries[kind].get(self.spelled(kind, name))
+        if entry is None:
             raise UnknownPluginError(self._unknown(kind, name))
         if entry.rival is not None:
             raise DuplicatePluginError(
@@ -141,6 +148,17 @@ class Registry:
             if entry.object is None:
                 entry.object = self._load(entry)
         return entry.object
+
+    def spelled(self, kind: str, name: str) -> str:
+        """The name as it was registered, whatever its capitals: ``"OSQP"`` is ``"osqp"``.
+
+        As it came where there is no such name, or several.
+        """
+        self._fill()
+        if name in self._entries[kind] or not isinstance(name, str):
+            return name
+        same = [known for known in self._entries[kind] if known.lower() == name.lower()]
+        return same[0] if len(same) == 1 else name
 
     def specs(self, kind: str) -> dict[str, Any]:
         """The records of a kind by name, without the ambiguous ones."""
@@ -253,6 +271,20 @@ class Registry:
         if not close or (lower not in known and f"ffoadapt-{lower}" in _packages()):
             words.append(_advice(lower))
         return " ".join(words)
+
+
+def _check_reserved(kind: str, name: str) -> None:
+    if str(name).lower() in RESERVED.get(kind, ()):
+        raise PluginError(
+            f"{name!r} cannot name a {kind}: {kind}={name!r} leaves the choice to ffoadapt. Choose "
+            "another name"
+        )
+
+
+def package_of(cls: type) -> str | None:
+    """The package of this project whose plugin takes objects of a class, if there is one."""
+    roots = {base.__module__.partition(".")[0].removesuffix("lib") for base in cls.__mro__}
+    return next((name for name in _packages() if name.removeprefix("ffoadapt-") in roots), None)
 
 
 def _advice(name: str) -> str:

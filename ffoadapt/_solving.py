@@ -370,6 +370,7 @@ def contradictions(batch: ProgramBatch) -> dict[int, Solution]:
 def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tuple[Solver, str]:
     """The solver object and its name; checks that it has the cones of the program."""
     if isinstance(solver, str):
+        solver = registry.spelled("solver", solver)
         spec = registry.specs("solver").get(solver)
         if spec is not None and not structure.kinds <= spec.cones:
             raise UnsupportedProblemError(_lacks(solver, spec.cones, structure))
