@@ -94,8 +94,7 @@ def ranking(structure: Structure) -> list[SolverChoice]:
     kind = column_of(structure)
     able = [
         (predicted(spec.speed, kind, structure.n), name, spec)
-        for name, spec in registry.ready("solver").items()
-        if structure.kinds <= spec.cones
+        for name, spec in registry.having(structure.kinds).items()
     ]
     able.sort(key=lambda item: (item[0], item[1]))
     return [SolverChoice(name, _reason(time, kind, structure, spec)) for time, name, spec in able]
@@ -110,7 +109,7 @@ def choose(structure: Structure) -> SolverChoice:
             "of those that are there and cannot be used"
         )
     if not found:
-        have = {n: sorted(s.cones) for n, s in registry.ready("solver").items()}
+        have = {n: sorted(registry.cones(s)) for n, s in registry.ready("solver").items()}
         raise UnsupportedProblemError(
             f"no installed solver supports the cones {sorted(structure.kinds)}; installed: "
             f"{have or 'none'}. Install one, e.g. pip install ffoadapt-clarabel"

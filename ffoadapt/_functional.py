@@ -36,8 +36,6 @@ class _Solution:
     over its arrays) and copies of it, pickled ones too, have the arrays alone.
     """
 
-    _fields: tuple[str, ...]
-
     @property
     def _outcome(self) -> Outcome | None:
         return self.__dict__.get("outcome")
@@ -68,7 +66,8 @@ class _Solution:
         return outcome.report()
 
     def __repr__(self) -> str:
-        fields = zip(self._fields, cast("tuple[Any, ...]", self), strict=True)
+        made = cast("_QPArrays", self)
+        fields = zip(made._fields, made, strict=True)
         arrays = ", ".join(f"{name}={value!r}" for name, value in fields)
         return f"{type(self).__name__}({arrays}; {described(self.status)})"
 

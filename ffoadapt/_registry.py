@@ -173,6 +173,25 @@ class Registry:
         """The records of a kind whose requirements are installed."""
         return {n: s for n, s in self.specs(kind).items() if not self.missing(s)}
 
+    def having(self, kinds: frozenset[str]) -> dict[str, Any]:
+        """The records of the ready solvers with these cones.
+
+        Silent ones count where no others have them: only their classes say, which are loaded then.
+        """
+        ready: dict[str, SolverSpec] = self.ready("solver")
+        able = {n: s for n, s in ready.items() if s.cones is not None and kinds <= s.cones}
+        return able or {n: s for n, s in ready.items() if kinds <= self.cones(s)}
+
+    def cones(self, spec: SolverSpec) -> frozenset[str]:
+        """The cones of a solver, by its class where its record is silent; none where that cannot
+        be loaded."""
+        if spec.cones is not None:
+            return spec.cones
+        try:
+            return frozenset(self.get("solver", spec.name).cones)
+        except PluginError:
+            return frozenset()
+
     def by_module(self, kind: str, cls: type) -> FrameworkSpec | ModelerSpec | None:
         """The record whose ``modules`` hold the root package of a class or one of its bases."""
         roots = [base.__module__.partition(".")[0] for base in cls.__mro__]
@@ -315,11 +334,12 @@ def _importable(module: str) -> bool:
 
 def _agree(spec: SolverSpec, solver: Solver, source: Source) -> None:
     for what in ("cones", "matrices"):
-        declared, actual = frozenset(getattr(spec, what)), frozenset(getattr(solver, what))
-        if declared != actual:
+        declared, actual = getattr(spec, what), frozenset(getattr(solver, what))
+        if declared is not None and frozenset(declared) != actual:
             raise PluginError(
                 f"the SolverSpec of {spec.name!r} ({source.distribution}) says {what}="
-                f"{sorted(declared)}, its class says {sorted(actual)}: make them equal"
+                f"{sorted(declared)}, its class says {sorted(actual)}: make them equal, or leave "
+                f"{what} out of the record"
             )
 
 

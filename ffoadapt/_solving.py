@@ -309,6 +309,8 @@ _FLOAT64 = np.dtype(np.float64)
 def _real(values: Any, shape: tuple[int, ...]) -> Any:
     """The values, if they are real numbers in this shape: nothing is broadcast, nor cut."""
     if type(values) is not np.ndarray or values.dtype is not _FLOAT64:
+        if values is None:
+            raise TypeError(f"None came in the place of an array of shape {shape}")
         values = np.asarray(values)
         if values.dtype.kind not in "fiu":
             raise TypeError(f"an array is of dtype {values.dtype}, expected float64")
@@ -372,7 +374,7 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
     if isinstance(solver, str):
         solver = registry.spelled("solver", solver)
         spec = registry.specs("solver").get(solver)
-        if spec is not None and not structure.kinds <= spec.cones:
+        if spec is not None and spec.cones is not None and not structure.kinds <= spec.cones:
             raise UnsupportedProblemError(_lacks(solver, spec.cones, structure))
         found, name = registry.get("solver", solver), solver
     else:
@@ -408,7 +410,7 @@ def _lacks(name: str, cones: Any, structure: Structure) -> str:
 
 
 def _names(structure: Structure) -> str:
-    able = [n for n, s in registry.ready("solver").items() if structure.kinds <= s.cones]
+    able = registry.having(structure.kinds)
     return ", ".join(sorted(able)) or "none (try pip install ffoadapt-clarabel)"
 
 
