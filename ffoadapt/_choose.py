@@ -22,7 +22,7 @@ from ._pattern import Pattern
 from ._registry import registry
 from ._structure import Structure
 
-__all__ = ["SolverChoice", "choose", "lasting", "ranking"]
+__all__ = ["SolverChoice", "choose", "lasting", "ranking", "smooth_ranking"]
 
 CURVED = {
     "psd": "psd",
@@ -95,17 +95,33 @@ def ranking(structure: Structure) -> list[SolverChoice]:
     able = [
         (predicted(spec.speed, kind, structure.n), name, spec)
         for name, spec in registry.ready("solver").items()
-        if structure.kinds <= spec.cones
+        if spec.form != "smooth" and structure.kinds <= spec.cones
     ]
     able.sort(key=lambda item: (item[0], item[1]))
     return [SolverChoice(name, _reason(time, kind, structure, spec)) for time, name, spec in able]
+
+
+def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:
+    """All installed solvers of functions that take these kinds of constraint, the fastest first."""
+    column = "smooth" if kinds - {"bounds"} else "bounds"
+    able = [
+        (predicted(spec.speed, column, n), name)
+        for name, spec in registry.ready("solver").items()
+        if spec.form == "smooth" and kinds <= spec.cones
+    ]
+    what = f"functions of {n} variables with {' and '.join(sorted(kinds)) or 'no constraints'}"
+    return [
+        SolverChoice(name, f"expected {1e3 * time:.3g} ms for {what}, by benchmarks/")
+        for time, name in sorted(able)
+    ]
 
 
 def choose(structure: Structure) -> SolverChoice:
     """The fastest installed solver for programs of this structure."""
     found = ranking(structure)
     if not found:
-        have = {n: sorted(s.cones) for n, s in registry.ready("solver").items()}
+        ready = registry.ready("solver").items()
+        have = {n: sorted(s.cones) for n, s in ready if s.form != "smooth"}
         raise UnsupportedProblemError(
             f"no installed solver supports the cones {sorted(structure.kinds)}; installed: "
             f"{have or 'none'}. Install one, e.g. pip install ffoadapt-clarabel"

@@ -371,6 +371,8 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
     """The solver object and its name; checks that it has the cones of the program."""
     if isinstance(solver, str):
         spec = registry.specs("solver").get(solver)
+        if spec is not None and spec.form == "smooth":
+            raise UnsupportedProblemError(_of_functions(solver, structure))
         if spec is not None and not structure.kinds <= spec.cones:
             raise UnsupportedProblemError(_lacks(solver, spec.cones, structure))
         found, name = registry.get("solver", solver), solver
@@ -383,6 +385,8 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
                 "ffoadapt.Solver, or a function decorated with ffoadapt.box_solver, split_solver "
                 "or conic_solver"
             )
+    if found.form == "smooth":
+        raise UnsupportedProblemError(_of_functions(name, structure))
     if not structure.kinds <= frozenset(found.cones):
         raise UnsupportedProblemError(_lacks(name, found.cones, structure))
     return found, name
@@ -398,6 +402,13 @@ def _instance(solver: type[Any]) -> Any:
         ) from error
 
 
+def _of_functions(name: str, structure: Structure) -> str:
+    return (
+        f"the solver {name!r} takes functions, not matrices: it serves ffoadapt.smooth. Installed "
+        f"solvers that would do: {_names(structure)}"
+    )
+
+
 def _lacks(name: str, cones: Any, structure: Structure) -> str:
     lacking = sorted(structure.kinds - frozenset(cones))
     return (
@@ -407,7 +418,8 @@ def _lacks(name: str, cones: Any, structure: Structure) -> str:
 
 
 def _names(structure: Structure) -> str:
-    able = [n for n, s in registry.ready("solver").items() if structure.kinds <= s.cones]
+    ready = registry.ready("solver").items()
+    able = [n for n, s in ready if s.form != "smooth" and structure.kinds <= s.cones]
     return ", ".join(sorted(able)) or "none (try pip install ffoadapt-clarabel)"
 
 
