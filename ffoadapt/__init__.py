@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same to the interpreter
     from . import testing
-    from ._adapt import box_solver, conic_solver, register_solver, split_solver
+    from ._adapt import (
+        box_solver,
+        conic_solver,
+        register_solver,
+        smooth_solver,
+        split_solver,
+    )
     from ._affine import AffineOutput, AffineProgram
     from ._choose import SolverChoice
     from ._cones import (
@@ -79,6 +85,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._program import ProgramBatch
     from ._registry import PluginInfo
     from ._settings import SolveSettings
+    from ._smooth.form import SmoothForm
+    from ._smooth.layer import SmoothLayer, SmoothResult, SmoothSolution, smooth
+    from ._smooth.settings import SmoothSettings
     from ._solution import Points, Solution, Solutions, Status
     from ._structure import Structure
     from .hookspecs import hookimpl
@@ -134,6 +143,11 @@ __all__ = [
     "SecondOrderCone",
     "Session",
     "ShapeError",
+    "SmoothForm",
+    "SmoothLayer",
+    "SmoothResult",
+    "SmoothSettings",
+    "SmoothSolution",
     "Solution",
     "Solutions",
     "SolveError",
@@ -165,6 +179,8 @@ __all__ = [
     "plugins",
     "qp",
     "register_solver",
+    "smooth",
+    "smooth_solver",
     "solve",
     "solvers",
     "split_solver",
@@ -172,7 +188,7 @@ __all__ = [
 ]
 
 _WHERE = {
-    "_adapt": "box_solver conic_solver register_solver split_solver",
+    "_adapt": "box_solver conic_solver register_solver smooth_solver split_solver",
     "_affine": "AffineOutput AffineProgram",
     "_choose": "SolverChoice",
     "_cones": "Cone ExponentialCone NonnegativeCone PSDCone PowerCone SecondOrderCone ZeroCone",
@@ -203,6 +219,9 @@ _WHERE = {
     "_structure": "Structure",
     "_registry": "PluginInfo",
     "_settings": "SolveSettings",
+    "_smooth.form": "SmoothForm",
+    "_smooth.layer": "SmoothLayer SmoothResult SmoothSolution smooth",
+    "_smooth.settings": "SmoothSettings",
     "_solution": "Points Solution Solutions Status",
     "hookspecs": "hookimpl",
     "testing": "check_solver",

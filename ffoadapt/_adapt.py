@@ -12,7 +12,7 @@ from ._interfaces import POLYHEDRAL, Session, Solver, SolverSpec
 from ._registry import registry
 from ._solution import Solution, Status
 
-__all__ = ["box_solver", "conic_solver", "register_solver", "split_solver"]
+__all__ = ["box_solver", "conic_solver", "register_solver", "smooth_solver", "split_solver"]
 
 Function = Callable[..., Any]
 
@@ -156,6 +156,41 @@ def conic_solver(
     return _decorator(_ConicFunction, function, cones, matrices)
 
 
+class _SmoothFunctionSolver(_FunctionSolver):
+    form = "smooth"
+
+    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
+        found = self.function(program, program.start, dict(options))
+        if not isinstance(found, tuple):
+            return Solution(found)
+        x, dual, *status = found
+        given = status[0] if status else Status.OPTIMAL
+        if not isinstance(given, Status):
+            raise TypeError(f"the status is {given!r}; expected an ffoadapt.Status")
+        return Solution(x, dual, None, given)
+
+
+def smooth_solver(
+    function: Function | None = None,
+    *,
+    constraints: Collection[str] = ("bounds", "inequalities", "equalities"),
+) -> Any:
+    """Turn ``(problem, start, options) -> y`` into a solver of functions (see `SmoothForm`).
+
+    It may return ``(y, duals)`` with ``duals = (z_ineq, z_eq, z_lower, z_upper)``, or None for
+    these: then they are found from y. A `Status` may follow. ``constraints`` are the kinds that it
+    takes.
+    """
+    unknown = sorted(set(constraints) - {"bounds", "inequalities", "equalities"})
+    if unknown:
+        raise OptionError(
+            f"constraints={constraints!r}; expected of 'bounds', 'inequalities', 'equalities'"
+        )
+    if function is None:
+        return lambda wrapped: _SmoothFunctionSolver(wrapped, constraints, "")
+    return _SmoothFunctionSolver(function, constraints, "")
+
+
 def register_solver(name: str, solver: Solver | type[Solver]) -> None:
     """Make a solver known by a name in this process; a second call replaces the first.
 
@@ -173,6 +208,10 @@ def register_solver(name: str, solver: Solver | type[Solver]) -> None:
         )
     registry.add(
         SolverSpec(
-            name, load=found, cones=frozenset(found.cones), matrices=frozenset(found.matrices)
+            name,
+            load=found,
+            cones=frozenset(found.cones),
+            matrices=frozenset(found.matrices),
+            form="smooth" if found.form == "smooth" else "cone",
         )
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._interfaces import ExecutorSpec, FrameworkSpec
+from ._interfaces import ExecutorSpec, FrameworkSpec, SolverSpec
 from .hookspecs import hookimpl
 
 __all__: list[str] = []
@@ -22,4 +22,31 @@ def ffoadapt_register_executors() -> list[ExecutorSpec]:
     return [
         ExecutorSpec("serial", load="ffoadapt._executors:SerialExecutor"),
         ExecutorSpec("threads", load="ffoadapt._executors:ThreadsExecutor"),
+    ]
+
+
+@hookimpl
+def ffoadapt_register_solvers() -> list[SolverSpec]:
+    """scipy's solvers of functions."""
+    every = frozenset({"bounds", "inequalities", "equalities"})
+    rows = [
+        (
+            "slsqp",
+            "SLSQP",
+            every,
+            {("smooth", 10): 2e-3, ("smooth", 100): 0.1, ("bounds", 10): 2e-3},
+        ),
+        ("trust-constr", "TrustConstr", every, {("smooth", 10): 0.2, ("bounds", 10): 0.2}),
+        ("l-bfgs-b", "LBFGSB", frozenset({"bounds"}), {("bounds", 10): 1e-3}),
+    ]
+    return [
+        SolverSpec(
+            name,
+            load=f"ffoadapt._smooth.solvers:{attribute}",
+            cones=kinds,
+            matrices=frozenset(),
+            speed=speed,
+            form="smooth",
+        )
+        for name, attribute, kinds, speed in rows
     ]

@@ -22,7 +22,7 @@ from ._pattern import Pattern
 from ._registry import registry
 from ._structure import Structure
 
-__all__ = ["SolverChoice", "choose", "lasting", "ranking"]
+__all__ = ["SolverChoice", "choose", "lasting", "ranking", "smooth_ranking"]
 
 CURVED = {
     "psd": "psd",
@@ -100,16 +100,31 @@ def ranking(structure: Structure) -> list[SolverChoice]:
     return [SolverChoice(name, _reason(time, kind, structure, spec)) for time, name, spec in able]
 
 
+def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:
+    """All installed solvers of functions that take these kinds of constraint, the fastest first."""
+    column = "smooth" if kinds - {"bounds"} else "bounds"
+    able = [
+        (predicted(spec.speed, column, n), name)
+        for name, spec in registry.ready("solver").items()
+        if spec.form == "smooth" and kinds <= (spec.cones or frozenset())
+    ]
+    what = f"functions of {n} variables with {' and '.join(sorted(kinds)) or 'no constraints'}"
+    return [
+        SolverChoice(name, f"expected {1e3 * time:.3g} ms for {what}, by benchmarks/")
+        for time, name in sorted(able)
+    ]
+
+
 def choose(structure: Structure) -> SolverChoice:
     """The fastest installed solver for programs of this structure."""
     found = ranking(structure)
-    if not found and not registry.ready("solver"):
+    if not found and not registry.cones_of_all():
         raise UnsupportedProblemError(
             "no solver is installed: pip install 'ffoadapt[recommended]'. `ffoadapt plugins` tells "
             "of those that are there and cannot be used"
         )
     if not found:
-        have = {n: sorted(registry.cones(s)) for n, s in registry.ready("solver").items()}
+        have = {n: sorted(s) for n, s in registry.cones_of_all().items()}
         raise UnsupportedProblemError(
             f"no installed solver supports the cones {sorted(structure.kinds)}; installed: "
             f"{have or 'none'}. Install one, e.g. pip install ffoadapt-clarabel"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ._choose import SolverChoice, choose
 from ._exceptions import ProblemError
@@ -30,9 +30,12 @@ __all__ = [
 Solved = BoxSolution | ConeSolution | QPSolution
 
 
-def solvers() -> list[str]:
-    """Names of the solvers that are ready to use."""
-    return sorted(registry.ready("solver"))
+def solvers(form: Literal["cone", "smooth"] = "cone") -> list[str]:
+    """Names of the solvers that are ready to use: of programs of matrices, or with ``"smooth"`` of
+    programs of functions."""
+    if form not in ("cone", "smooth"):
+        raise ProblemError(f"form={form!r}; expected 'cone' or 'smooth'")
+    return sorted(name for name, spec in registry.ready("solver").items() if spec.form == form)
 
 
 def frameworks() -> list[str]:

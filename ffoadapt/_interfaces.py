@@ -19,6 +19,7 @@ from ._exceptions import UnsupportedProblemError
 from ._forms import BoxForm
 from ._program import ProgramBatch
 from ._solution import Points, Solution, Solutions
+from ._trees import flatten
 
 __all__ = [
     "POLYHEDRAL",
@@ -95,11 +96,12 @@ class Solver(ABC):
     give equal outputs.
     """
 
-    form: ClassVar[Literal["box", "split", "cone"]] = "cone"
-    """The view it is given: a `BoxForm`, `SplitForm` or `ConeForm`."""
+    form: ClassVar[Literal["box", "split", "cone", "smooth"]] = "cone"
+    """The view it is given: a `BoxForm`, `SplitForm`, `ConeForm`, or (functions) `SmoothForm`."""
 
     cones: ClassVar[Collection[str]] = POLYHEDRAL
-    """The kinds of cone that it supports."""
+    """The kinds of cone that it supports; of a smooth form, the kinds of constraint:
+    ``"bounds"``, ``"inequalities"``, ``"equalities"``."""
 
     matrices: ClassVar[Collection[str]] = ("sparse",)
     """``"dense"`` (ndarray), ``"sparse"`` (CSC with 32-bit indices), or both; given as it takes."""
@@ -282,6 +284,9 @@ class TracedSolve(Protocol):
 class Framework(ABC):
     """The arrays of one framework, to and from NumPy."""
 
+    gradients_by_hand: ClassVar[bool] = False
+    """Whether functions of a user's return their gradients, because nothing else takes them."""
+
     @abstractmethod
     def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
         """``function`` of the framework's arrays, as a differentiable function of the framework.
@@ -306,7 +311,7 @@ class Framework(ABC):
 
     def flatten(self, tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
         """The leaves of a tree (dicts by sorted key, lists, tuples, None), and what makes the same
-        tree of other leaves."""
+        tree of other leaves, which is equal (``==``, and its hash) for trees of equal structure."""
         return flatten(tree)
 
     def from_numpy(self, array: Floats) -> Any:
@@ -372,32 +377,6 @@ def _no_functions(framework: Framework) -> str:
         f"{type(framework).__name__} differentiates no functions of a user's; write them for torch "
         "or JAX"
     )
-
-
-def flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
-    """See `Framework.flatten`."""
-    if tree is None:
-        return [], lambda leaves: None
-    if isinstance(tree, Mapping):
-        try:
-            keys = sorted(tree)
-        except TypeError:  # of types that do not compare
-            keys = list(tree)
-        parts, make = [tree[key] for key in keys], lambda values: dict(zip(keys, values, strict=True))
-    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        parts, make = list(tree), lambda values: type(tree)(*values)
-    elif isinstance(tree, list | tuple):
-        parts, make = list(tree), type(tree)
-    else:
-        return [tree], lambda leaves: leaves[0]
-    inner = [flatten(part) for part in parts]
-    ends = np.cumsum([0, *(len(leaves) for leaves, _ in inner)]).tolist()
-
-    def rebuild(leaves: Sequence[Any]) -> Any:
-        pairs = zip(inner, ends, ends[1:], strict=False)
-        return make([build(leaves[start:end]) for (_, build), start, end in pairs])
-
-    return [leaf for leaves, _ in inner for leaf in leaves], rebuild
 
 
 # --------------------------------------------------------------------------------- modelers
@@ -539,12 +518,14 @@ class SolverSpec(Spec):
     is its measured solve time:
     ``{(column, n): seconds}`` (benchmarks/), from which ``solver="auto"`` chooses; the columns are
     ``"dense"``, ``"sparse"``, ``"filled"`` (sparse, with factors that are not), and for programs
-    with curved cones ``"second_order"``, ``"exponential"`` and ``"psd"``.
+    with curved cones ``"second_order"``, ``"exponential"`` and ``"psd"``. ``form`` is ``"smooth"``
+    for solvers of functions, whose columns are ``"bounds"`` and ``"smooth"``.
     """
 
     cones: frozenset[str] | None = None
     matrices: frozenset[str] | None = None
     speed: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    form: Literal["cone", "smooth"] = "cone"
 
     kind: ClassVar[str] = "solver"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ __all__ = ["NumpyFramework"]
 class NumpyFramework(Framework):
     """Plain evaluation in the dtype of the inputs."""
 
+    gradients_by_hand = True
+
     def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
         values = [_numbers(array) for array in arrays]
         outputs, _ = function.forward(values)
@@ -27,6 +29,16 @@ class NumpyFramework(Framework):
 
     def to_numpy(self, array: Any) -> Any:
         return np.asarray(array)
+
+    def from_numpy(self, array: Any) -> Any:
+        return np.array(array, dtype=np.float64)
+
+    def gradients(
+        self, function: Callable[..., Any], arrays: Sequence[Any], needed: Sequence[bool]
+    ) -> tuple[Any, list[Any]]:
+        """The function returns both itself: its value, and one gradient (or None) an array."""
+        value, found = function(*arrays)
+        return value, [g if on else None for g, on in zip(found, needed, strict=True)]
 
     def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
         if not sparse.issparse(array):

@@ -174,23 +174,31 @@ class Registry:
         return {n: s for n, s in self.specs(kind).items() if not self.missing(s)}
 
     def having(self, kinds: frozenset[str]) -> dict[str, Any]:
-        """The records of the ready solvers with these cones.
+        """The records of the ready solvers of cone programs that have these cones.
 
         Silent ones count where no others have them: only their classes say, which are loaded then.
         """
-        ready: dict[str, SolverSpec] = self.ready("solver")
+        ready = self._of_cones()
         able = {n: s for n, s in ready.items() if s.cones is not None and kinds <= s.cones}
-        return able or {n: s for n, s in ready.items() if kinds <= self.cones(s)}
+        return able or {n: s for n, s in ready.items() if kinds <= self._cones(s)}
 
-    def cones(self, spec: SolverSpec) -> frozenset[str]:
-        """The cones of a solver, by its class where its record is silent; none where that cannot
-        be loaded."""
+    def cones_of_all(self) -> dict[str, frozenset[str]]:
+        """The cones of each ready solver of cone programs."""
+        return {name: self._cones(spec) for name, spec in self._of_cones().items()}
+
+    def _of_cones(self) -> dict[str, SolverSpec]:
+        return {n: s for n, s in self.ready("solver").items() if s.form != "smooth"}
+
+    def _cones(self, spec: SolverSpec) -> frozenset[str]:
+        """By its class where the record is silent; none where that cannot be loaded, or solves
+        other programs."""
         if spec.cones is not None:
             return spec.cones
         try:
-            return frozenset(self.get("solver", spec.name).cones)
+            solver = self.get("solver", spec.name)
         except PluginError:
             return frozenset()
+        return frozenset() if solver.form == "smooth" else frozenset(solver.cones)
 
     def by_module(self, kind: str, cls: type) -> FrameworkSpec | ModelerSpec | None:
         """The record whose ``modules`` hold the root package of a class or one of its bases."""

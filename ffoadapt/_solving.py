@@ -374,6 +374,8 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
     if isinstance(solver, str):
         solver = registry.spelled("solver", solver)
         spec = registry.specs("solver").get(solver)
+        if spec is not None and spec.form == "smooth":
+            raise UnsupportedProblemError(_of_functions(solver, structure))
         if spec is not None and spec.cones is not None and not structure.kinds <= spec.cones:
             raise UnsupportedProblemError(_lacks(solver, spec.cones, structure))
         found, name = registry.get("solver", solver), solver
@@ -386,6 +388,8 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
                 "ffoadapt.Solver, or a function decorated with ffoadapt.box_solver, split_solver "
                 "or conic_solver"
             )
+    if found.form == "smooth":
+        raise UnsupportedProblemError(_of_functions(name, structure))
     if not structure.kinds <= frozenset(found.cones):
         raise UnsupportedProblemError(_lacks(name, found.cones, structure))
     return found, name
@@ -399,6 +403,13 @@ def _instance(solver: type[Any]) -> Any:
             f"solver={solver.__qualname__} could not be made without arguments: "
             f"{type(error).__name__}: {error}. Give an instance of it"
         ) from error
+
+
+def _of_functions(name: str, structure: Structure) -> str:
+    return (
+        f"the solver {name!r} takes functions, not matrices: it serves ffoadapt.smooth. Installed "
+        f"solvers that would do: {_names(structure)}"
+    )
 
 
 def _lacks(name: str, cones: Any, structure: Structure) -> str:

@@ -12,7 +12,7 @@ import sys
 import tokenize
 from pathlib import Path
 
-LIMITS = {"box": 30, "split": 30, "cone": 45}
+LIMITS = {"box": 30, "split": 30, "cone": 45, "smooth": 45}
 """Most lines of code for an adapter whose solver takes that view."""
 
 _LAYOUT = {

@@ -22,6 +22,7 @@ _STYLES = {
     "duplicate": "red",
     "disabled": "dim",
 }
+_CONSTRAINTS = ("bounds", "inequalities", "equalities")
 _MATRICES = ("dense", "sparse")
 _CONES = ("zero", "nonnegative", "second_order", "psd", "exponential", "power")
 
@@ -83,7 +84,8 @@ def _declared(row: PluginInfo, what: str) -> list[str] | None:
     if not isinstance(row.spec, SolverSpec):
         return []
     found = getattr(row.spec, what)
-    return None if found is None else [name for name in (*_CONES, *_MATRICES) if name in found]
+    known = *_CONES, *_CONSTRAINTS, *_MATRICES
+    return None if found is None else [name for name in known if name in found]
 
 
 def _words(row: PluginInfo, what: str, joint: str) -> str:

@@ -95,6 +95,9 @@ class GradientReport:
         one that shows nowhere.
     kkt_residual
         Largest relative violation of the optimality conditions by the solver's point.
+    gradient_calls, error
+        Of programs given as functions: gradients of these that the first derivative took, and the
+        estimated relative error of the derivatives; None elsewhere.
     """
 
     verdict: Verdict
@@ -103,6 +106,8 @@ class GradientReport:
     rank_deficiency: int
     margin: float
     kkt_residual: float
+    gradient_calls: int | None = None
+    error: float | None = None
 
     @property
     def advice(self) -> str:
@@ -114,8 +119,13 @@ class GradientReport:
             f"{self.verdict}: {self.advice}\n"
             f"  ghost residual {self.residual:.1e}, KKT residual {self.kkt_residual:.1e}, "
             f"{self.active} active, rank deficiency {self.rank_deficiency}, "
-            f"complementarity margin {self.margin:.1e}"
+            f"complementarity margin {self.margin:.1e}" + self._functions()
         )
+
+    def _functions(self) -> str:
+        if self.error is None:
+            return ""
+        return f"\n  {self.gradient_calls} gradient calls, estimated error {self.error:.1e}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -19,7 +20,15 @@ _compiled: WeakKeyDictionary[Callable[..., Any], dict[Any, Any]] = WeakKeyDictio
 def flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
     """Any pytree that JAX knows."""
     leaves, form = jax.tree.flatten(tree)
-    return leaves, lambda others: jax.tree.unflatten(form, others)
+    return leaves, _Tree(form)
+
+
+@dataclass(frozen=True)
+class _Tree:
+    form: Any
+
+    def __call__(self, leaves: Sequence[Any]) -> Any:
+        return jax.tree.unflatten(self.form, leaves)
 
 
 def from_numpy(array: Any) -> jax.Array:

@@ -1,15 +1,17 @@
 """Gradients of a user's functions of tensors; first ones only, but for `curvature`."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.overrides import TorchFunctionMode
 
 from ffoadapt import Framework, ParameterError
 
-__all__ = ["curvature", "from_numpy", "gradients", "gradients_each"]
+__all__ = ["curvature", "from_numpy", "gradients", "gradients_each", "precise"]
 
 
 class _Wider(TorchFunctionMode):
@@ -28,6 +30,15 @@ def _widened(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(_widened, value))
     return value
+
+
+_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+
+
+def precise() -> AbstractContextManager[Any]:
+    """See `ffoadapt.Framework.precise`; also outside of the transforms of torch.func that the call
+    is in, for what is computed here is no part of what they transform."""
+    return temporarily_clear_interpreter_stack() if _transforms_active() else nullcontext()
 
 
 def from_numpy(array: Any) -> torch.Tensor:

@@ -1,0 +1,61 @@
+"""NLopt: sequential quadratic programming, L-BFGS and others; it gives no multipliers."""
+
+from collections.abc import Callable
+
+import nlopt
+import numpy as np
+
+from ffoadapt import Options, Session, SmoothForm, Solution, Solver, Status
+
+Function = Callable[..., object]
+
+_STATUS = {5: Status.ITERATION_LIMIT, 6: Status.TIME_LIMIT, -4: Status.OPTIMAL_INACCURATE}
+
+
+class NLoptSolver(Solver):
+    """See https://nlopt.readthedocs.io; ``algorithm`` is the name of one that takes gradients."""
+
+    form = "smooth"
+    cones = ("bounds", "inequalities", "equalities")
+    matrices = ()
+    common_options = {"tolerance": "ftol_rel", "max_iterations": "maxeval", "time_limit": "maxtime"}
+    defaults = {"ftol_rel": 1e-14, "xtol_rel": 1e-12, "maxeval": 5000, "algorithm": ""}
+
+    def known_options(self) -> list[str]:
+        return [*self.defaults, "maxtime", "ftol_abs", "stopval"]
+
+    def solve(self, program: SmoothForm, options: Options, session: Session) -> Solution:
+        p, last = program, np.array(program.start)
+        plain = "LD_SLSQP" if p.m_ineq + p.m_eq else "LD_LBFGS"
+        solver = nlopt.opt(getattr(nlopt, options.get("algorithm") or plain), p.n)
+        solver.set_min_objective(_values(p.objective, p.gradient, last))
+        solver.set_lower_bounds(p.lower)
+        solver.set_upper_bounds(p.upper)
+        rows = _values(p.inequalities, p.inequality_jacobian)
+        solver.add_inequality_mconstraint(rows, np.full(p.m_ineq, 1e-12))
+        rows = _values(p.equalities, p.equality_jacobian)
+        solver.add_equality_mconstraint(rows, np.full(p.m_eq, 1e-12))
+        for name in options.keys() - {"algorithm"}:
+            getattr(solver, f"set_{name}")(options[name])
+        try:
+            x, code = solver.optimize(last), solver.last_optimize_result()
+        except (RuntimeError, nlopt.RoundoffLimited):  # as far as rounding lets it
+            x, code = last, -4
+        return Solution(x, None, None, _STATUS.get(code, Status.OPTIMAL), {"status": code})
+
+
+def _values(function: Function, slope: Function, last: np.ndarray | None = None) -> Function:
+    """Values and gradients as NLopt asks for them; ``last`` is where it was asked last."""
+
+    def asked(*given: np.ndarray) -> object:
+        *result, y, gradient = given
+        if last is not None:
+            last[:] = y
+        if gradient.size:
+            gradient[:] = slope(y)
+        if not result:
+            return function(y)
+        result[0][:] = function(y)
+        return None
+
+    return asked
