@@ -146,13 +146,24 @@ def qp(
 ) -> QPSolution:
     """minimize 1/2 x'Px + q'x subject to Gx <= h, Ax = b, differentiable in all six.
 
+    The data are arrays of one framework, each with batch axes in front or not; NumPy arrays among
+    those of another framework are constants. P, G and A may be the framework's sparse matrices (the
+    gradient is on their pattern) or scipy.sparse constants. G and h, and A and b, may be left out.
+
     Parameters
     ----------
-    P, q, G, h, A, b
-        (n, n), (n,), (k, n), (k,), (p, n), (p,): arrays of one framework, each with batch axes in
-        front or not. P is symmetric positive semidefinite; None means zero, or no such rows. h may
-        hold inf. P, G and A may be the framework's sparse matrices (the gradient is on their
-        pattern) or scipy.sparse constants.
+    P
+        (n, n), symmetric positive semidefinite; None means zero: a linear program.
+    q
+        (n,).
+    G
+        (k, n), optional, together with h.
+    h
+        (k,), optional, together with G; an entry may be inf (no bound).
+    A
+        (p, n), optional, together with b.
+    b
+        (p,), optional, together with A.
     solver
         A name from `ffoadapt.solvers`, a `Solver` object or class, a decorated function, or
         ``"auto"`` for the fastest installed.
@@ -195,9 +206,23 @@ def box_qp(
 ) -> BoxSolution:
     """minimize 1/2 x'Px + q'x subject to l <= Ax <= u, differentiable in all five.
 
-    Parameters are as in `qp`; A is (m, n), l and u are (m,) and may hold -inf and inf; l = u makes
-    an equality, whose gradient goes to the bound that its multiplier pushes at. A = None stands for
-    the identity: l <= x <= u.
+    Arrays are as in `qp`. l = u makes an equality, whose gradient goes to the bound that its
+    multiplier pushes at.
+
+    Parameters
+    ----------
+    P
+        (n, n), symmetric positive semidefinite; None means zero.
+    q
+        (n,).
+    A
+        (m, n); None stands for the identity: l <= x <= u.
+    l
+        (m,); an entry may be -inf.
+    u
+        (m,); an entry may be inf.
+    solver, settings
+        As in `qp`.
 
     Returns
     -------
@@ -230,7 +255,22 @@ def cone_program(
 ) -> ConeSolution:
     """minimize 1/2 x'Px + q'x subject to Ax + s = b, s in K, differentiable in P, q, A, b.
 
-    Parameters are as in `qp`; ``cones`` are the cones of K in the order of the rows.
+    Arrays are as in `qp`.
+
+    Parameters
+    ----------
+    P
+        (n, n), symmetric positive semidefinite; None means zero.
+    q
+        (n,).
+    A
+        (m, n).
+    b
+        (m,); an entry in a nonnegative row may be inf.
+    cones
+        The cones of K in the order of the rows, m rows in all.
+    solver, settings
+        As in `qp`.
 
     Returns
     -------

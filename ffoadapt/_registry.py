@@ -329,7 +329,7 @@ def _packages() -> list[str]:
         required = importlib.metadata.requires("ffoadapt") or []
     except importlib.metadata.PackageNotFoundError:  # run from a source tree
         return []
-    names = (line.partition(";")[0].strip() for line in required)
+    names = {line.partition(";")[0].partition("[")[0].strip() for line in required}
     return sorted(name for name in names if name.startswith("ffoadapt-"))
 
 
