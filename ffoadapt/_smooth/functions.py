@@ -7,6 +7,7 @@ gradient call gives the three.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,10 @@ Function = Callable[..., Any]
 
 TOGETHER = 200_000
 """Numbers in the gradients of several points up to which these are evaluated at once."""
+
+
+FEW = 3
+"""So few points are evaluated one by one: a function for a batch takes several times as long."""
 
 
 class Functions:
@@ -203,7 +208,7 @@ def combined(w: Floats, objective: ByHand, rest: Sequence[ByHand], count: int) -
 
 
 def _size(array: Any) -> int:
-    return int(np.prod(array.shape, dtype=np.int64))
+    return math.prod(array.shape)
 
 
 class Model:
@@ -227,12 +232,14 @@ class Model:
     def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
         """Gradient in y (n,), values (1 + rows,), and where asked for the gradients in leaves."""
         framework = self.functions.framework
-        needed = [True, True, *(leaves for _ in self.leaves)]
+        needed = [True, True, *[leaves] * len(self.leaves)]
         self.calls += 1
         with framework.precise():
             given = [framework.from_numpy(y), framework.from_numpy(w), *self.leaves]
             _, found = framework.gradients(self.functions, given, needed)
-            return self._read(found, y.shape, w.shape, ())
+            if leaves:
+                return self._read(found, y.shape, w.shape, ())
+            return self._array(found[0], (), y.shape), self._array(found[1], (), w.shape), []
 
     def each(
         self, y: Floats, w: Floats, leaves: bool = False, moved: Sequence[Floats] | None = None
@@ -240,14 +247,18 @@ class Model:
         """`at` for several y (k, n) or weights (k, 1 + rows), or both; leaves where ``moved``
         gives them, each (k, *shape)."""
         framework = self.functions.framework
-        if moved is None and leaves and y.shape[0] * (self._many + y.shape[-1]) > TOGETHER:
-            rows = [self.at(y[k], w[k], True) for k in range(len(y))]
-            first, second, third = zip(*rows, strict=True)
-            stacked = [None if g[0] is None else np.stack(g) for g in zip(*third, strict=True)]
-            return np.stack(first), np.stack(second), stacked
+        size = next(len(v) for v in (y, w) if v.ndim == 2)
+        numbers = size * (y.shape[-1] + (self._many if leaves else 0))
+        if moved is None and not FEW < size < TOGETHER * size / max(numbers, 1):
+            pairs = [(y[k] if y.ndim == 2 else y, w[k] if w.ndim == 2 else w) for k in range(size)]
+            first, second, third = zip(*(self.at(*pair, leaves) for pair in pairs), strict=True)
+            return (
+                np.stack(first),
+                np.stack(second),
+                [np.stack(g) for g in zip(*third, strict=True)],
+            )
         mapped = [y.ndim == 2, w.ndim == 2, *(moved is not None for _ in self.leaves)]
         needed = [True, True, *(leaves for _ in self.leaves)]
-        size = next(len(v) for v in (y, w) if v.ndim == 2)
         self.calls += size
         with framework.precise():
             others = self.leaves if moved is None else [*map(framework.from_numpy, moved)]
@@ -271,14 +282,17 @@ class Model:
     def _read(
         self, found: Sequence[Any], y: Any, w: Any, lead: tuple[int, ...]
     ) -> tuple[Floats, Floats, list[Any]]:
-        def read(gradient: Any, shape: tuple[int, ...]) -> Any:
-            if gradient is None:
-                return np.zeros((*lead, *shape))
-            array = np.asarray(self.functions.framework.to_numpy(gradient), dtype=np.float64)
-            return array.reshape((*lead, *shape))
+        read, numbers = self._array, self.numbers
+        leaves = [read(g, lead, n.shape) for g, n in zip(found[2:], numbers, strict=True)]
+        return read(found[0], lead, y), read(found[1], lead, w), leaves
 
-        leaves = [read(g, leaf.shape) for g, leaf in zip(found[2:], self.numbers, strict=True)]
-        return read(found[0], y), read(found[1], w), leaves
+    def _array(self, gradient: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
+        shape = (*lead, *shape)
+        if gradient is None:
+            return np.zeros(shape)
+        array = self.functions.framework.to_numpy(gradient)
+        found: Floats = np.asarray(array, dtype=np.float64)
+        return found if found.shape == shape else found.reshape(shape)
 
 
 class Shifted(Model):
