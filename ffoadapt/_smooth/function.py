@@ -181,9 +181,9 @@ class SmoothFunction:
         weights[0] = 1.0
         gradient, values, _ = model.at(start, weights)
         if not (np.isfinite(gradient).all() and np.isfinite(values).all()):
-            what = "objective" if not np.isfinite(values[0]) else "constraints or gradients"
+            what = "objective" if not np.isfinite(values[0]) else "constraints, or a gradient,"
             raise ParameterError(
-                f"the {what} have no finite value at the start (a logarithm or root of a negative "
+                f"no finite value of the {what} at the start (a logarithm or root of a negative "
                 "number?); give a start inside of the domain, and bounds that keep y there"
             )
         settings, n = self.settings, start.size

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._exceptions import ParameterError, ShapeError
+from .._exceptions import DifferentiationError, ParameterError, ShapeError
 from .._interfaces import Framework
 from .._registry import registry
 from .._trees import flatten
@@ -93,6 +93,18 @@ class Functions:
         self.checked = True
 
 
+class NotScalarError(ShapeError):
+    """The objective is no scalar."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__(
+            f"the objective returned shape {', '.join(map(str, shapes))}; expected a scalar, shape "
+            "(). Where an axis is a batch, say which arrays have it: SmoothLayer(..., "
+            "params=an example without batch axes)"
+        )
+        self.shape = shapes[0] if len(shapes) == 1 else ()
+
+
 class Part:
     """One of the user's functions; called, the sum of its values at (y, *leaves)."""
 
@@ -121,8 +133,7 @@ class Part:
                     "framework of params that depends on y"
                 )
         if self.name == "objective" and (len(arrays) != 1 or _size(arrays[0]) != 1):
-            shapes = ", ".join(str(tuple(a.shape)) for a in arrays)
-            raise ShapeError(f"the objective returned shape {shapes}; expected a scalar, shape ()")
+            raise NotScalarError([tuple(a.shape) for a in arrays])
         self.rows, self.kinds = sum(map(_size, arrays)), {*map(type, arrays)}
         return arrays
 
@@ -264,7 +275,7 @@ class Model:
             others = self.leaves if moved is None else [*map(framework.from_numpy, moved)]
             given = [framework.from_numpy(y), framework.from_numpy(w), *others]
             _, found = framework.gradients_each(self.functions, given, mapped, needed)
-            return self._read(found, y.shape[-1:], w.shape[-1:], (size,))
+            return self._read(found if leaves else found[:2], y.shape[-1:], w.shape[-1:], (size,))
 
     def along(
         self, y: Floats, w: Floats, dy: Floats, dw: Floats | None = None
@@ -282,8 +293,14 @@ class Model:
     def _read(
         self, found: Sequence[Any], y: Any, w: Any, lead: tuple[int, ...]
     ) -> tuple[Floats, Floats, list[Any]]:
-        read, numbers = self._array, self.numbers
-        leaves = [read(g, lead, n.shape) for g, n in zip(found[2:], numbers, strict=True)]
+        read = self._array
+        if self.functions.framework.gradients_by_hand and any(g is None for g in found[2:]):
+            raise DifferentiationError(
+                "a function for NumPy returned no gradient in params, so there is none of the "
+                "solution; return (value, (in params, in y)), or ask for jvp"
+            )
+        pairs = zip(found[2:], self.numbers, strict=False)
+        leaves = [read(g, lead, n.shape) for g, n in pairs]
         return read(found[0], lead, y), read(found[1], lead, w), leaves
 
     def _array(self, gradient: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Floats:

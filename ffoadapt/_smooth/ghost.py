@@ -36,7 +36,7 @@ NEGATIVE = 1e-6
 ROUNDING = 1e-14
 """What J leaves of a right-hand side is nothing below this share of it."""
 
-CG_TOLERANCE, MANY, LOOSE = 1e-12, 10_000, 1e-8
+CG_TOLERANCE, MANY, LOOSE = 1e-12, 10_000, 1e-7
 """The relative residual at which conjugate gradients stop, and beyond so many variables."""
 
 NOISE, SETTLED, PATIENCE = 1e-7, 12, 6

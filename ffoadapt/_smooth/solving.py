@@ -196,6 +196,8 @@ def _point(found: Solution, n: int) -> tuple[Floats | None, str]:
     if found.x is None:
         return None, "" if not found.status.solved else "it returned no point"
     try:
+        if np.asarray(found.x).dtype.kind == "c":
+            return None, f"it returned complex numbers; expected {n} real ones"
         y = np.asarray(found.x, dtype=np.float64)
     except (TypeError, ValueError):
         return None, f"it returned a {type(found.x).__name__}; expected {n} numbers"
