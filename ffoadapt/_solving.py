@@ -100,6 +100,7 @@ class SolveJob:
 
     def solve(self, batch: ProgramBatch) -> Points:
         """Solve all elements, one after the other unless the solver takes them at once."""
+        _interrupts.watch()
         given = self._given(batch)
         session = self._session(given.structure)
         impossible = contradictions(batch)
@@ -133,10 +134,12 @@ class SolveJob:
 
     def _together(self, given: ProgramBatch, session: Session) -> _Found | None:
         """The answers of a solver that takes the whole batch; None if it does not take this one."""
-        form = self.solver.form
+        form, start = self.solver.form, time.perf_counter()
         x, dual = np.empty((given.size, given.structure.n)), given.empty_dual(form)
         try:
             found = self.solver.solve_batch(given.stacked(form), self.options, session)
+            if _interrupts.swallowed(start):
+                raise KeyboardInterrupt
             if found is None:
                 return None
             eq, ineq = given.structure.split
@@ -160,6 +163,8 @@ class SolveJob:
             raise
         except BaseException as error:
             session.clear()
+            if _interrupts.swallowed(start):
+                raise KeyboardInterrupt from error
             failed = _failure(f"solve_batch: {told(error)}", exception=error)
             status, info = [failed.status] * given.size, [failed.info] * given.size
             lost = _unsolved(status)
@@ -224,6 +229,8 @@ class SolveJob:
                         self.solver, program, self.options, session, self._patience
                     )
                 _check_kind(solution)
+                if _interrupts.swallowed(start):
+                    raise KeyboardInterrupt
                 if not _interrupts.said(solution.status, solution.info):
                     self._long = time.perf_counter() - start > LONG
                     return solution
