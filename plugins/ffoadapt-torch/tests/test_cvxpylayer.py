@@ -232,8 +232,8 @@ def test_tolerances_in_any_words(solver, arguments):
 def test_what_is_refused():
     with pytest.raises(ffoadapt.OptionError, match=r"acceleration_lookback.*solver='scs'"):
         ours(solver="clarabel", solver_args={"acceleration_lookback": 0})
-    with pytest.raises(ffoadapt.OptionError, match="lpgd"):
-        ours(solver_args={"mode": "lpgd"})
+    with pytest.raises(ffoadapt.OptionError, match="lpgd_left"):
+        ours(solver_args={"mode": "newton"})
     with pytest.raises(ffoadapt.OptionError, match="derivative_kwargs"):
         ours(solver_args={"derivative_kwargs": {"tau": 1e-3}})
     with pytest.raises(ffoadapt.OptionError, match=r"ffoadapt\.Solver"):

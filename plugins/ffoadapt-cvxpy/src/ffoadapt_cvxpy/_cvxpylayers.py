@@ -21,6 +21,7 @@ from ffoadapt import (
     OptionError,
     Outcome,
     ParameterError,
+    Resolve,
     UnsupportedProblemError,
     get_plugin,
 )
@@ -41,6 +42,8 @@ _RENAMED = {
 }
 _NO_EFFECT = ("n_jobs_backward", "n_jobs_forward")
 _EXACT_MODES = ("dense", "lsmr", "lsqr")
+_RESOLVED_MODES = ("lpgd", "lpgd_left", "lpgd_right")
+_STRENGTHS = {"tau": "step", "rho": "proximal"}
 _ONLY_SCS = frozenset({"acceleration_interval", "acceleration_lookback", "use_indirect"})
 """How SCS goes about it, not what is asked for: without a meaning where no solver is named."""
 
@@ -243,14 +246,9 @@ def _arguments(
     if isinstance(solver, str):
         solver = solver.lower()
         solver = "auto" if solver in _OWN_METHOD else solver
-    mode = rest.pop("mode", "lsqr")
-    if mode not in _EXACT_MODES:
-        raise OptionError(
-            f"mode={mode!r} is not supported; the modes {', '.join(_EXACT_MODES)} all mean the "
-            "exact derivative, which is what every solver gets here"
-        )
-    if rest.pop("derivative_kwargs", None):
-        raise OptionError("derivative_kwargs belong to diffcp's lpgd modes; leave them out")
+    how = _gradient(rest.pop("mode", None), rest.pop("derivative_kwargs", None))
+    if how is not None:
+        settings["gradient"] = how
     for name in _NO_EFFECT:
         rest.pop(name, None)
     if "warm_start" in rest:
@@ -258,6 +256,35 @@ def _arguments(
     if "eps" in rest:
         rest["tolerance"] = rest.pop("eps")
     return solver, rest, settings
+
+
+def _gradient(mode: Any, parameters: Any) -> Any:
+    """diffcp's ``mode`` and ``derivative_kwargs`` as the setting ``gradient``; None for no choice.
+
+    Its tau and rho are in the units of the problem, step and proximal are relative to its numbers:
+    they name the same two strengths, and are of the same order where these are near one.
+    """
+    given = dict(parameters or {})
+    if mode in _RESOLVED_MODES:
+        unknown = sorted(set(given) - set(_STRENGTHS))
+        if unknown:
+            raise OptionError(
+                f"derivative_kwargs has {', '.join(unknown)}; the parameters of mode={mode!r} are "
+                "tau and rho"
+            )
+        strengths = {_STRENGTHS[name]: value for name, value in given.items()}
+        return Resolve(**strengths, central=mode == "lpgd")
+    if mode is not None and mode not in _EXACT_MODES:
+        raise OptionError(
+            f"mode={mode!r} is not known; {', '.join(_EXACT_MODES)} all mean the exact derivative, "
+            f"and {', '.join(_RESOLVED_MODES)} one with a finite step (ffoadapt.Resolve)"
+        )
+    if given:
+        raise OptionError(
+            f"derivative_kwargs belong to the modes {', '.join(_RESOLVED_MODES)}; got them with "
+            f"mode={mode!r}"
+        )
+    return None
 
 
 def _common(options: Mapping[str, Any]) -> dict[str, Any]:
