@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         SolveError,
         UnknownPluginError,
         UnsupportedProblemError,
+        ZeroGradientWarning,
     )
     from ._foreign import call_each
     from ._forms import BoxForm, ConeForm, SplitForm
@@ -79,6 +80,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._layer import Layer, LayerResult
     from ._least_distance import LeastDistance
     from ._oracle.report import GradientReport
+    from ._oracle.resolve import Resolve
     from ._outcome import Outcome
     from ._pattern import Pattern
     from ._problem import ConeProgram, Result, solve
@@ -139,6 +141,7 @@ __all__ = [
     "ProblemError",
     "ProgramBatch",
     "QPSolution",
+    "Resolve",
     "Result",
     "SecondOrderCone",
     "Session",
@@ -162,6 +165,7 @@ __all__ = [
     "UnknownPluginError",
     "UnsupportedProblemError",
     "ZeroCone",
+    "ZeroGradientWarning",
     "__version__",
     "box_qp",
     "box_solver",
@@ -196,7 +200,7 @@ _WHERE = {
         "DifferentiationError DuplicatePluginError FFOAdaptError InaccurateSolutionWarning "
         "MissingDependencyError "
         "OptionError ParameterError PluginError ProblemError ShapeError SolveError "
-        "UnknownPluginError UnsupportedProblemError"
+        "UnknownPluginError UnsupportedProblemError ZeroGradientWarning"
     ),
     "_foreign": "call_each",
     "_functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
@@ -211,6 +215,7 @@ _WHERE = {
     "_layer": "Layer LayerResult",
     "_least_distance": "LeastDistance",
     "_oracle.report": "GradientReport",
+    "_oracle.resolve": "Resolve",
     "_outcome": "Outcome",
     "_problem": "ConeProgram Result solve",
     "_forms": "BoxForm ConeForm SplitForm",

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import threading
+import time
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,10 @@ KINDS: dict[str, type[Any]] = {
     "modeler": Modeler,
     "executor": Executor,
 }
+
+
+LATELY = 1.0
+"""Seconds for which `Registry.usable` believes what it saw."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Registry:
         self._entries: dict[str, dict[str, _Entry]] = {kind: {} for kind in KINDS}
         self._failures: list[Failure] = []
         self._ready = False
+        self._usable: dict[str, tuple[float, dict[str, Any]]] = {}
 
     # -- filling
 
@@ -120,6 +126,7 @@ class Registry:
                     f"{known.source.version}; choose another name"
                 )
             entries[spec.name] = _Entry(spec, Source("run time", "(this process)", "-"))
+            self._usable.clear()
 
     # -- looking up
 
@@ -154,6 +161,16 @@ class Registry:
     def ready(self, kind: str) -> dict[str, Any]:
         """The records of a kind whose requirements are installed."""
         return {n: s for n, s in self.specs(kind).items() if not self.missing(s)}
+
+    def usable(self, kind: str) -> dict[str, Any]:
+        """As `ready`, as of a second ago at most, and the same dict until it is looked at again:
+        to ask where modules are takes as long as a small solve, and longer where the path is."""
+        now = time.monotonic()
+        until, found = self._usable.get(kind, (0.0, {}))
+        if now > until:
+            found = self.ready(kind)
+            self._usable[kind] = now + LATELY, found
+        return found
 
     def by_module(self, kind: str, cls: type) -> FrameworkSpec | ModelerSpec | None:
         """The record whose ``modules`` hold the root package of a class or one of its bases."""
@@ -201,6 +218,7 @@ class Registry:
         spec = entry.spec
         missing = self.missing(spec)
         if missing:
+            self._usable.clear()
             raise MissingDependencyError(
                 f"the {spec.kind} {spec.name!r} (from {entry.source.distribution}) needs "
                 f"{', '.join(missing)}, which is not installed: pip install {' '.join(missing)}"
