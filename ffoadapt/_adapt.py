@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ._exceptions import OptionError
 from ._interfaces import POLYHEDRAL, Session, Solver, SolverSpec
@@ -41,8 +43,9 @@ class _BoxFunction(_FunctionSolver):
 
     def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
         p = program
-        x, y, *status = self.function(p.P, p.q, p.A, p.l, p.u, dict(options))
-        return _solution(x, y, None, status)
+        answer = self.function(p.P, p.q, p.A, p.l, p.u, dict(options))
+        (x, y), status = _read(self.name, answer, {"x": p.q.size, "y": p.l.size})
+        return Solution(x, y, None, status)
 
 
 class _SplitFunction(_FunctionSolver):
@@ -50,8 +53,10 @@ class _SplitFunction(_FunctionSolver):
 
     def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
         p = program
-        x, z, y, *status = self.function(p.P, p.q, p.G, p.h, p.A, p.b, dict(options))
-        return _solution(x, None if z is None else (z, y), None, status)
+        answer = self.function(p.P, p.q, p.G, p.h, p.A, p.b, dict(options))
+        sizes = {"x": p.q.size, "z_ineq": p.h.size, "y_eq": p.b.size}
+        (x, z, y), status = _read(self.name, answer, sizes)
+        return Solution(x, (z, y), None, status)
 
 
 class _ConicFunction(_FunctionSolver):
@@ -59,15 +64,58 @@ class _ConicFunction(_FunctionSolver):
 
     def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
         p = program
-        x, s, z, *status = self.function(p.P, p.q, p.A, p.b, p.cones, dict(options))
-        return _solution(x, z, s, status)
+        answer = self.function(p.P, p.q, p.A, p.b, p.cones, dict(options))
+        sizes = {"x": p.q.size, "s": p.b.size, "z": p.b.size}
+        (x, s, z), status = _read(self.name, answer, sizes)
+        return Solution(x, z, s, status)
 
 
-def _solution(x: Any, dual: Any, slack: Any, status: list[Any]) -> Solution:
-    given = status[0] if status else Status.OPTIMAL
-    if not isinstance(given, Status):
-        raise TypeError(f"the status is {given!r}; expected an ffoadapt.Status")
-    return Solution(x, dual, slack, given)
+def _read(name: str, answer: Any, sizes: Mapping[str, int]) -> tuple[Sequence[Any], Status]:
+    """The vectors of these names and sizes that a function returned, and the status."""
+    wanted = ", ".join(sizes)
+    if not isinstance(answer, tuple | list):
+        what = f"a {type(answer).__name__}"
+        if np.shape(answer) == (sizes["x"],):
+            what = "x alone"
+        raise TypeError(
+            f"the function {name!r} returned {what}; expected {wanted}: gradients need the dual, "
+            "the multipliers of the constraints"
+        )
+    if len(answer) not in (len(sizes), len(sizes) + 1):
+        raise TypeError(
+            f"the function {name!r} returned {len(answer)} values; expected {wanted}, and perhaps "
+            "a Status"
+        )
+    vectors, status = answer[: len(sizes)], [*answer[len(sizes) :], Status.OPTIMAL][0]
+    if not isinstance(status, Status):
+        raise TypeError(f"the status is {status!r}; expected an ffoadapt.Status")
+    if status.solved:
+        _check_vectors(name, dict(zip(sizes, vectors, strict=True)), sizes)
+        pairs = zip(vectors, sizes, strict=True)
+        vectors = [np.zeros(0) if v is None and not sizes[key] else v for v, key in pairs]
+    return vectors, status
+
+
+def _check_vectors(name: str, vectors: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+    for key, vector in vectors.items():
+        if vector is None and not (key == "s" or sizes[key] == 0):
+            raise TypeError(
+                f"the function {name!r} returned None for {key}; expected an array of "
+                f"{sizes[key]} numbers (0 where a constraint does not hold x), or as a further "
+                "value a Status that is not solved"
+            )
+    shapes = {key: np.shape(vector) for key, vector in vectors.items() if vector is not None}
+    wrong = [key for key, shape in shapes.items() if shape != (sizes[key],)]
+    if wrong:
+        seen, expected = list(shapes.values()), [(sizes[key],) for key in shapes]
+        order = ", ".join(sizes)
+        hint = ""
+        if sorted(seen) == sorted(expected):
+            hint = f". These are the right sizes in another order; return {order}"
+        raise ValueError(
+            f"the function {name!r} returned arrays of shapes {', '.join(map(str, seen))}; "
+            f"expected {', '.join(map(str, expected))} for {', '.join(shapes)}{hint}"
+        )
 
 
 def _decorator(
@@ -116,7 +164,10 @@ class _SmoothFunctionSolver(_FunctionSolver):
         if not isinstance(found, tuple):
             return Solution(found)
         x, dual, *status = found
-        return _solution(x, dual, None, status)
+        given = status[0] if status else Status.OPTIMAL
+        if not isinstance(given, Status):
+            raise TypeError(f"the status is {given!r}; expected an ffoadapt.Status")
+        return Solution(x, dual, None, given)
 
 
 def smooth_solver(

@@ -237,6 +237,7 @@ def check_convex(batch: ProgramBatch, refused: Refused) -> None:
             error = ProblemError(
                 f"P{where} is not symmetric: |P - P'| is up to {difference:.3g}. The objective is "
                 "1/2 x'Px, so give (P + P')/2, which states the same problem"
+                + _triangle(values, pattern)
             )
             refused.add(elements, error)
             continue
@@ -333,6 +334,21 @@ def _asymmetry(values: Floats, pattern: Pattern | None) -> float:
         return float(np.abs(values - values[pattern.transposition]).max(initial=0.0))
     matrix = pattern.matrix(values)
     return float(abs(matrix - matrix.T).max())
+
+
+def _triangle(values: Floats, pattern: Pattern | None) -> str:
+    """What to say besides of a matrix with nothing on one side of its diagonal."""
+    if pattern is None:
+        rows, columns = np.nonzero(values)
+    else:
+        rows, columns = pattern.indices[values != 0.0], pattern.columns[values != 0.0]
+    side = "upper" if (rows <= columns).all() else "lower" if (rows >= columns).all() else ""
+    if not side:
+        return ""
+    return (
+        f". It is the {side} triangle alone, as some solvers take it: if it stands for the whole "
+        "matrix, give P + P' - diag(P)"
+    )
 
 
 def _semidefinite(values: Floats, pattern: Pattern | None, shift: Floats) -> bool:

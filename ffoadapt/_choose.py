@@ -117,8 +117,7 @@ def ranking(structure: Structure) -> list[SolverChoice]:
     if found is None:
         able = [
             (predicted(spec.speed, kind, structure.n), name, spec)
-            for name, spec in usable.items()
-            if spec.form != "smooth" and structure.kinds <= spec.cones
+            for name, spec in registry.having(structure.kinds).items()
         ]
         able.sort(key=lambda item: (item[0], item[1]))
         found = rankings[key] = [
@@ -133,7 +132,7 @@ def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:
     able = [
         (predicted(spec.speed, column, n), name)
         for name, spec in registry.ready("solver").items()
-        if spec.form == "smooth" and kinds <= spec.cones
+        if spec.form == "smooth" and kinds <= (spec.cones or frozenset())
     ]
     what = f"functions of {n} variables with {' and '.join(sorted(kinds)) or 'no constraints'}"
     return [
@@ -145,9 +144,13 @@ def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:
 def choose(structure: Structure) -> SolverChoice:
     """The fastest installed solver for programs of this structure."""
     found = ranking(structure)
+    if not found and not registry.cones_of_all():
+        raise UnsupportedProblemError(
+            "no solver is installed: pip install 'ffoadapt[recommended]'. `ffoadapt plugins` tells "
+            "of those that are there and cannot be used"
+        )
     if not found:
-        ready = registry.ready("solver").items()
-        have = {n: sorted(s.cones) for n, s in ready if s.form != "smooth"}
+        have = {n: sorted(s) for n, s in registry.cones_of_all().items()}
         raise UnsupportedProblemError(
             f"no installed solver supports the cones {sorted(structure.kinds)}; installed: "
             f"{have or 'none'}. Install one, e.g. pip install ffoadapt-clarabel"

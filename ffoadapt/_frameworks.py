@@ -7,7 +7,7 @@ from typing import Any
 
 from ._exceptions import ParameterError
 from ._interfaces import Framework, FrameworkSpec
-from ._registry import registry
+from ._registry import package_of, registry
 
 __all__ = ["find_framework"]
 
@@ -41,9 +41,11 @@ def _find(arguments: Mapping[str, Any]) -> Framework:
         if spec is not None:
             seen.setdefault(spec.name, (spec, name))
         elif not isinstance(value, int | float | list | tuple):
+            package = package_of(type(value))
             raise ParameterError(
                 f"{name} is a {type(value).__module__}.{type(value).__qualname__}; expected an "
                 f"array of an installed framework: {', '.join(registry.ready('framework'))}"
+                + (f". For these: pip install {package}" if package else "")
             )
     main = [spec for spec, _ in seen.values() if not _constant_in(spec, seen)]
     if len(main) > 1:

@@ -18,11 +18,11 @@ from ._frameworks import find_framework
 from ._function import SolveFunction
 from ._interfaces import Framework, ParametricProgram, Solver
 from ._oracle.report import GradientReport, Reports
-from ._outcome import Outcome, unknown
+from ._outcome import Outcome, described, unknown
 from ._pattern import Pattern
 from ._problem import check_bounds, check_cones, identity
 from ._raw import BoxModel, ConeModel, SplitModel
-from ._reading import SPARSE, checked, coordinates
+from ._reading import SPARSE, checked, coordinates, odd_size
 from ._settings import Settings, SolveSettings
 from ._solution import Status
 
@@ -65,6 +65,12 @@ class _Solution:
             raise unknown()
         return outcome.report()
 
+    def __repr__(self) -> str:
+        made = cast("_QPArrays", self)
+        fields = zip(made._fields, made, strict=True)
+        arrays = ", ".join(f"{name}={value!r}" for name, value in fields)
+        return f"{type(self).__name__}({arrays}; {described(self.status)})"
+
     def __reduce__(self) -> Any:
         return type(self), tuple(cast("tuple[Any, ...]", self))
 
@@ -75,6 +81,7 @@ def _flat(cls: type[Named]) -> type[Named]:
     for base in reversed(cls.__mro__):
         if base not in (tuple, object):
             members |= {name: v for name, v in vars(base).items() if name not in _OWN}
+    members["__repr__"] = _Solution.__repr__
     made: type[Named] = type(cls.__name__, (tuple,), members)
     return made
 
@@ -139,13 +146,24 @@ def qp(
 ) -> QPSolution:
     """minimize 1/2 x'Px + q'x subject to Gx <= h, Ax = b, differentiable in all six.
 
+    The data are arrays of one framework, each with batch axes in front or not; NumPy arrays among
+    those of another framework are constants. P, G and A may be the framework's sparse matrices (the
+    gradient is on their pattern) or scipy.sparse constants. G and h, and A and b, may be left out.
+
     Parameters
     ----------
-    P, q, G, h, A, b
-        (n, n), (n,), (k, n), (k,), (p, n), (p,): arrays of one framework, each with batch axes in
-        front or not. P is symmetric positive semidefinite; None means zero, or no such rows. h may
-        hold inf. P, G and A may be the framework's sparse matrices (the gradient is on their
-        pattern) or scipy.sparse constants.
+    P
+        (n, n), symmetric positive semidefinite; None means zero: a linear program.
+    q
+        (n,).
+    G
+        (k, n), optional, together with h.
+    h
+        (k,), optional, together with G; an entry may be inf (no bound).
+    A
+        (p, n), optional, together with b.
+    b
+        (p,), optional, together with A.
     solver
         A name from `ffoadapt.solvers`, a `Solver` object or class, a decorated function, or
         ``"auto"`` for the fastest installed.
@@ -163,6 +181,7 @@ def qp(
     ProblemError, SolveError
     """
     chosen = Settings.of(solver, settings)
+    (G, h), (A, b) = _rows_or_none(G, h), _rows_or_none(A, b)
     data = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
     framework = _read(data)
     n = _size("q", q)
@@ -187,9 +206,23 @@ def box_qp(
 ) -> BoxSolution:
     """minimize 1/2 x'Px + q'x subject to l <= Ax <= u, differentiable in all five.
 
-    Parameters are as in `qp`; A is (m, n), l and u are (m,) and may hold -inf and inf; l = u makes
-    an equality, whose gradient goes to the bound that its multiplier pushes at. A = None stands for
-    the identity: l <= x <= u.
+    Arrays are as in `qp`. l = u makes an equality, whose gradient goes to the bound that its
+    multiplier pushes at.
+
+    Parameters
+    ----------
+    P
+        (n, n), symmetric positive semidefinite; None means zero.
+    q
+        (n,).
+    A
+        (m, n); None stands for the identity: l <= x <= u.
+    l
+        (m,); an entry may be -inf.
+    u
+        (m,); an entry may be inf.
+    solver, settings
+        As in `qp`.
 
     Returns
     -------
@@ -222,7 +255,22 @@ def cone_program(
 ) -> ConeSolution:
     """minimize 1/2 x'Px + q'x subject to Ax + s = b, s in K, differentiable in P, q, A, b.
 
-    Parameters are as in `qp`; ``cones`` are the cones of K in the order of the rows.
+    Arrays are as in `qp`.
+
+    Parameters
+    ----------
+    P
+        (n, n), symmetric positive semidefinite; None means zero.
+    q
+        (n,).
+    A
+        (m, n).
+    b
+        (m,); an entry in a nonnegative row may be inf.
+    cones
+        The cones of K in the order of the rows, m rows in all.
+    solver, settings
+        As in `qp`.
 
     Returns
     -------
@@ -271,6 +319,24 @@ def _read(data: dict[str, Any]) -> Framework:
 
 
 def _call(
+    kind: Any,
+    form: str,
+    framework: Framework,
+    data: dict[str, Any],
+    *rest: Any,
+) -> Any:
+    """The solution; where shapes do not fit, the error names the argument that the others
+    outvote."""
+    given = data.copy()
+    try:
+        return _applied(kind, form, framework, data, *rest)
+    except ShapeError as error:
+        if (odd := odd_size(given)) is None:
+            raise
+        raise ShapeError(odd) from error
+
+
+def _applied(
     kind: Any,
     form: str,
     framework: Framework,
@@ -466,6 +532,13 @@ def _size(name: str, value: Any) -> int:
     if len(shape) == 0:
         raise ShapeError(f"{name} is a single number; expected a vector, or a batch of vectors")
     return int(shape[-1])
+
+
+def _rows_or_none(matrix: Any, vector: Any) -> tuple[Any, Any]:
+    """None for both where both are empty vectors, which is how other packages write no rows."""
+    if getattr(matrix, "shape", None) == (0,) == getattr(vector, "shape", None):
+        return None, None
+    return matrix, vector
 
 
 def _rows(matrix_name: str, matrix: Any, name: str, value: Any) -> int:

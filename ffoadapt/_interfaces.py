@@ -45,6 +45,9 @@ Floats = NDArray[np.float64]
 POLYHEDRAL = frozenset({"zero", "nonnegative"})
 """The cones that every solver of quadratic programs has."""
 
+OBJECTIVES = ("linear", "convex", "strictly_convex")
+"""The kinds of objective."""
+
 Options: TypeAlias = Mapping[str, Any]
 """The options of a solve, in the solver's own names, its `Solver.defaults` included."""
 
@@ -102,6 +105,17 @@ class Solver(ABC):
 
     matrices: ClassVar[Collection[str]] = ("sparse",)
     """``"dense"`` (ndarray), ``"sparse"`` (CSC with 32-bit indices), or both; given as it takes."""
+
+    objectives: ClassVar[Collection[str]] = OBJECTIVES
+    """Whether it takes linear programs (``"linear"``, P = 0), ``"convex"`` objectives (P is
+    semidefinite) and ``"strictly_convex"`` ones (P is positive definite).
+
+    The conformance checks of programs of another kind do not apply; a solve of one is tried.
+    """
+
+    waive: ClassVar[Mapping[str, str]] = {}
+    """Conformance checks that it is known not to pass, with the reasons, by their names or patterns
+    of them: see `ffoadapt.testing`."""
 
     common_options: ClassVar[Mapping[str, str | Sequence[str]]] = {}
     """Its own names for ``tolerance``, ``max_iterations``, ``time_limit`` (s) and ``verbose``.
@@ -499,15 +513,17 @@ class SolverSpec(Spec):
     """Registers a solver.
 
     ``cones`` and ``matrices`` repeat what its class declares, so that choosing a solver imports
-    none; a difference is reported when the class is loaded. ``speed`` is its measured solve time:
+    none; a difference is reported when the class is loaded. None, the default, means as the class
+    says: ``solver="auto"`` then asks the class, where no solver whose record speaks can. ``speed``
+    is its measured solve time:
     ``{(column, n): seconds}`` (benchmarks/), from which ``solver="auto"`` chooses; the columns are
     ``"dense"``, ``"sparse"``, ``"filled"`` (sparse, with factors that are not), and for programs
     with curved cones ``"second_order"``, ``"exponential"`` and ``"psd"``. ``form`` is ``"smooth"``
     for solvers of functions, whose columns are ``"bounds"`` and ``"smooth"``.
     """
 
-    cones: frozenset[str] = POLYHEDRAL
-    matrices: frozenset[str] = frozenset({"sparse"})
+    cones: frozenset[str] | None = None
+    matrices: frozenset[str] | None = None
     speed: Mapping[tuple[str, int], float] = field(default_factory=dict)
     form: Literal["cone", "smooth"] = "cone"
 

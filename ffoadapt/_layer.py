@@ -8,14 +8,19 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ._exceptions import DifferentiationError, ParameterError, UnsupportedProblemError
+from ._exceptions import (
+    DifferentiationError,
+    OptionError,
+    ParameterError,
+    UnsupportedProblemError,
+)
 from ._frameworks import find_framework
 from ._function import SolveFunction, State
 from ._gradient_check import GradientCheck, check_gradients
 from ._interfaces import Framework, Modeler, ParametricProgram, Solver
 from ._options import check_options
 from ._oracle.report import GradientReport, Reports
-from ._outcome import Latest, Outcome, infos, statuses
+from ._outcome import Latest, Outcome, described, infos, statuses
 from ._reading import checked, numbers
 from ._registry import registry
 from ._settings import Settings, SolveSettings
@@ -64,6 +69,11 @@ class Layer:
         solver: str | Solver | type[Solver] = "auto",
         **settings: Unpack[SolveSettings],
     ) -> None:
+        if "gp" in settings:
+            raise OptionError(
+                "a Layer takes no gp: geometric programs are for the CvxpyLayer of a framework's "
+                "plugin, such as ffoadapt_torch.CvxpyLayer(..., gp=True)"
+            )
         self.program = _parametrize(problem, parameters, variables)
         self._function = SolveFunction(self.program, Settings.of(solver, settings))
         self._function.latest = Latest(wanted=True, said=[])
@@ -71,6 +81,14 @@ class Layer:
         structure = getattr(self.program, "structure", None)
         if structure is not None:  # an unknown solver or option is an error of the constructor
             self._function._job(structure)
+
+    def __repr__(self) -> str:
+        model, solver = self.program, self._function.settings.solver
+        sides = (
+            ", ".join(f"{name}{shape}" for name, shape in pairs) or "none"
+            for pairs in (model.parameters, model.outputs)
+        )
+        return f"Layer({' -> '.join(sides)}; solver {solver!r})"
 
     def __call__(self, *values: Any, solver_options: Mapping[str, Any] | None = None) -> Any:
         """The variables, in a tuple, at these parameter values."""
@@ -187,6 +205,11 @@ class LayerResult:
         status = points.status if axes.single else [*points.status]
         self.status: Status | list[Status] = statuses(axes.single, status)
         self.info: Any = infos(axes.single, points.info, state.name)
+
+    def __repr__(self) -> str:
+        names = ", ".join(name for name, _ in self._function.model.outputs)
+        status = described(self.status)
+        return f"LayerResult({status}; solver {self._state.name!r}; variables {names or 'none'})"
 
     def report(self) -> GradientReport | Reports:
         """Why to trust the gradient, or not; one report, or a sequence of one a batch element."""

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from ._exceptions import DifferentiationError, InaccurateSolutionWarning
 from ._solution import Status
+from ._text import counted
 
 if TYPE_CHECKING:
     from ._function import SolveFunction, State
     from ._oracle.report import GradientReport, Reports
 
-__all__ = ["Latest", "Outcome", "infos", "statuses", "unknown", "warn_inaccurate"]
+__all__ = ["Latest", "Outcome", "described", "infos", "statuses", "unknown", "warn_inaccurate"]
 
 
 class Outcome:
@@ -50,10 +51,22 @@ class Outcome:
     def info(self) -> Any:
         return infos(self._known[0].single, self._known[2].info, self._known[4])
 
+    def __repr__(self) -> str:
+        return f"Outcome({described(self.status)}; solver {self._known[4]!r})"
+
     def report(self) -> GradientReport | Reports:
         """Why to trust the gradient, or not; one report, or a sequence of one a batch element."""
         reports = self._function.reports(self._state() or self._function.state(*self._known))
         return reports[0] if self._known[0].single else reports
+
+
+def described(status: Status | list[Status] | None) -> str:
+    """The status, or how often there is each, as in a repr."""
+    if status is None:
+        return "unknown"
+    if isinstance(status, Status):
+        return status.value
+    return f"{len(status)} elements: {counted(one.value for one in status) or 'none'}"
 
 
 def statuses(single: bool, status: list[Status]) -> Status | list[Status]:

@@ -20,7 +20,7 @@ from ._oracle.report import GradientReport
 from ._oracle.resolve import Resolve, Resolved
 from ._pattern import Pattern
 from ._raw import BoxModel, ConeModel, SplitModel
-from ._reading import coordinates, numbers
+from ._reading import coordinates, numbers, odd_size
 from ._settings import Settings, SolveSettings
 
 __all__ = ["ConeProgram", "Result", "solve"]
@@ -58,7 +58,7 @@ class ConeProgram:
         cones = check_cones(cones)
         rows = sum(cone.dim for cone in cones)
         shapes = {"P": (q.size, q.size), "A": (rows, q.size)}
-        data = {"P": matrix("P", P, *shapes["P"]), "A": matrix("A", A, *shapes["A"])}
+        data = _matrices({"P": P, "q": q, "A": A}, shapes)
         b = vector("b", b if b is not None else np.zeros(0))
         if rows != b.size:
             raise ShapeError(
@@ -79,8 +79,7 @@ class ConeProgram:
         h, b = (vector(k, np.zeros(0) if v is None else v) for k, v in (("h", h), ("b", b)))
         n = q.size
         shapes = {"P": (n, n), "G": (h.size, n), "A": (b.size, n)}
-        given = {"P": P, "G": G, "A": A}
-        data = {name: matrix(name, given[name], *shape) for name, shape in shapes.items()}
+        data = _matrices({**stated, "q": q, "h": h, "b": b}, shapes)
         patterns, values = split_patterns(data, shapes)
         self = cls.__new__(cls)
         model = SplitModel(q.size, patterns, h.size, b.size)
@@ -101,7 +100,7 @@ class ConeProgram:
             check_bounds(q.size, lower.size)
             A = identity(q.size, dense=P is not None and not sparse.issparse(P))
         shapes = {"P": (q.size, q.size), "A": (lower.size, q.size)}
-        data = {"P": matrix("P", P, *shapes["P"]), "A": matrix("A", A, *shapes["A"])}
+        data = _matrices({"P": P, "q": q, "A": A, "l": lower, "u": upper}, shapes)
         patterns, values = split_patterns(data, shapes)
         self = cls.__new__(cls)
         model = BoxModel(q.size, patterns, lower.size)
@@ -170,6 +169,13 @@ class Result:
         if name in named:
             return named[name]
         raise AttributeError(f"a result of {type(self).__name__} has no {name!r}")
+
+    def __repr__(self) -> str:
+        names = ", ".join(dict.fromkeys(("x", "s", "z", *self._named)))
+        return (
+            f"Result({self.status.value}, objective={self.objective:.6g}; "
+            f"solver {self.info['solver']!r}; {names})"
+        )
 
     def report(self) -> GradientReport:
         """Why to trust the gradient here, or not."""
@@ -331,6 +337,16 @@ def vector(name: str, value: Any) -> Floats:
     if array.ndim != 1:
         raise ShapeError(f"{name} has shape {array.shape}; expected one axis")
     return array.astype(np.float64)
+
+
+def _matrices(given: Mapping[str, Any], shapes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    """The matrices of ``shapes``; where they do not fit, the error names what they outvote."""
+    try:
+        return {name: matrix(name, given[name], *shape) for name, shape in shapes.items()}
+    except ShapeError as error:
+        if (odd := odd_size(given)) is None:
+            raise
+        raise ShapeError(odd) from error
 
 
 def matrix(name: str, value: Any, rows: int, columns: int) -> Any:

@@ -6,6 +6,7 @@ much that is none: words, None, what a mask hides. Nothing of that comes further
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -15,7 +16,7 @@ from scipy import sparse
 
 from ._exceptions import ParameterError, ShapeError
 
-__all__ = ["SPARSE", "checked", "coordinates", "numbers"]
+__all__ = ["SPARSE", "checked", "coordinates", "numbers", "odd_size"]
 
 SPARSE = (sparse.sparray, sparse.spmatrix)
 """scipy's sparse types; to ask for them takes less time than sparse.issparse."""
@@ -24,6 +25,8 @@ _FLOAT64 = np.dtype(np.float64)
 
 _PLAIN = (np.ndarray, np.generic, list, tuple, int, float, *SPARSE)
 """What NumPy reads; arrays of other types are for their framework to read."""
+
+_OURS = (np.ndarray, np.generic, *SPARSE)
 
 _WORDS = {
     **{"c": "it is complex", "M": "it holds dates", "m": "it holds spans of time"},
@@ -39,12 +42,62 @@ def checked(name: str, value: Any, sparse_too: bool = False) -> Any:
     """
     if not isinstance(value, _PLAIN) or (sparse_too and isinstance(value, SPARSE)):
         return value
+    if isinstance(value, list | tuple):
+        _check_entries(name, value)
     array = numbers(name, value)
     if isinstance(value, np.ndarray):
         return array
     if isinstance(value, list | tuple) and array.dtype == _FLOAT64:
         return array.tolist()  # integers that only float64 can hold became floats
     return value
+
+
+def _check_entries(name: str, value: Any) -> None:
+    """Raise where a list holds another framework's arrays, whose gradients would be lost."""
+    entries = value
+    while len(entries) and isinstance(entries[0], list | tuple):
+        entries = entries[0]
+    foreign = [e for e in entries if hasattr(e, "shape") and not isinstance(e, _OURS)]
+    if foreign:
+        kind = f"{type(foreign[0]).__module__.partition('.')[0]}.{type(foreign[0]).__name__}"
+        raise ParameterError(
+            f"{name} is a {type(value).__name__} that holds a {kind}; expected one array. Join "
+            "its entries with the framework's own function (stack), through which gradients flow"
+        )
+
+
+def odd_size(data: Mapping[str, Any]) -> str | None:
+    """What to say where the sizes of a program's vectors do not fit its matrices; None where they
+    do, or where the matrices do not fit each other.
+
+    ``data`` are those of `qp`, `box_qp` or `cone_program` by name. A vector that several others
+    outvote is named alone, else both that do not fit.
+    """
+    shapes = {name: tuple(np.shape(value)) for name, value in data.items() if value is not None}
+    matrices = {k: shapes[k][-2:] for k in ("P", "G", "A") if len(shapes.get(k, ())) > 1}
+    words = {k: f"the sparse {k}" if isinstance(data[k], SPARSE) else k for k in matrices}
+    columns = {shape[1] for shape in matrices.values()}
+    square = matrices.get("P", (0, 0))
+    if len(columns) == 1 and square[0] == square[1] and shapes.get("q"):
+        (n,) = columns
+        if shapes["q"][-1] != n:
+            said = " and ".join(f"{words[k]} has shape {shapes[k]}" for k in matrices)
+            return f"q has shape {shapes['q']}, but {said}; expected ({n},)"
+    for k, sides in (("G", "h"), ("A", "bul")):
+        sizes = {side: shapes[side][-1] for side in sides if shapes.get(side)}
+        odd = [side for side in sizes if k in matrices and sizes[side] != matrices[k][0]]
+        if len(odd) != 1:
+            continue
+        (side,), (rows, n) = odd, matrices[k]
+        other = next((name for name in sizes if name != side), None)
+        if other is not None:
+            said = f"{words[k]} has shape {shapes[k]} and {other} has shape {shapes[other]}"
+            return f"{side} has shape {shapes[side]}; expected ({rows},), because {said}"
+        return (
+            f"{words[k]} has shape {shapes[k]}; expected ({sizes[side]}, {n}) for {side} of shape "
+            f"{shapes[side]}, or {side} of shape ({rows},)"
+        )
+    return None
 
 
 def numbers(name: str, value: Any) -> NDArray[Any]:

@@ -32,7 +32,7 @@ from ._interfaces import (
 from ._plugins import Failure, Source, discover
 from ._text import told
 
-__all__ = ["KINDS", "PluginInfo", "Registry", "registry"]
+__all__ = ["KINDS", "RESERVED", "PluginInfo", "Registry", "package_of", "registry"]
 
 KINDS: dict[str, type[Any]] = {
     "solver": Solver,
@@ -40,6 +40,9 @@ KINDS: dict[str, type[Any]] = {
     "modeler": Modeler,
     "executor": Executor,
 }
+
+RESERVED = {"solver": ("auto",), "executor": ("auto",)}
+"""Names that mean something else than a plugin."""
 
 
 LATELY = 1.0
@@ -99,6 +102,7 @@ class Registry:
         for kind, name in names:
             if kind not in KINDS or not isinstance(name, str) or not name:
                 raise PluginError(f"a record has kind {kind!r} and name {name!r}")
+            _check_reserved(kind, name)
             if names.count((kind, name)) > 1:
                 raise DuplicatePluginError(
                     f"{source.distribution} registers the {kind} {name!r} twice"
@@ -116,6 +120,7 @@ class Registry:
 
     def add(self, spec: Spec) -> None:
         """Register a record at run time (`ffoadapt.register_solver`); replaces an earlier such."""
+        _check_reserved(spec.kind, spec.name)
         self._fill()
         with self._lock:
             entries = self._entries[spec.kind]
@@ -137,6 +142,8 @@ class Registry:
         if entry is not None and entry.object is not None and entry.rival is None:
             return entry.object
         if entry is None:
+            entry = self._entries[kind].get(self.spelled(kind, name))
+        if entry is None:
             raise UnknownPluginError(self._unknown(kind, name))
         if entry.rival is not None:
             raise DuplicatePluginError(
@@ -148,6 +155,17 @@ class Registry:
             if entry.object is None:
                 entry.object = self._load(entry)
         return entry.object
+
+    def spelled(self, kind: str, name: str) -> str:
+        """The name as it was registered, whatever its capitals: ``"OSQP"`` is ``"osqp"``.
+
+        As it came where there is no such name, or several.
+        """
+        self._fill()
+        if name in self._entries[kind] or not isinstance(name, str):
+            return name
+        same = [known for known in self._entries[kind] if known.lower() == name.lower()]
+        return same[0] if len(same) == 1 else name
 
     def specs(self, kind: str) -> dict[str, Any]:
         """The records of a kind by name, without the ambiguous ones."""
@@ -171,6 +189,33 @@ class Registry:
             found = self.ready(kind)
             self._usable[kind] = now + LATELY, found
         return found
+
+    def having(self, kinds: frozenset[str]) -> dict[str, Any]:
+        """The records of the ready solvers of cone programs that have these cones.
+
+        Silent ones count where no others have them: only their classes say, which are loaded then.
+        """
+        ready = self._of_cones()
+        able = {n: s for n, s in ready.items() if s.cones is not None and kinds <= s.cones}
+        return able or {n: s for n, s in ready.items() if kinds <= self._cones(s)}
+
+    def cones_of_all(self) -> dict[str, frozenset[str]]:
+        """The cones of each ready solver of cone programs."""
+        return {name: self._cones(spec) for name, spec in self._of_cones().items()}
+
+    def _of_cones(self) -> dict[str, SolverSpec]:
+        return {n: s for n, s in self.usable("solver").items() if s.form != "smooth"}
+
+    def _cones(self, spec: SolverSpec) -> frozenset[str]:
+        """By its class where the record is silent; none where that cannot be loaded, or solves
+        other programs."""
+        if spec.cones is not None:
+            return spec.cones
+        try:
+            solver = self.get("solver", spec.name)
+        except PluginError:
+            return frozenset()
+        return frozenset() if solver.form == "smooth" else frozenset(solver.cones)
 
     def by_module(self, kind: str, cls: type) -> FrameworkSpec | ModelerSpec | None:
         """The record whose ``modules`` hold the root package of a class or one of its bases."""
@@ -273,6 +318,20 @@ class Registry:
         return " ".join(words)
 
 
+def _check_reserved(kind: str, name: str) -> None:
+    if str(name).lower() in RESERVED.get(kind, ()):
+        raise PluginError(
+            f"{name!r} cannot name a {kind}: {kind}={name!r} leaves the choice to ffoadapt. Choose "
+            "another name"
+        )
+
+
+def package_of(cls: type) -> str | None:
+    """The package of this project whose plugin takes objects of a class, if there is one."""
+    roots = {base.__module__.partition(".")[0].removesuffix("lib") for base in cls.__mro__}
+    return next((name for name in _packages() if name.removeprefix("ffoadapt-") in roots), None)
+
+
 def _advice(name: str) -> str:
     """What to install for a plugin that is not there: only packages that exist are named."""
     packages = _packages()
@@ -288,7 +347,7 @@ def _packages() -> list[str]:
         required = importlib.metadata.requires("ffoadapt") or []
     except importlib.metadata.PackageNotFoundError:  # run from a source tree
         return []
-    names = (line.partition(";")[0].strip() for line in required)
+    names = {line.partition(";")[0].partition("[")[0].strip() for line in required}
     return sorted(name for name in names if name.startswith("ffoadapt-"))
 
 
@@ -301,11 +360,12 @@ def _importable(module: str) -> bool:
 
 def _agree(spec: SolverSpec, solver: Solver, source: Source) -> None:
     for what in ("cones", "matrices"):
-        declared, actual = frozenset(getattr(spec, what)), frozenset(getattr(solver, what))
-        if declared != actual:
+        declared, actual = getattr(spec, what), frozenset(getattr(solver, what))
+        if declared is not None and frozenset(declared) != actual:
             raise PluginError(
                 f"the SolverSpec of {spec.name!r} ({source.distribution}) says {what}="
-                f"{sorted(declared)}, its class says {sorted(actual)}: make them equal"
+                f"{sorted(declared)}, its class says {sorted(actual)}: make them equal, or leave "
+                f"{what} out of the record"
             )
 
 

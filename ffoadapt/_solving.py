@@ -316,6 +316,8 @@ _FLOAT64 = np.dtype(np.float64)
 def _real(values: Any, shape: tuple[int, ...]) -> Any:
     """The values, if they are real numbers in this shape: nothing is broadcast, nor cut."""
     if type(values) is not np.ndarray or values.dtype is not _FLOAT64:
+        if values is None:
+            raise TypeError(f"None came in the place of an array of shape {shape}")
         values = np.asarray(values)
         if values.dtype.kind not in "fiu":
             raise TypeError(f"an array is of dtype {values.dtype}, expected float64")
@@ -377,10 +379,11 @@ def contradictions(batch: ProgramBatch) -> dict[int, Solution]:
 def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tuple[Solver, str]:
     """The solver object and its name; checks that it has the cones of the program."""
     if isinstance(solver, str):
+        solver = registry.spelled("solver", solver)
         spec = registry.specs("solver").get(solver)
         if spec is not None and spec.form == "smooth":
             raise UnsupportedProblemError(_of_functions(solver, structure))
-        if spec is not None and not structure.kinds <= spec.cones:
+        if spec is not None and spec.cones is not None and not structure.kinds <= spec.cones:
             raise UnsupportedProblemError(_lacks(solver, spec.cones, structure))
         found, name = registry.get("solver", solver), solver
     else:
@@ -425,8 +428,7 @@ def _lacks(name: str, cones: Any, structure: Structure) -> str:
 
 
 def _names(structure: Structure) -> str:
-    ready = registry.ready("solver").items()
-    able = [n for n, s in ready if s.form != "smooth" and structure.kinds <= s.cones]
+    able = registry.having(structure.kinds)
     return ", ".join(sorted(able)) or "none (try pip install ffoadapt-clarabel)"
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .._exceptions import OptionError
 from .._inspect import solvers
+from .._registry import registry
 from .console import as_json, natural, number, print_notes, print_table, progress, seconds
 from .measure import Comparison, compare_solvers
 from .problem_file import ProblemFile, read_problem
@@ -57,13 +60,14 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compare and print; 1 if no solver solved the problem."""
     installed = solvers()
-    for name in options.solver or ():
+    wanted = [registry.spelled("solver", name) for name in options.solver or ()]
+    for name in wanted:
         if name not in installed:
             raise OptionError(
                 f"no solver named {name!r} is ready to use; ready: {', '.join(installed)}. "
                 "`ffoadapt plugins` tells why others are not"
             )
-    names = list(dict.fromkeys(options.solver or installed))
+    names = list(dict.fromkeys(wanted or installed))
     problem = read_problem(options.file)
     with progress(len(names)) as tell:
         found = compare_solvers(
@@ -72,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
             runs=options.runs,
             seed=options.seed,
             options={} if options.tolerance is None else {"tolerance": options.tolerance},
-            reference=options.reference,
+            reference=options.reference and registry.spelled("solver", options.reference),
             tell=tell,
         )
     if options.json:
@@ -125,7 +129,21 @@ def _print(problem: ProblemFile, found: Comparison) -> None:
         table = [(name, *(number(r.differences[name]) for r in found.others)) for name in data]
         print_table(("datum", *columns), table, right=columns)
     missing = "" if data else "the problem has no parameters, so there is none"
-    print_notes([*found.notes, *([("gradient", missing)] if missing else [])])
+    versions = ", ".join(f"{row.solver} {version(row.solver)}" for row in found.rows)
+    notes = [*found.notes, *([("gradient", missing)] if missing else [])]
+    print_notes([*notes, ("versions", versions)])
+
+
+def version(name: str) -> str:
+    """That of the package of the solver itself, else that of its plugin; ``-`` where neither is
+    installed as a package."""
+    spec = registry.specs("solver").get(name)
+    packages = metadata.packages_distributions()
+    modules = [] if spec is None else spec.requires
+    for distribution in (*(d for m in modules for d in packages.get(m, ())), f"ffoadapt-{name}"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(distribution)
+    return "-"
 
 
 def _record(problem: ProblemFile, found: Comparison, options: argparse.Namespace) -> dict[str, Any]:
@@ -141,6 +159,7 @@ def _record(problem: ProblemFile, found: Comparison, options: argparse.Namespace
         "solvers": [
             {
                 "solver": row.solver,
+                "version": version(row.solver),
                 "status": row.status,
                 "reason": row.reason,
                 "objective": row.objective,

@@ -157,7 +157,8 @@ def _row(
     runs: int,
     options: Mapping[str, Any],
 ) -> Row:
-    lacking = problem.structure.kinds - registry.specs("solver")[name].cones
+    cones = registry.specs("solver")[name].cones  # None: an error below says what it lacks
+    lacking = frozenset() if cones is None else problem.structure.kinds - cones
     if lacking:
         return Row(name, "unsupported", reason=f"it lacks the cones {', '.join(sorted(lacking))}")
     try:

@@ -1,7 +1,7 @@
-"""``ffoadapt new-plugin``: a working solver plugin under a name of one's own.
+"""``ffoadapt new-plugin``: a working plugin under a name of one's own.
 
-The files are those of plugins/_template, in which the word "template" stands for the name and for
-nothing else. Wheels carry them as ffoadapt/_template.
+The files are those of plugins/_template (a solver) and plugins/_template_KIND, in which the word
+"template" stands for the name and for nothing else. Wheels carry them inside of ffoadapt/.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import OptionError, PluginError
-from .._registry import registry
+from .._registry import KINDS, RESERVED, registry
 
 __all__ = ["add", "create", "template_directory"]
 
@@ -27,10 +27,10 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "new-plugin",
         help="start a plugin from a working, tested one",
-        description="Write DIRECTORY/ffoadapt-NAME: a working solver plugin to start from.",
+        description="Write DIRECTORY/ffoadapt-NAME: a working plugin to start from.",
     )
     parser.add_argument("name", metavar="NAME", help="the name that users will give: solver=NAME")
-    parser.add_argument("--kind", choices=("solver",), default="solver", help="kind of plugin")
+    parser.add_argument("--kind", choices=tuple(KINDS), default="solver", help="kind of plugin")
     parser.add_argument(
         "--directory", type=Path, default=Path(), help="where to put it (default: here)"
     )
@@ -39,27 +39,29 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the plugin and say what comes next."""
-    target = create(options.name, options.directory)
+    target = create(options.name, options.directory, options.kind)
     print(f"created {target}. Next:")
-    print(f"  pip install -e {target}")
-    print(f"  ffoadapt check {options.name}")
+    print(f"  pip install -e '{target}[test]'")
+    if options.kind == "solver":
+        print(f"  ffoadapt check {options.name}")
+    print(f"  (cd {target} && pytest)")
     print(f"  {target / 'README.md'} says what to change")
     return 0
 
 
-def create(name: str, directory: Path) -> Path:
-    """Write ``directory/ffoadapt-name`` and return it.
+def create(name: str, directory: Path, kind: str = "solver") -> Path:
+    """Write ``directory/ffoadapt-name``, a plugin of that kind, and return it.
 
     Raises
     ------
     OptionError
         The name is not allowed or taken, or the directory is there already.
     """
-    _check_name(name)
+    _check_name(name, kind)
     target = directory / f"ffoadapt-{name}"
     if target.exists():
         raise OptionError(f"{target} exists already; remove it, or choose another name")
-    source = template_directory()
+    source = template_directory(kind)
     try:
         for path in sorted(source.rglob("*")):
             relative = path.relative_to(source)
@@ -74,9 +76,10 @@ def create(name: str, directory: Path) -> Path:
     return target
 
 
-def template_directory() -> Path:
+def template_directory(kind: str = "solver") -> Path:
     """Where the files are: in the installed package, or in the repository that it runs from."""
-    for candidate in (PACKAGE / "_template", PACKAGE.parent / "plugins" / "_template"):
+    folder = "_template" if kind == "solver" else f"_template_{kind}"
+    for candidate in (PACKAGE / folder, PACKAGE.parent / "plugins" / folder):
         if (candidate / "pyproject.toml").is_file():
             return candidate
     raise PluginError(
@@ -85,7 +88,7 @@ def template_directory() -> Path:
     )
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, kind: str) -> None:
     if not NAME.fullmatch(name):
         close = re.sub(r"[^a-z0-9]+", "-", name.lower().removeprefix("ffoadapt")).strip(
             "-0123456789"
@@ -100,10 +103,14 @@ def _check_name(name: str) -> None:
             f"{name!r} would give the distribution ffoadapt-{name}; leave the prefix out: "
             f"{name.removeprefix('ffoadapt-')!r}"
         )
-    taken = next((p for p in registry.listing() if (p.kind, p.name) == ("solver", name)), None)
+    if name in RESERVED.get(kind, ()):
+        raise OptionError(
+            f"{name!r} cannot name a {kind}: {kind}={name!r} leaves the choice to ffoadapt"
+        )
+    taken = next((p for p in registry.listing() if (p.kind, p.name) == (kind, name)), None)
     if taken is not None:
         raise OptionError(
-            f"the solver name {name!r} is taken by {taken.distribution} {taken.version}; "
+            f"the {kind} name {name!r} is taken by {taken.distribution} {taken.version}; "
             "choose another one"
         )
     try:
@@ -122,10 +129,11 @@ def _is_source(relative: Path) -> bool:
 def _renamed(text: str, name: str) -> str:
     """``text`` with the three spellings of the name: module, class and the name itself."""
     words = "".join(word.capitalize() for word in name.split("-"))
-    stem = re.sub("solver$", "", words, flags=re.IGNORECASE) or words
+    for kind in map(str.capitalize, KINDS):
+        stem = re.sub(f"{kind}$", "", words, flags=re.IGNORECASE) or words
+        text = text.replace(f"Template{kind}", f"{stem}{kind}")
     return (
         text.replace("ffoadapt_template", f"ffoadapt_{name.replace('-', '_')}")
-        .replace("TemplateSolver", f"{stem}Solver")
         .replace("TestTemplate", f"Test{words}")
         .replace("template", name)
     )

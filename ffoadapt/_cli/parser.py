@@ -12,6 +12,7 @@ from .. import __version__
 from .._exceptions import FFOAdaptError
 from . import check, compare, new_plugin, plugins
 from .console import reason
+from .plugins import kernel
 
 __all__ = ["main"]
 
@@ -60,11 +61,22 @@ def _forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Version(argparse.Action):
+    """Prints the version, and whether the compiled kernel is in use, when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"ffoadapt {__version__} ({kernel()})")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ffoadapt", description="Optimization solvers as differentiable layers."
     )
-    parser.add_argument("--version", action="version", version=f"ffoadapt {__version__}")
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in (plugins, check, compare, new_plugin):
         command.add(commands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
@@ -311,6 +312,10 @@ class Reports(Sequence[GradientReport]):
     def __len__(self) -> int:
         return len(self._evidence.kkt)
 
+    def __repr__(self) -> str:
+        counts = Counter(self.verdicts).most_common()
+        return f"Reports({', '.join(f'{count} {verdict}' for verdict, count in counts)})"
+
     @overload
     def __getitem__(self, index: int) -> GradientReport: ...
     @overload
@@ -323,9 +328,9 @@ class Reports(Sequence[GradientReport]):
             return UNSOLVED
         return GradientReport(
             known.verdict(i),
-            known.residual.item(i),
+            known.residual.item(i) + 0.0,
             known.active.item(i),
             known.deficiency.item(i),
             known.margin.item(i),
-            known.kkt.item(i),
+            known.kkt.item(i) + 0.0,  # no -0.0
         )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .._exceptions import FFOAdaptError, OptionError
+from .._interfaces import OBJECTIVES
 from .._registry import registry
 from .._solution import Status
 from .._solving import COMMON_OPTIONS, common_names, translate_options
@@ -57,15 +58,18 @@ _SMALLEST = {
 
 
 def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
-    """form, cones, matrices, common_options and defaults hold what they may hold."""
+    """form, cones, matrices, objectives, common_options and defaults hold what they may hold."""
     found, _ = load(solver)
     known = found.known_options()
     _subset("form", [found.form], ("box", "split", "cone"))
     _subset("cones", found.cones, _KINDS)
     _subset("matrices", found.matrices, ("dense", "sparse"))
     _subset("common_options", found.common_options, COMMON_OPTIONS)
+    _subset("objectives", found.objectives, OBJECTIVES)
     if not found.matrices:
         raise CheckFailure("matrices is empty; expected 'dense', 'sparse' or both")
+    if not found.objectives:
+        raise CheckFailure(f"objectives is empty; expected some of {', '.join(OBJECTIVES)}")
     if found.form != "cone" and set(found.cones) - {"zero", "nonnegative"}:
         raise CheckFailure(
             f"form is {found.form!r}, whose view has no cones, but cones declares "
@@ -93,6 +97,8 @@ def check_declared_cones(solver: AnySolver, settings: CheckSettings = DEFAULT) -
     for kind in sorted(set(found.cones) & set(_KINDS)):
         problem = by_name[_SMALLEST[kind]]
         if not problem.kinds <= frozenset(found.cones):
+            continue
+        if problem.objective_kind not in found.objectives:
             continue
         try:
             view = view_of(found, problem.program())

@@ -193,6 +193,11 @@ def _positive(values: Floats) -> Floats:
 
 
 def _vector(name: str, value: Any, size: int) -> Floats:
+    if value is None:
+        raise CheckFailure(
+            f"{name} is None under an optimal status; expected an array of shape ({size},)"
+            + (": gradients need the multipliers of the constraints" if name != "x" else "")
+        )
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:

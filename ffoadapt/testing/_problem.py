@@ -64,6 +64,15 @@ class Problem:
         found: frozenset[str] = self._program.structure.kinds
         return found
 
+    @cached_property
+    def objective_kind(self) -> str:
+        """``"linear"``, ``"convex"`` or ``"strictly_convex"``, see `ffoadapt.Solver.objectives`."""
+        P = self._program.P
+        eigenvalues = np.linalg.eigvalsh(P.toarray() if sparse.issparse(P) else P)
+        if not np.abs(eigenvalues).max(initial=0.0):
+            return "linear"
+        return "strictly_convex" if eigenvalues[0] > 1e-9 * eigenvalues[-1] else "convex"
+
     @property
     def solvable(self) -> bool:
         """Whether it has a solution."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from .._text import told
 from ._checks import CHECKS, cases, known_waivers
 from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
 
-__all__ = ["CheckReport", "CheckResult", "check_solver", "check_waivers"]
+__all__ = ["CheckReport", "CheckResult", "all_waivers", "check_solver", "check_waivers"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class CheckResult:
     problem: str
     outcome: Literal["passed", "failed", "skipped"]
     detail: str = ""
+    cause: str = ""
+    """Of a failed one: what went wrong beneath, the same for checks that fail for one reason."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,23 @@ class CheckReport:
     def failures(self) -> list[CheckResult]:
         """The failed ones."""
         return [result for result in self.results if result.outcome == "failed"]
+
+    @property
+    def causes(self) -> list[list[CheckResult]]:
+        """The failures by what probably caused them, the first of each the most telling.
+
+        The first check that fails on a problem explains the later ones on it, because the telling
+        ones come first; where the same lies beneath on several problems, but for numbers, it is one
+        cause.
+        """
+        firsts: dict[str, str] = {}
+        groups: dict[str, list[CheckResult]] = {}
+        for result in self.failures:
+            key = re.sub(r"[-+]?\d[\d.e+-]*", "#", result.cause or result.detail)
+            if result.problem != "-":
+                key = firsts.setdefault(result.problem, key)
+            groups.setdefault(key, []).append(result)
+        return list(groups.values())
 
     def __str__(self) -> str:
         total = Counter(result.outcome for result in self.results)
@@ -61,16 +82,19 @@ class CheckReport:
     def _explained(self) -> list[str]:
         lines = []
         about = {check.name: check.about for check in CHECKS}
-        shown: dict[str, int] = Counter()
-        for result in self.failures:
-            shown[result.check] += 1
-            if shown[result.check] == 1:
-                lines += ["", f"FAILED {result.check}: {about.get(result.check, '')}"]
-            if shown[result.check] <= 3:
-                lines.append(f"  {result.problem}: {result.detail}")
-            elif shown[result.check] == 4:
-                count = sum(r.check == result.check for r in self.failures)
-                lines.append(f"  and {count - 3} more")
+        for first, *others in self.causes:
+            lines += ["", f"FAILED {first.check}: {about.get(first.check, '')}"]
+            lines.append(f"  {first.problem}: {first.detail}")
+            same = [r.problem for r in others if r.check == first.check]
+            if same:
+                lines.append(f"  the same on {', '.join(dict.fromkeys(same))}")
+            later = Counter(r.check for r in others if r.check != first.check)
+            if later:
+                checks = ", ".join(f"{check} ({n})" for check, n in later.items())
+                lines.append(
+                    f"  perhaps for this reason, since on the same problems, {later.total()} later "
+                    f"checks fail: {checks}"
+                )
         reasons = Counter(r.detail for r in self.results if r.outcome == "skipped")
         if reasons:
             lines += ["", "skipped:", *(f"  {n:4d} x {why}" for why, n in reasons.most_common())]
@@ -98,8 +122,8 @@ def check_solver(
     tolerance
         How far, relative to their size, points may be from optimal.
     waive
-        Reasons by the name of a check, of a problem, or "check-problem": not run, shown as
-        skipped.
+        Reasons by the name of a check, of a problem, or "check-problem", or a pattern of these
+        (``"*-lp"``): not run, shown as skipped. Besides those of the solver's own `Solver.waive`.
 
     Returns
     -------
@@ -112,31 +136,46 @@ def check_solver(
     PluginError
         Where there is no such solver or it cannot be loaded.
     """
-    check_waivers(waive)
+    waive = all_waivers(solver, waive)
     _, name = load(solver)
     settings = CheckSettings(dict(solver_options or {}), tolerance, seed)
     results = []
     for case in cases(seed):
         outcome: Literal["passed", "failed", "skipped"] = "passed"
-        detail = ""
+        detail = cause = ""
         try:
             case.run(solver, settings, waive)
         except CheckSkipped as skipped:
             outcome, detail = "skipped", str(skipped)
         except CheckFailure as failure:
-            outcome, detail = "failed", str(failure)
+            outcome, detail, cause = "failed", str(failure), _beneath(failure)
         except Exception as error:
             outcome, detail = "failed", told(error)
         problem = case.problem.name if case.problem else "-"
-        results.append(CheckResult(case.check.name, problem, outcome, detail))
+        results.append(CheckResult(case.check.name, problem, outcome, detail, cause))
     return CheckReport(name, tuple(results))
 
 
-def check_waivers(waive: Mapping[str, str] | None) -> None:
-    """Raise `OptionError` where a waived name is that of no check."""
-    odd = sorted(set(waive or ()) - known_waivers())
+def _beneath(failure: BaseException) -> str:
+    """The words of the failed check that this one failed by."""
+    while isinstance(failure.__cause__, CheckFailure):
+        failure = failure.__cause__
+    return str(failure)
+
+
+def all_waivers(solver: AnySolver, waive: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Those of the solver's class and these, checked."""
+    found = {**load(solver)[0].waive, **(waive or {})}
+    check_waivers(found)
+    return found
+
+
+def check_waivers(waive: Mapping[str, str]) -> None:
+    """Raise `OptionError` where a pattern is for no check."""
+    odd = [pattern for pattern in waive if not fnmatch.filter(known_waivers(), pattern)]
     if odd:
         raise OptionError(
             f"waive names {', '.join(map(repr, odd))}; the checks are "
-            f"{', '.join(check.name for check in CHECKS)} (or problem, or check-problem)"
+            f"{', '.join(check.name for check in CHECKS)} (or problem, or check-problem, or a "
+            "pattern of these)"
         )

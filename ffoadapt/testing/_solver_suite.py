@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from .._interfaces import Solver
 from ._checks import Case, cases
-from ._report import check_waivers
+from ._report import all_waivers, check_waivers
 from ._subject import CheckSettings
 
 __all__ = ["SolverSuite"]
@@ -30,8 +30,9 @@ class SolverSuite:
         How far, relative to their size, points may be from optimal. A solver with the common
         option ``tolerance`` is asked for a hundredth of it.
     waive
-        Reasons by the name of a check, of a problem, or "check-problem": not run, shown as
-        skipped.
+        Reasons by the name of a check, of a problem, or "check-problem", or a pattern of these
+        (``"*-lp"``): not run, shown as skipped. Besides those of the solver's own `Solver.waive`,
+        which ``ffoadapt check`` reads too.
     seed
         Draws the numbers of the problems.
     """
@@ -52,4 +53,4 @@ class SolverSuite:
     def test_solver(self, case: Case) -> None:
         """A check on a problem."""
         settings = CheckSettings(self.solver_options, self.tolerance, self.seed)
-        case.run(self.solver, settings, self.waive)
+        case.run(self.solver, settings, all_waivers(self.solver, self.waive))

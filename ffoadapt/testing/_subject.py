@@ -83,11 +83,14 @@ def load(solver: AnySolver) -> tuple[Solver, str]:
 
 
 def require(solver: AnySolver, problem: Problem) -> tuple[Solver, str]:
-    """The solver object and its name; skips where it does not declare the problem's cones."""
+    """The solver object and its name; skips what it does not declare: cones, kind of objective."""
     found, name = load(solver)
     lacking = sorted(problem.kinds - frozenset(found.cones))
     if lacking:
         raise CheckSkipped(f"it does not declare the cones {', '.join(lacking)}")
+    if problem.objective_kind not in found.objectives:
+        kind = problem.objective_kind.replace("_", " ")
+        raise CheckSkipped(f"it does not declare to take {kind} objectives")
     return found, name
 
 

@@ -1,7 +1,5 @@
 """ffoadapt-highs: the conformance suite, and what is particular to HiGHS."""
 
-from typing import ClassVar
-
 import numpy as np
 import pytest
 
@@ -13,10 +11,6 @@ pytest.importorskip("highspy", reason="HiGHS is not installed: pip install highs
 
 class TestHiGHS(SolverSuite):
     solver = "highs"
-    waive: ClassVar = {
-        # Scaled bounds (user_bound_scale) help here, and make more of other programs fail.
-        "gradient_h-simplex": "HiGHS does not solve quadratic programs with bounds near 1e-4"
-    }
 
 
 def test_regularization_leaves_no_trace() -> None:

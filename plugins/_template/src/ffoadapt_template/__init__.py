@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ffoadapt import SolverSpec, hookimpl
+from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 __all__ = ["ffoadapt_register_solvers"]
 
@@ -15,6 +15,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "template",
             load="ffoadapt_template._solver:TemplateSolver",
             requires=("scipy",),
+            cones=POLYHEDRAL,
             matrices=frozenset({"dense"}),
         )
     ]

@@ -37,6 +37,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "clarabel",
             load="ffoadapt_clarabel._solver:ClarabelSolver",
             requires=("clarabel",),
+            matrices=frozenset({"sparse"}),
             cones=CONES,
             speed=SPEED,
         )

@@ -1,6 +1,6 @@
 """Registers DAQP; imports it only at first use."""
 
-from ffoadapt import SolverSpec, hookimpl
+from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
@@ -26,6 +26,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "daqp",
             load="ffoadapt_daqp._solver:DAQPSolver",
             requires=("daqp",),
+            cones=POLYHEDRAL,
             matrices=frozenset({"dense"}),
             speed=SPEED,
         )

@@ -1,6 +1,6 @@
 """Registers Gurobi; imports it only at first use."""
 
-from ffoadapt import SolverSpec, hookimpl
+from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
@@ -20,6 +20,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "gurobi",
             load="ffoadapt_gurobi._solver:GurobiSolver",
             requires=("gurobipy",),
+            cones=POLYHEDRAL,
             matrices=frozenset({"dense", "sparse"}),
             speed=SPEED,
         )

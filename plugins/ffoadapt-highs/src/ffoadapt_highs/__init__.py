@@ -1,6 +1,6 @@
 """Registers HiGHS; imports it only at first use."""
 
-from ffoadapt import SolverSpec, hookimpl
+from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
@@ -19,6 +19,8 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "highs",
             load="ffoadapt_highs._solver:HighsSolver",
             requires=("highspy",),
+            cones=POLYHEDRAL,
+            matrices=frozenset({"sparse"}),
             speed=SPEED,
         )
     ]

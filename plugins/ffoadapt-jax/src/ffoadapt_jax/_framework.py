@@ -41,7 +41,7 @@ class JaxFramework(Framework):
         if not isinstance(array, JAXSparse):
             return None
         if not isinstance(array, BCOO):
-            raise ParameterError(f"a {type(array).__name__} matrix; convert it to a BCOO")
+            raise ParameterError(f"a {type(array).__name__} matrix; convert it with .to_bcoo()")
         if isinstance(array.indices, jax.core.Tracer):
             raise ParameterError(
                 "a BCOO matrix is traced with its indices, so its pattern is not known; close over "

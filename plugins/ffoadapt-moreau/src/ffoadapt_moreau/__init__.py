@@ -37,6 +37,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "moreau",
             load="ffoadapt_moreau._solver:MoreauSolver",
             requires=("moreau",),
+            matrices=frozenset({"sparse"}),
             cones=CONES,
             speed=SPEED,
         )

@@ -1,6 +1,6 @@
 """Registers MPAX; imports it, and JAX, only at first use."""
 
-from ffoadapt import SolverSpec, hookimpl
+from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 
 @hookimpl
@@ -11,6 +11,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "mpax",
             load="ffoadapt_mpax._solver:MPAXSolver",
             requires=("mpax", "jax"),
+            cones=POLYHEDRAL,
             matrices=frozenset({"dense", "sparse"}),
         )
     ]

@@ -27,6 +27,7 @@ class MPAXSolver(Solver):
     defaults = {"eps_abs": 1e-8, "eps_rel": 1e-8, "iteration_limit": 100_000}
     releases_gil = True
     traces = ("jax",)
+    waive = {"unconstrained": "MPAX's step sizes are undefined without constraints"}
 
     def known_options(self) -> list[str]:
         return [field.name for field in dataclasses.fields(mpax.raPDHG)]

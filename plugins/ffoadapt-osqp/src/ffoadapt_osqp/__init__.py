@@ -1,6 +1,6 @@
 """Registers OSQP; imports it only at first use."""
 
-from ffoadapt import SolverSpec, hookimpl
+from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
@@ -27,6 +27,8 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "osqp",
             load="ffoadapt_osqp._solver:OSQPSolver",
             requires=("osqp",),
+            cones=POLYHEDRAL,
+            matrices=frozenset({"sparse"}),
             speed=SPEED,
         )
     ]

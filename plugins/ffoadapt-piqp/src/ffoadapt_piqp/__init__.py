@@ -1,6 +1,6 @@
 """Registers PIQP; imports it only at first use."""
 
-from ffoadapt import SolverSpec, hookimpl
+from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
@@ -28,6 +28,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "piqp",
             load="ffoadapt_piqp._solver:PIQPSolver",
             requires=("piqp",),
+            cones=POLYHEDRAL,
             matrices=frozenset({"dense", "sparse"}),
             speed=SPEED,
         )

@@ -1,6 +1,6 @@
 """Registers ProxQP; imports it only at first use."""
 
-from ffoadapt import SolverSpec, hookimpl
+from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
@@ -27,6 +27,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "proxqp",
             load="ffoadapt_proxqp._solver:ProxQPSolver",
             requires=("proxsuite",),
+            cones=POLYHEDRAL,
             matrices=frozenset({"dense", "sparse"}),
             speed=SPEED,
         )

@@ -1,6 +1,6 @@
 """Registers QPALM; imports it only at first use."""
 
-from ffoadapt import SolverSpec, hookimpl
+from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
@@ -27,6 +27,8 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "qpalm",
             load="ffoadapt_qpalm._solver:QPALMSolver",
             requires=("qpalm",),
+            cones=POLYHEDRAL,
+            matrices=frozenset({"sparse"}),
             speed=SPEED,
         )
     ]

@@ -39,6 +39,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "scs",
             load="ffoadapt_scs._solver:SCSSolver",
             requires=("scs",),
+            matrices=frozenset({"sparse"}),
             cones=CONES,
             speed=SPEED,
         )

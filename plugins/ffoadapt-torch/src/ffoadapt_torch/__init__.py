@@ -16,6 +16,7 @@ def ffoadapt_register_frameworks() -> list[FrameworkSpec]:
             load="ffoadapt_torch._framework:TorchFramework",
             requires=("torch",),
             modules=("torch",),
+            mixes_with=("numpy",),
         )
     ]
 

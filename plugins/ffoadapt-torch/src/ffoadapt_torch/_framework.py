@@ -21,7 +21,10 @@ __all__ = ["TorchFramework"]
 
 
 class TorchFramework(Framework):
-    """Tensors of any floating dtype and device; numbers are computed in float64 on the CPU."""
+    """Tensors of any floating dtype and device; NumPy arrays are constants, of the tensors' dtype.
+
+    Numbers are computed in float64 on the CPU.
+    """
 
     def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
         tensors = [a for a in arrays if isinstance(a, torch.Tensor)]
@@ -32,8 +35,9 @@ class TorchFramework(Framework):
         device = _CPU if plain else next((t.device for t in tensors if t.ndim), tensors[0].device)
         given = tensors
         if len(tensors) != len(arrays):
+            # NumPy arrays, which are constants, and lists; copies of what others may write to.
             given = [
-                a if isinstance(a, torch.Tensor) else torch.as_tensor(a, dtype=dtype, device=device)
+                a if isinstance(a, torch.Tensor) else torch.tensor(a, dtype=dtype, device=device)
                 for a in arrays
             ]
         # Traced, now or one level up; what torch.jit.trace records must not be this call's state.

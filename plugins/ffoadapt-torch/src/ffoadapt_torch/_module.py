@@ -72,6 +72,9 @@ class CvxpyLayer(torch.nn.Module):
             settings=settings,
         )
 
+    def extra_repr(self) -> str:
+        return str(self._layers.layer)
+
     @property
     def layer(self) -> ffoadapt.Layer:
         """The layer itself (of a geometric program: that in logarithms)."""
