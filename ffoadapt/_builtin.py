@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._interfaces import ExecutorSpec, FrameworkSpec
+from ._interfaces import AlgorithmSpec, ExecutorSpec, FrameworkSpec
 from .hookspecs import hookimpl
 
 __all__: list[str] = []
@@ -22,4 +22,16 @@ def ffoadapt_register_executors() -> list[ExecutorSpec]:
     return [
         ExecutorSpec("serial", load="ffoadapt._executors:SerialExecutor"),
         ExecutorSpec("threads", load="ffoadapt._executors:ThreadsExecutor"),
+    ]
+
+
+@hookimpl
+def ffoadapt_register_algorithms() -> list[AlgorithmSpec]:
+    """The algorithms of `ffoadapt.bilevel`."""
+    return [
+        AlgorithmSpec("bome", load="ffoadapt.bilevel:Bome"),
+        AlgorithmSpec("f2sa", load="ffoadapt.bilevel:F2sa"),
+        AlgorithmSpec("penalty", load="ffoadapt.bilevel:Penalty"),
+        AlgorithmSpec("hypergradient", load="ffoadapt.bilevel:Hypergradient"),
+        AlgorithmSpec("goldstein", load="ffoadapt.bilevel:Goldstein"),
     ]

@@ -19,6 +19,7 @@ from ._exceptions import (
     UnknownPluginError,
 )
 from ._interfaces import (
+    Algorithm,
     Executor,
     Framework,
     FrameworkSpec,
@@ -38,6 +39,7 @@ KINDS: dict[str, type[Any]] = {
     "framework": Framework,
     "modeler": Modeler,
     "executor": Executor,
+    "algorithm": Algorithm,
 }
 
 

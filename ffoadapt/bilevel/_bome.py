@@ -1,0 +1,94 @@
+"""BOME (Liu, Ye, Wright, Stone and Liu: BOME! Bilevel Optimization Made Easy, NeurIPS 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .._exceptions import OptionError
+from .._interfaces import Algorithm
+from ._arrays import dot, less, plus
+from ._moves import Number, check_count, check_number, each, move_x, start_x
+from ._problem import BilevelProblem
+
+__all__ = ["Bome"]
+
+Arrays = list[Any]
+
+TINY = 1e-8
+"""Under the fraction: at q = 0 it is 0/0. The authors' files have 1e-8 or 1e-4."""
+
+
+@dataclass(frozen=True)
+class Bome(Algorithm):
+    """Steps on f that keep a barrier's share of descent on q = g(x, y) - g(x, z).
+
+    z starts at y and takes ``lower_steps`` gradient steps on g(x, .). With
+    phi = eta |grad q|^2 (``barrier="gradient"``) or eta q (``"value"``),
+    lam = max(0, (phi - <grad f, grad q>) / (|grad q|^2 + 1e-8)), and x and y move against
+    grad f + lam grad q, where z counts as a constant. ``lower_steps`` + 3 gradient calls a step.
+    Constant steps end in a ball of that radius. No curvature of g is asked for, nor that its
+    minimizer be unique.
+
+    Parameters
+    ----------
+    step_size
+        Of x and y; a number, or ``{"x": ..., "y": ...}``.
+    momentum
+        Of x (heavy ball).
+    optimizer
+        For x in place of both: a torch.optim class (``step_size`` is its lr), a function from the
+        list of parameters to such an optimizer, or an optax transformation.
+    lower_steps, lower_step_size
+        Of z; the size is that of y unless given.
+    eta, barrier
+        See above; eta < 1.
+    """
+
+    step_size: Number = 0.05
+    momentum: float = 0.0
+    optimizer: Any = None
+    lower_steps: int = 10
+    lower_step_size: float | None = None
+    eta: float = 0.5
+    barrier: Literal["gradient", "value"] = "gradient"
+
+    def __post_init__(self) -> None:
+        check_number("step_size", self.step_size)
+        check_number("momentum", self.momentum, zero=True, most=1.0)
+        check_count("lower_steps", self.lower_steps)
+        if self.lower_step_size is not None:
+            check_number("lower_step_size", self.lower_step_size)
+        check_number("eta", self.eta, most=1.0)
+        if self.barrier not in ("gradient", "value"):
+            raise OptionError(f"barrier={self.barrier!r}; expected 'gradient' or 'value'")
+
+    def start(self, problem: BilevelProblem, x: Arrays, y: Arrays) -> Mapping[str, Any]:
+        return {"x": start_x(problem, x, self)}
+
+    def update(
+        self,
+        problem: BilevelProblem,
+        x: Arrays,
+        y: Arrays,
+        memory: Mapping[str, Any],
+        batch: Any,
+    ) -> tuple[Arrays, Arrays, Mapping[str, Any], Mapping[str, float]]:
+        size = each(self.step_size)[1]
+        inner = size if self.lower_step_size is None else self.lower_step_size
+        z = y
+        for _ in range(self.lower_steps):
+            z = problem.project_y(plus(z, problem.lower(x, z, batch, "y")[2], -inner))
+        f, fx, fy = problem.upper(x, y, batch)
+        g, gx, qy = problem.lower(x, y, batch)
+        low, lx, _ = problem.lower(x, z, batch, "x")
+        qx = less(gx, lx)
+        square, product = dot(qx, qx) + dot(qy, qy), dot(fx, qx) + dot(fy, qy)
+        q = float(g) - float(low)
+        phi = self.eta * (square if self.barrier == "gradient" else q)
+        weight = max(0.0, (phi - product) / (square + TINY))
+        moved, kept = move_x(problem, x, plus(fx, qx, weight), memory["x"], self)
+        y = problem.project_y(plus(y, plus(fy, qy, weight), -size))
+        record = {"value": float(f), "gap": q, "gap_gradient": square**0.5, "weight": weight}
+        return moved, y, {"x": kept}, record
