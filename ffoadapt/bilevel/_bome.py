@@ -9,7 +9,7 @@ from typing import Any, Literal
 from .._exceptions import OptionError
 from .._interfaces import Algorithm
 from ._arrays import dot, less, plus
-from ._moves import Number, check_count, check_number, each, move_x, start_x
+from ._moves import Number, check_count, check_number, each, move_x, move_y, start_x
 from ._problem import BilevelProblem
 
 __all__ = ["Bome"]
@@ -36,9 +36,9 @@ class Bome(Algorithm):
     step_size
         Of x and y; a number, or ``{"x": ..., "y": ...}``.
     momentum
-        Of x (heavy ball).
+        Of the heavy ball, v = momentum v + direction, likewise.
     optimizer
-        For x in place of both: a torch.optim class (``step_size`` is its lr), a function from the
+        For x in place of these: a torch.optim class (``step_size`` is its lr), a function from the
         list of parameters to such an optimizer, or an optax transformation.
     lower_steps, lower_step_size
         Of z; the size is that of y unless given.
@@ -47,7 +47,7 @@ class Bome(Algorithm):
     """
 
     step_size: Number = 0.05
-    momentum: float = 0.0
+    momentum: Number = 0.0
     optimizer: Any = None
     lower_steps: int = 10
     lower_step_size: float | None = None
@@ -65,7 +65,7 @@ class Bome(Algorithm):
             raise OptionError(f"barrier={self.barrier!r}; expected 'gradient' or 'value'")
 
     def start(self, problem: BilevelProblem, x: Arrays, y: Arrays) -> Mapping[str, Any]:
-        return {"x": start_x(problem, x, self)}
+        return {"x": start_x(problem, x, self), "y": None}
 
     def update(
         self,
@@ -89,6 +89,6 @@ class Bome(Algorithm):
         phi = self.eta * (square if self.barrier == "gradient" else q)
         weight = max(0.0, (phi - product) / (square + TINY))
         moved, kept = move_x(problem, x, plus(fx, qx, weight), memory["x"], self)
-        y = problem.project_y(plus(y, plus(fy, qy, weight), -size))
+        y, velocity = move_y(problem, y, plus(fy, qy, weight), memory["y"], self)
         record = {"value": float(f), "gap": q, "gap_gradient": square**0.5, "weight": weight}
-        return moved, y, {"x": kept}, record
+        return moved, y, {"x": kept, "y": velocity}, record

@@ -37,7 +37,7 @@ class Hypergradient(Algorithm):
     lower: ClassVar[tuple[str, ...]] = ("function", "map", "program")
 
     step_size: Number = 0.05
-    momentum: float = 0.0
+    momentum: Number = 0.0
     optimizer: Any = None
     tolerance: float = 1e-10
 

@@ -12,7 +12,7 @@ from .._exceptions import OptionError
 from ._arrays import constant, plus
 from ._problem import BilevelProblem
 
-__all__ = ["Number", "check_count", "check_number", "each", "move_x", "start_x"]
+__all__ = ["Number", "check_count", "check_number", "each", "move_x", "move_y", "start_x"]
 
 Number = float | Mapping[str, float]
 """A number for x and y, or one for each: ``{"x": 100.0, "y": 0.1}``."""
@@ -68,10 +68,7 @@ def move_x(
     """
     optimizer = algorithm.optimizer
     if optimizer is None:
-        momentum = each(algorithm.momentum)[0]
-        if momentum and memory is not None:
-            direction = plus(direction, memory, momentum)
-        kept = direction if momentum else None
+        direction, kept = _heavy(direction, memory, each(algorithm.momentum)[0])
         return problem.project_x(plus(x, direction, -each(algorithm.step_size)[0])), kept
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
         rebuild = problem.cache.get("optimizer state")
@@ -81,6 +78,23 @@ def move_x(
         updates, state = optimizer.update(direction, rebuild(memory), x)
         return problem.project_x(plus(x, updates)), list(problem.framework.flatten(state)[0])
     return _stepped(problem, x, direction, memory, algorithm)
+
+
+def move_y(
+    problem: BilevelProblem, y: Arrays, direction: Arrays, memory: Any, algorithm: Any
+) -> tuple[Arrays, Any]:
+    """y likewise, always by plain steps."""
+    direction, kept = _heavy(direction, memory, each(algorithm.momentum)[1])
+    return problem.project_y(plus(y, direction, -each(algorithm.step_size)[1])), kept
+
+
+def _heavy(direction: Arrays, velocity: Any, momentum: float) -> tuple[Arrays, Any]:
+    """The direction of a heavy ball, and its velocity, which is the same; None without momentum."""
+    if not momentum:
+        return direction, None
+    if velocity is not None:
+        direction = plus(direction, velocity, momentum)
+    return direction, direction
 
 
 def _stepped(

@@ -15,7 +15,7 @@ import numpy as np
 from .._interfaces import Algorithm
 from ._arrays import less, plus
 from ._duals import solve_penalized
-from ._moves import Number, check_count, check_number, each, move_x, start_x
+from ._moves import Number, check_count, check_number, each, move_x, move_y, start_x
 from ._problem import BilevelProblem
 
 __all__ = ["F2sa", "Penalty"]
@@ -31,7 +31,7 @@ class _Penalties(Algorithm):
     lower: ClassVar[tuple[str, ...]] = ("function", "program")
 
     step_size: Number = 0.05
-    momentum: float = 0.0
+    momentum: Number = 0.0
     optimizer: Any = None
     lower_steps: int = 10
     lower_step_size: float | None = None
@@ -51,7 +51,8 @@ class _Penalties(Algorithm):
         check_number("penalty_limit", self.penalty_limit)
 
     def start(self, problem: BilevelProblem, x: Arrays, y: Arrays) -> Mapping[str, Any]:
-        return {"x": start_x(problem, x, self), "z": list(y), "penalty": float(self.penalty)}
+        kept = start_x(problem, x, self)
+        return {"x": kept, "y": None, "z": list(y), "penalty": float(self.penalty)}
 
     @property
     def _inner(self) -> float:
@@ -87,14 +88,13 @@ class _Penalties(Algorithm):
         return min(weight + self.penalty_growth, max(self.penalty_limit, self.penalty))
 
     def _program(
-        self, problem: BilevelProblem, x: Arrays, memory: Mapping[str, Any], scale: float
+        self, problem: BilevelProblem, x: Arrays, memory: Mapping[str, Any]
     ) -> Step:
         """A step through duals alone: two solves, and no derivative of one."""
         weight = memory["penalty"]
         value, direction = solve_penalized(problem, x, weight, self.central)
-        direction = [scale * d for d in direction]
         moved, kept = move_x(problem, x, direction, memory["x"], self)
-        memory = {"x": kept, "z": [], "penalty": self._next(weight)}
+        memory = {"x": kept, "y": None, "z": [], "penalty": self._next(weight)}
         return moved, [], memory, {"value": value, "penalty": weight, "solves": 2.0}
 
 
@@ -130,7 +130,7 @@ class F2sa(_Penalties):
         batch: Any,
     ) -> Step:
         if problem.kind == "program":
-            return self._program(problem, x, memory, 1.0)
+            return self._program(problem, x, memory)
         weight = memory["penalty"]
         z = self._down(problem, x, memory["z"], weight, batch)
         for _ in range(self.lower_steps):
@@ -139,7 +139,7 @@ class F2sa(_Penalties):
             y = problem.project_y(plus(y, slope, -self._inner))
         f, direction, _, rise = self._direction(problem, x, y, z, weight, batch)
         moved, kept = move_x(problem, x, direction, memory["x"], self)
-        memory = {"x": kept, "z": z, "penalty": self._next(weight)}
+        memory = {"x": kept, "y": None, "z": z, "penalty": self._next(weight)}
         return moved, y, memory, {"value": float(f), "gap": rise, "penalty": weight}
 
 
@@ -173,13 +173,13 @@ class Penalty(_Penalties):
     ) -> Step:
         weight = memory["penalty"]
         if problem.kind == "program":
-            return self._program(problem, x, memory, 1.0)
+            return self._program(problem, x, memory)
         z = self._down(problem, x, memory["z"], weight, batch)
         f, direction, slopes, rise = self._direction(problem, x, y, z, weight, batch)
         shrink = 1.0 / max(1.0, weight)
         direction = [shrink * d for d in direction]
         moved, kept = move_x(problem, x, direction, memory["x"], self)
         down = plus(slopes[: len(y)], slopes[len(y) :], weight)
-        y = problem.project_y(plus(y, down, -shrink * each(self.step_size)[1]))
-        memory = {"x": kept, "z": z, "penalty": self._next(weight)}
+        y, velocity = move_y(problem, y, [shrink * d for d in down], memory["y"], self)
+        memory = {"x": kept, "y": velocity, "z": z, "penalty": self._next(weight)}
         return moved, y, memory, {"value": float(f), "gap": rise, "penalty": weight}
