@@ -306,6 +306,13 @@ class Framework(ABC):
         """A block in which float64 arrays stay float64."""
         return nullcontext()
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A pure function of lists of arrays, and of numbers, made faster where that is possible.
+
+        It may call `gradients`. Kept by who calls as long as it is used.
+        """
+        return function
+
     def gradients(
         self, function: Callable[..., Any], arrays: Sequence[Any], needed: Sequence[bool]
     ) -> tuple[Any, list[Any]]:

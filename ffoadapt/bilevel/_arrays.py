@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Flat", "cast", "constant", "dot", "finite", "less", "like", "plus", "zeros"]
+__all__ = ["Flat", "cast", "constant", "finite", "less", "like", "plus", "total", "zeros"]
 
 Arrays = list[Any]
 Floats = NDArray[np.float64]
@@ -37,10 +37,10 @@ def less(a: Sequence[Any], b: Sequence[Any]) -> Arrays:
     return [p - q for p, q in zip(a, b, strict=True)]
 
 
-def dot(a: Sequence[Any], b: Sequence[Any]) -> float:
-    """The inner product of the vectors."""
+def total(a: Sequence[Any], b: Sequence[Any]) -> Any:
+    """The inner product of the vectors, as a number of the framework."""
     parts = [(p * q).sum() for p, q in zip(a, b, strict=True)]
-    return float(sum(parts[1:], parts[0])) if parts else 0.0
+    return sum(parts[1:], parts[0])
 
 
 def finite(arrays: Sequence[Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from .._exceptions import OptionError
 from .._interfaces import Algorithm
-from ._arrays import dot, less, plus
+from ._arrays import less, plus, total
 from ._moves import Number, check_count, check_number, each, move_x, move_y, start_x
 from ._problem import BilevelProblem
 
@@ -79,16 +79,32 @@ class Bome(Algorithm):
         inner = size if self.lower_step_size is None else self.lower_step_size
         z = y
         for _ in range(self.lower_steps):
-            z = problem.project_y(plus(z, problem.lower(x, z, batch, "y")[2], -inner))
-        f, fx, fy = problem.upper(x, y, batch)
-        g, gx, qy = problem.lower(x, y, batch)
+            z = problem.descend(x, z, batch, inner)
+        f, *upper = problem.upper(x, y, batch)
+        g, *lower = problem.lower(x, y, batch)
         low, lx, _ = problem.lower(x, z, batch, "x")
-        qx = less(gx, lx)
-        square, product = dot(qx, qx) + dot(qy, qy), dot(fx, qx) + dot(fy, qy)
-        q = float(g) - float(low)
-        phi = self.eta * (square if self.barrier == "gradient" else q)
-        weight = max(0.0, (phi - product) / (square + TINY))
-        moved, kept = move_x(problem, x, plus(fx, qx, weight), memory["x"], self)
-        y, velocity = move_y(problem, y, plus(fy, qy, weight), memory["y"], self)
+        combined = problem.compiled(_by_gradient if self.barrier == "gradient" else _by_value)
+        dx, dy, *numbers = combined(upper, lower, lx, g - low, self.eta)
+        q, square, weight = map(float, numbers)
+        x, kept = move_x(problem, x, dx, memory["x"], self)
+        y, velocity = move_y(problem, y, dy, memory["y"], self)
         record = {"value": float(f), "gap": q, "gap_gradient": square**0.5, "weight": weight}
-        return moved, y, {"x": kept, "y": velocity}, record
+        return x, y, {"x": kept, "y": velocity}, record
+
+
+def _by_gradient(upper: Any, lower: Any, low: Any, q: Any, eta: Any) -> Any:
+    return _combined(upper, lower, low, q, lambda square: eta * square)
+
+
+def _by_value(upper: Any, lower: Any, low: Any, q: Any, eta: Any) -> Any:
+    return _combined(upper, lower, low, q, lambda square: eta * q)
+
+
+def _combined(upper: Any, lower: Any, low: Any, q: Any, barrier: Any) -> Any:
+    """grad f + lam grad q of x and of y, q, |grad q|^2 and lam."""
+    (fx, fy), (gx, qy) = upper, lower
+    qx = less(gx, low)
+    square = total([*qx, *qy], [*qx, *qy])
+    weight = (barrier(square) - total([*fx, *fy], [*qx, *qy])) / (square + TINY)
+    weight = 0.5 * (weight + abs(weight))  # max(0, .), alike in every framework
+    return plus(fx, qx, weight), plus(fy, qy, weight), q, square, weight

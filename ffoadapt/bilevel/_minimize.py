@@ -136,11 +136,12 @@ def _algorithm(algorithm: Any, options: Mapping[str, Any]) -> tuple[Any, dict[st
             f"{', '.join(sorted(registry.ready('algorithm')))}, or an instance of an "
             "ffoadapt.Algorithm"
         )
-    if not dataclasses.is_dataclass(chosen):
+    if not dataclasses.is_dataclass(type(chosen)):
         raise OptionError(
             f"the algorithm {name} is no dataclass, whose fields would be its options"
         )
-    known = [f.name for f in dataclasses.fields(chosen)]
+    made: Any = chosen
+    known = [f.name for f in dataclasses.fields(made)]
     for option in options:
         if option not in known:
             close = difflib.get_close_matches(option, known, n=1)
@@ -148,8 +149,8 @@ def _algorithm(algorithm: Any, options: Mapping[str, Any]) -> tuple[Any, dict[st
             raise OptionError(
                 f"the algorithm {name} has no option {option!r}.{hint} It has: {', '.join(known)}"
             )
-    chosen = dataclasses.replace(chosen, **options) if options else chosen
-    return chosen, {name: getattr(chosen, name) for name in known}
+    made = dataclasses.replace(made, **options) if options else made
+    return made, {name: getattr(made, name) for name in known}
 
 
 def _check_kind(problem: BilevelProblem, algorithm: Algorithm) -> None:

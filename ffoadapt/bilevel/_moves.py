@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._exceptions import OptionError
-from ._arrays import constant, plus
+from ._arrays import constant
 from ._problem import BilevelProblem
 
 __all__ = ["Number", "check_count", "check_number", "each", "move_x", "move_y", "start_x"]
@@ -68,15 +68,17 @@ def move_x(
     """
     optimizer = algorithm.optimizer
     if optimizer is None:
-        direction, kept = _heavy(direction, memory, each(algorithm.momentum)[0])
-        return problem.project_x(plus(x, direction, -each(algorithm.step_size)[0])), kept
+        direction, kept = _heavy(problem, direction, memory, each(algorithm.momentum)[0])
+        return problem.project_x(problem.plus(x, direction, -each(algorithm.step_size)[0])), kept
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
         rebuild = problem.cache.get("optimizer state")
         if rebuild is None:
             rebuild = problem.framework.flatten(optimizer.init(x))[1]
             problem.cache["optimizer state"] = rebuild
         updates, state = optimizer.update(direction, rebuild(memory), x)
-        return problem.project_x(plus(x, updates)), list(problem.framework.flatten(state)[0])
+        return problem.project_x(problem.plus(x, updates)), list(
+            problem.framework.flatten(state)[0]
+        )
     return _stepped(problem, x, direction, memory, algorithm)
 
 
@@ -84,16 +86,18 @@ def move_y(
     problem: BilevelProblem, y: Arrays, direction: Arrays, memory: Any, algorithm: Any
 ) -> tuple[Arrays, Any]:
     """y likewise, always by plain steps."""
-    direction, kept = _heavy(direction, memory, each(algorithm.momentum)[1])
-    return problem.project_y(plus(y, direction, -each(algorithm.step_size)[1])), kept
+    direction, kept = _heavy(problem, direction, memory, each(algorithm.momentum)[1])
+    return problem.project_y(problem.plus(y, direction, -each(algorithm.step_size)[1])), kept
 
 
-def _heavy(direction: Arrays, velocity: Any, momentum: float) -> tuple[Arrays, Any]:
+def _heavy(
+    problem: BilevelProblem, direction: Arrays, velocity: Any, momentum: float
+) -> tuple[Arrays, Any]:
     """The direction of a heavy ball, and its velocity, which is the same; None without momentum."""
     if not momentum:
         return direction, None
     if velocity is not None:
-        direction = plus(direction, velocity, momentum)
+        direction = problem.plus(direction, velocity, momentum)
     return direction, direction
 
 

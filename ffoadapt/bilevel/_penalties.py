@@ -64,38 +64,61 @@ class _Penalties(Algorithm):
     ) -> Arrays:
         """The other point after its steps: on g, or with `central` on g - f / penalty."""
         for _ in range(self.lower_steps):
-            slope = problem.lower(x, z, batch, "y")[2]
             if self.central:
-                slope = plus(slope, problem.upper(x, z, batch, "y")[2], -1.0 / weight)
-            z = problem.project_y(plus(z, slope, -self._inner))
+                z = self._mixed(problem, x, z, -weight, batch)
+            else:
+                z = problem.descend(x, z, batch, self._inner)
         return z
+
+    def _mixed(
+        self, problem: BilevelProblem, x: Arrays, y: Arrays, weight: float, batch: Any
+    ) -> Arrays:
+        """A step on g + f / weight."""
+        down = problem.lower(x, y, batch, "y")[2]
+        slope = problem.upper(x, y, batch, "y")[2]
+        step = problem.compiled(_two_steps)
+        return problem.project_y(step(y, down, slope, 1.0 / weight, self._inner))
 
     def _direction(
         self, problem: BilevelProblem, x: Arrays, y: Arrays, z: Arrays, weight: float, batch: Any
-    ) -> tuple[Any, Arrays, Arrays, float]:
-        """f, the estimate of the gradient in x and f's and g's in y, and g(x, y) - g(x, z)."""
+    ) -> tuple[float, float, Arrays, Arrays]:
+        """f, g(x, y) - g(x, z), and the directions of x and y, undivided."""
         f, fx, fy = problem.upper(x, y, batch)
         g, gx, gy = problem.lower(x, y, batch)
         low, lx, _ = problem.lower(x, z, batch, "x")
-        difference = less(gx, lx)
         if self.central:
-            fx = plus(fx, less(problem.upper(x, z, batch, "x")[1], fx), 0.5)
-            weight = 0.5 * weight
-        rise = float(g) - float(low)
-        return f, plus(fx, difference, weight), [*fy, *gy], rise
+            other = problem.upper(x, z, batch, "x")[1]
+            dx = problem.compiled(_central)(fx, other, gx, lx, weight)
+        else:
+            dx = problem.compiled(_one_sided)(fx, gx, lx, weight)
+        return float(f), float(g) - float(low), dx, problem.plus(fy, gy, weight)
 
     def _next(self, weight: float) -> float:
         return min(weight + self.penalty_growth, max(self.penalty_limit, self.penalty))
 
-    def _program(
-        self, problem: BilevelProblem, x: Arrays, memory: Mapping[str, Any]
-    ) -> Step:
+    def _program(self, problem: BilevelProblem, x: Arrays, memory: Mapping[str, Any]) -> Step:
         """A step through duals alone: two solves, and no derivative of one."""
         weight = memory["penalty"]
         value, direction = solve_penalized(problem, x, weight, self.central)
         moved, kept = move_x(problem, x, direction, memory["x"], self)
         memory = {"x": kept, "y": None, "z": [], "penalty": self._next(weight)}
         return moved, [], memory, {"value": value, "penalty": weight, "solves": 2.0}
+
+
+def _one_sided(fx: Any, gx: Any, lx: Any, weight: Any) -> Any:
+    return plus(fx, less(gx, lx), weight)
+
+
+def _central(fx: Any, other: Any, gx: Any, lx: Any, weight: Any) -> Any:
+    return [0.5 * (a + b + weight * (c - d)) for a, b, c, d in zip(fx, other, gx, lx, strict=True)]
+
+
+def _two_steps(y: Any, down: Any, slope: Any, share: Any, size: Any) -> Any:
+    return plus(y, plus(down, slope, share), -size)
+
+
+def _scaled(dx: Any, dy: Any, share: Any) -> Any:
+    return [share * d for d in dx], [share * d for d in dy]
 
 
 @dataclass(frozen=True)
@@ -134,13 +157,11 @@ class F2sa(_Penalties):
         weight = memory["penalty"]
         z = self._down(problem, x, memory["z"], weight, batch)
         for _ in range(self.lower_steps):
-            slope = problem.lower(x, y, batch, "y")[2]
-            slope = plus(slope, problem.upper(x, y, batch, "y")[2], 1.0 / weight)
-            y = problem.project_y(plus(y, slope, -self._inner))
-        f, direction, _, rise = self._direction(problem, x, y, z, weight, batch)
+            y = self._mixed(problem, x, y, weight, batch)
+        f, rise, direction, _ = self._direction(problem, x, y, z, weight, batch)
         moved, kept = move_x(problem, x, direction, memory["x"], self)
         memory = {"x": kept, "y": None, "z": z, "penalty": self._next(weight)}
-        return moved, y, memory, {"value": float(f), "gap": rise, "penalty": weight}
+        return moved, y, memory, {"value": f, "gap": rise, "penalty": weight}
 
 
 @dataclass(frozen=True)
@@ -175,11 +196,9 @@ class Penalty(_Penalties):
         if problem.kind == "program":
             return self._program(problem, x, memory)
         z = self._down(problem, x, memory["z"], weight, batch)
-        f, direction, slopes, rise = self._direction(problem, x, y, z, weight, batch)
-        shrink = 1.0 / max(1.0, weight)
-        direction = [shrink * d for d in direction]
-        moved, kept = move_x(problem, x, direction, memory["x"], self)
-        down = plus(slopes[: len(y)], slopes[len(y) :], weight)
-        y, velocity = move_y(problem, y, [shrink * d for d in down], memory["y"], self)
+        f, rise, dx, dy = self._direction(problem, x, y, z, weight, batch)
+        dx, dy = problem.compiled(_scaled)(dx, dy, 1.0 / max(1.0, weight))
+        moved, kept = move_x(problem, x, dx, memory["x"], self)
+        y, velocity = move_y(problem, y, dy, memory["y"], self)
         memory = {"x": kept, "y": velocity, "z": z, "penalty": self._next(weight)}
-        return moved, y, memory, {"value": float(f), "gap": rise, "penalty": weight}
+        return moved, y, memory, {"value": f, "gap": rise, "penalty": weight}

@@ -10,7 +10,7 @@ import numpy as np
 from .._exceptions import ParameterError, ShapeError
 from .._frameworks import find_framework
 from .._interfaces import Framework, flatten
-from ._arrays import constant, zeros
+from ._arrays import constant, plus, zeros
 
 __all__ = ["BilevelProblem"]
 
@@ -75,11 +75,14 @@ class BilevelProblem:
             raise ParameterError("x holds no array; there is nothing to minimize over")
         self._project = _checked_projections(project, self.kind)
         self.gradient_calls = 0
-        self.cache: dict[str, Any] = {}
+        self.cache: dict[Any, Any] = {}
         self._batch: dict[str, Any] = {}
         self._f = self._made(self.upper_function, "upper")
         self._g = self._made(self.lower_function, "lower")
         self._total = self._made_total()
+        self._asked: dict[tuple[str, str, int], list[bool]] = {}
+        self._descent = self._made_descent()
+        self._plus = self.framework.compiled(plus)
 
     # -- trees and lists
 
@@ -162,7 +165,7 @@ class BilevelProblem:
         self.gradient_calls += 1
         needed = [True] * len(arrays) + [False] * len(constants)
         value, found = self.framework.gradients(function, [*arrays, *constants], needed)
-        return value, [a * 0 if g is None else g for a, g in zip(arrays, found, strict=False)]
+        return value, _filled(arrays, found[: len(arrays)])
 
     def value(self, x: Arrays, y: Arrays, batch: Any = ()) -> float:
         """f alone; no gradient call."""
@@ -194,16 +197,47 @@ class BilevelProblem:
     ) -> tuple[Any, Arrays, Arrays]:
         self.gradient_calls += 1
         rest = self._parts(level, batch)
-        on_x, on_y = "x" in needed, "y" in needed
-        asked = [on_x] * len(x) + [on_y] * len(y) + [False] * len(rest)
+        key = (level, needed, len(rest))
+        asked = self._asked.get(key)
+        if asked is None:
+            asked = [needed != "y"] * len(x) + [needed != "x"] * len(y) + [False] * len(rest)
+            self._asked[key] = asked
         arrays = [*x, *y, *rest]
         value, found = self.framework.gradients(function, arrays, asked)
-        full = [a * 0 if g is None else g for a, g in zip(arrays, found, strict=True)]
+        first, last = len(x), len(x) + len(y)
         return (
             value,
-            full[: len(x)] if on_x else [],
-            full[len(x) : len(arrays) - len(rest)] if (on_y) else [],
+            _filled(x, found[:first]) if needed != "y" else [],
+            _filled(y, found[first:last]) if needed != "x" else [],
         )
+
+    def descend(self, x: Arrays, y: Arrays, batch: Any, size: float) -> Arrays:
+        """y - size * grad_y g(x, y), projected; one gradient call."""
+        self.gradient_calls += 1
+        return self.project_y(self._descent(x, y, self._parts("lower", batch), size))
+
+    def _made_descent(self) -> Callable[..., Any]:
+        framework, g = self.framework, self._g
+
+        def descent(x: Arrays, y: Arrays, rest: Arrays, size: Any) -> Arrays:
+            asked = [False] * len(x) + [True] * len(y) + [False] * len(rest)
+            _, found = framework.gradients(g, [*x, *y, *rest], asked)
+            slopes = _filled(y, found[len(x) : len(x) + len(y)])
+            return [a - size * slope for a, slope in zip(y, slopes, strict=True)]
+
+        return framework.compiled(descent)
+
+    def plus(self, a: Arrays, b: Arrays, scale: float = 1.0) -> Arrays:
+        """a + scale * b."""
+        found: Arrays = self._plus(a, b, scale)
+        return found
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """See `Framework.compiled`; of a function that lives as long as the problem."""
+        known = self.cache.get(function)
+        if known is None:
+            known = self.cache[function] = self.framework.compiled(function)
+        return known
 
     def _made(self, function: Any, level: str) -> Callable[..., Any]:
         first, last = len(self._x), len(self._x) + len(self._y)
@@ -229,6 +263,9 @@ class BilevelProblem:
 
     def _parts(self, level: str, batch: Any) -> Arrays:
         """The arrays of a batch for one of the functions; its structure never changes."""
+        known = self._batch.get(level)
+        if known is not None and known[0] == 0 and isinstance(batch, tuple) and not batch:
+            return []
         if isinstance(batch, Mapping):
             if odd := set(batch) - {"upper", "lower"}:
                 raise ParameterError(
@@ -242,7 +279,6 @@ class BilevelProblem:
             if not isinstance(batch, tuple | list):
                 batch = (batch,)
             found, build = self.framework.flatten(tuple(batch))
-        known = self._batch.get(level)
         if known is None:
             _check_arrays(f"the {level} batch", found, self.framework)
             self._batch[level] = (len(found), build)
@@ -367,6 +403,11 @@ def _checked_projections(project: Any, kind: str) -> dict[str, Callable[[Any], A
         if not callable(function):
             raise ParameterError(f"project[{name!r}] is a {type(function).__name__}, no function")
     return dict(project)
+
+
+def _filled(arrays: Sequence[Any], gradients: Sequence[Any]) -> Arrays:
+    """Zeros where a function does not depend on an array."""
+    return [a * 0 if g is None else g for a, g in zip(arrays, gradients, strict=True)]
 
 
 def _any(arrays: Sequence[Any]) -> bool:
