@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same to the interpreter
-    from . import testing
+    from . import bilevel, testing
     from ._adapt import (
         box_solver,
         conic_solver,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
     from ._gradient_check import GradientCheck
     from ._inspect import (
+        algorithms,
         choose_solver,
         executors,
         frameworks,
@@ -62,6 +63,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     )
     from ._interfaces import (
         POLYHEDRAL,
+        Algorithm,
+        AlgorithmSpec,
+        BilevelState,
         Differentiable,
         Executor,
         ExecutorSpec,
@@ -101,6 +105,9 @@ __all__ = [
     "POLYHEDRAL",
     "AffineOutput",
     "AffineProgram",
+    "Algorithm",
+    "AlgorithmSpec",
+    "BilevelState",
     "BoxForm",
     "BoxSolution",
     "Cone",
@@ -167,6 +174,8 @@ __all__ = [
     "ZeroCone",
     "ZeroGradientWarning",
     "__version__",
+    "algorithms",
+    "bilevel",
     "box_qp",
     "box_solver",
     "call_each",
@@ -206,11 +215,13 @@ _WHERE = {
     "_functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
     "_gradient_check": "GradientCheck",
     "_inspect": (
-        "choose_solver executors frameworks get_plugin gradient_report modelers plugins solvers"
+        "algorithms choose_solver executors frameworks get_plugin gradient_report modelers plugins "
+        "solvers"
     ),
     "_interfaces": (
-        "Differentiable Executor ExecutorSpec Framework FrameworkSpec Job Modeler "
-        "ModelerSpec Options POLYHEDRAL ParametricProgram Session Solver SolverSpec TracedSolve"
+        "Algorithm AlgorithmSpec BilevelState Differentiable Executor ExecutorSpec Framework "
+        "FrameworkSpec Job Modeler ModelerSpec Options POLYHEDRAL ParametricProgram Session "
+        "Solver SolverSpec TracedSolve"
     ),
     "_layer": "Layer LayerResult",
     "_least_distance": "LeastDistance",
@@ -235,8 +246,8 @@ _MODULE = {name: module for module, names in _WHERE.items() for name in names.sp
 
 
 def __getattr__(name: str) -> Any:
-    if name == "testing":
-        return importlib.import_module(".testing", __name__)
+    if name in ("bilevel", "testing"):
+        return importlib.import_module(f".{name}", __name__)
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)

@@ -20,6 +20,7 @@ from ._exceptions import (
     UnknownPluginError,
 )
 from ._interfaces import (
+    Algorithm,
     Executor,
     Framework,
     FrameworkSpec,
@@ -39,6 +40,7 @@ KINDS: dict[str, type[Any]] = {
     "framework": Framework,
     "modeler": Modeler,
     "executor": Executor,
+    "algorithm": Algorithm,
 }
 
 RESERVED = {"solver": ("auto",), "executor": ("auto",)}
