@@ -9,7 +9,7 @@ from ffoadapt import Options, Session, SmoothForm, Solution, Solver, Status
 
 Function = Callable[..., object]
 
-_STATUS = {5: Status.ITERATION_LIMIT, 6: Status.TIME_LIMIT, -4: Status.OPTIMAL_INACCURATE}
+_STATUS = {5: Status.ITERATION_LIMIT, 6: Status.TIME_LIMIT}
 
 
 class NLoptSolver(Solver):
@@ -38,10 +38,14 @@ class NLoptSolver(Solver):
         for name in options.keys() - {"algorithm"}:
             getattr(solver, f"set_{name}")(options[name])
         try:
-            x, code = solver.optimize(last), solver.last_optimize_result()
-        except (RuntimeError, nlopt.RoundoffLimited):  # as far as rounding lets it
-            x, code = last, -4
-        return Solution(x, None, None, _STATUS.get(code, Status.OPTIMAL), {"status": code})
+            x = solver.optimize(last)
+        except (RuntimeError, nlopt.runtime_error, nlopt.RoundoffLimited):
+            x = last
+        code, known = solver.last_optimize_result(), dict(_STATUS)
+        if p.violation(x) < 1e-6:  # as far as rounding lets it
+            known[-4] = Status.OPTIMAL_INACCURATE
+        status = known.get(code, Status.OPTIMAL if code > 0 else Status.ERROR)
+        return Solution(x, None, None, status, {"status": code})
 
 
 def _values(function: Function, slope: Function, last: np.ndarray | None = None) -> Function:
