@@ -30,6 +30,7 @@ __all__ = [
     "common_names",
     "contradictions",
     "find_solver",
+    "instance",
     "raise_failures",
     "translate_options",
 ]
@@ -387,7 +388,7 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
             raise UnsupportedProblemError(_lacks(solver, spec.cones, structure))
         found, name = registry.get("solver", solver), solver
     else:
-        found = _instance(solver) if isinstance(solver, type) else solver
+        found = instance(solver) if isinstance(solver, type) else solver
         name = getattr(found, "name", type(found).__name__)
         if not isinstance(found, Solver):
             raise OptionError(
@@ -402,7 +403,8 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
     return found, name
 
 
-def _instance(solver: type[Any]) -> Any:
+def instance(solver: type[Any]) -> Any:
+    """An object of a solver's class."""
     try:
         return solver()
     except Exception as error:

@@ -124,6 +124,13 @@ class SmoothForm:
         """(m_eq, n) the gradients of e."""
         return self._jacobian(y)[self.m_ineq :].copy()
 
+    def violation(self, y: Floats) -> float:
+        """The largest violation of a constraint, of rows whose gradients are near 1, relative to
+        the size of y."""
+        values = (self.inequalities(y), np.abs(self.equalities(y)), self.lower - y, y - self.upper)
+        worst = max(float(v.max(initial=0.0)) for v in values)
+        return worst / max(1.0, _size(y)) if worst == worst else np.inf
+
     def _place(self, y: Floats) -> Floats:
         y = np.ascontiguousarray(y, dtype=np.float64).reshape(self.n)
         key = y.tobytes()
