@@ -93,6 +93,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._settings import SolveSettings
     from ._smooth.form import SmoothForm
     from ._smooth.layer import SmoothLayer, SmoothResult, SmoothSolution, smooth
+    from ._smooth.operators import operator_program
     from ._smooth.settings import SmoothSettings
     from ._solution import Points, Solution, Solutions, Status
     from ._structure import Structure
@@ -189,6 +190,7 @@ __all__ = [
     "gradient_report",
     "hookimpl",
     "modelers",
+    "operator_program",
     "plugins",
     "qp",
     "register_solver",
@@ -237,6 +239,7 @@ _WHERE = {
     "_settings": "SolveSettings",
     "_smooth.form": "SmoothForm",
     "_smooth.layer": "SmoothLayer SmoothResult SmoothSolution smooth",
+    "_smooth.operators": "operator_program",
     "_smooth.settings": "SmoothSettings",
     "_solution": "Points Solution Solutions Status",
     "hookspecs": "hookimpl",

@@ -138,7 +138,9 @@ class SmoothLayer:
         if not np.isfinite(self.start).all():
             raise ParameterError("start holds what is not finite; expected finite numbers")
         self.settings = SmoothSettings.of(solver, settings)
-        self._named, self._bounds = named, bounds
+        self.objective, self.inequalities, self.equalities = named.values()
+        self.bounds, self.solver = bounds, solver
+        self._named, self._bounds, self._given = named, bounds, settings
         self._functions: dict[Any, SmoothFunction] = {}
         self._latest = Latest(wanted=True, said=[])
         self._on_report: Callable[[Any], None] | None = None
@@ -170,6 +172,20 @@ class SmoothLayer:
         outputs = framework.apply(function, leaves)
         outcome = SmoothOutcome(function, place[-1]) if place else None  # type: ignore[arg-type]
         return outputs, outcome
+
+    def with_objective(self, objective: Callable[..., Any]) -> SmoothLayer:
+        """The same constraints under another objective, which starts at the same point."""
+        made = SmoothLayer(
+            objective,
+            self.inequalities,
+            self.equalities,
+            self.bounds,
+            start=self.start,
+            solver=self.solver,
+            **self._given,
+        )
+        made._cores = self._cores
+        return made
 
     def solve(self, params: Any, start: Any = None) -> SmoothResult:
         """Solve in NumPy, and keep what explains and differentiates the solution."""

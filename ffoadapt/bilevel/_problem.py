@@ -9,7 +9,8 @@ import numpy as np
 
 from .._exceptions import ParameterError, ShapeError
 from .._frameworks import find_framework
-from .._interfaces import Framework, flatten
+from .._interfaces import Framework
+from .._trees import flatten
 from ._arrays import constant, plus, zeros
 
 __all__ = ["BilevelProblem"]
