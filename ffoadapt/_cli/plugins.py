@@ -74,8 +74,8 @@ def kernel() -> str:
     if _native.kernel is not None:
         return "compiled kernel in use"
     return (
-        "no compiled kernel: the same results, dense programs at a lower speed. It is built where a "
-        "C compiler is found at installation"
+        "no compiled kernel: the same results, dense programs at a lower speed. It is built where "
+        "a C compiler is found at installation"
     )
 
 

@@ -117,8 +117,8 @@ def _operator(name: str, given: Any, shape: tuple[int, int]) -> LinearOperator:
         found = aslinearoperator(given)
     except TypeError as error:
         raise OptionError(
-            f"{name} is a {type(given).__name__}; expected a scipy.sparse.linalg.LinearOperator, or "
-            "an object with shape, matvec and rmatvec"
+            f"{name} is a {type(given).__name__}; expected a scipy.sparse.linalg.LinearOperator, "
+            "or an object with shape, matvec and rmatvec"
         ) from error
     if found.shape != shape:
         raise ShapeError(f"{name} has shape {found.shape}; expected {shape}")
@@ -192,7 +192,7 @@ class OperatorFunction:
             )
         product = self.A @ x
         s = b - product
-        rows, z_unit, s_unit, unit = self._units(q, b, x, z)
+        z_unit, s_unit, unit = self._units(q, b, x, z)
         equal = self._equal
         slack, dual = s / s_unit, z / z_unit
         violation = np.where(equal, np.abs(slack), np.abs(np.minimum(slack, dual)))
@@ -216,7 +216,7 @@ class OperatorFunction:
         return np.concatenate(kinds) if kinds else np.zeros(0, dtype=bool)
 
     def _units(self, q: Floats, b: Floats, x: Floats, z: Floats) -> Any:
-        """Row norms, and what makes multipliers, slacks and gradients dimensionless."""
+        """What makes multipliers, slacks and gradients dimensionless."""
         rng, total = np.random.default_rng(0), np.zeros(b.size)
         for _ in range(SAMPLES):
             total += np.square(self.A @ rng.choice((-1.0, 1.0), x.size))
@@ -226,7 +226,7 @@ class OperatorFunction:
         terms = [np.abs(q), np.abs(bend), np.abs(self.A.rmatvec(z))]
         unit = max(float(t.max(initial=0.0)) for t in terms) or 1.0
         reach = max(float(np.abs(x).max(initial=0.0)), float(np.abs(b / rows).max(initial=0.0)))
-        return rows, unit / rows, rows * (reach or 1.0), unit
+        return unit / rows, rows * (reach or 1.0), unit
 
     def ghost(self, state: OperatorState, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
         """w (n,) and zeta (m,)."""
