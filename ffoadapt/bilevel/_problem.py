@@ -317,9 +317,15 @@ class BilevelProblem:
             self.gradient_calls = calls
 
     def _check_function(self, x: Arrays, y: Arrays, batch: Any) -> None:
-        if all(not _any(self.upper(*at, batch, "y")[2]) for at in ((x, y), (_near(x), _near(y)))):
+        if all(
+            not _any(self.upper(*at, batch, "y")[2])
+            for at in ((x, y), (_near(x), y), (x, _near(y)))
+        ):
             raise ParameterError(_IGNORES_Y)
-        if all(not _any(self.lower(*at, batch, "x")[1]) for at in ((x, y), (_near(x), _near(y)))):
+        if all(
+            not _any(self.lower(*at, batch, "x")[1])
+            for at in ((x, y), (_near(x), y), (x, _near(y)))
+        ):
             raise ParameterError(
                 "the lower function ignores x: its gradient in x is zero at the start and next to "
                 "it, so that y does not depend on x. Use x in it, without detaching it"
