@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same to the interpreter
-    from . import testing
+    from . import bilevel, testing
     from ._adapt import (
         box_solver,
         conic_solver,
@@ -44,12 +44,14 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         SolveError,
         UnknownPluginError,
         UnsupportedProblemError,
+        ZeroGradientWarning,
     )
     from ._foreign import call_each
     from ._forms import BoxForm, ConeForm, SplitForm
     from ._functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
     from ._gradient_check import GradientCheck
     from ._inspect import (
+        algorithms,
         choose_solver,
         executors,
         frameworks,
@@ -61,6 +63,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     )
     from ._interfaces import (
         POLYHEDRAL,
+        Algorithm,
+        AlgorithmSpec,
+        BilevelState,
         Differentiable,
         Executor,
         ExecutorSpec,
@@ -79,6 +84,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._layer import Layer, LayerResult
     from ._least_distance import LeastDistance
     from ._oracle.report import GradientReport
+    from ._oracle.resolve import Resolve
     from ._outcome import Outcome
     from ._pattern import Pattern
     from ._problem import ConeProgram, Result, solve
@@ -87,6 +93,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._settings import SolveSettings
     from ._smooth.form import SmoothForm
     from ._smooth.layer import SmoothLayer, SmoothResult, SmoothSolution, smooth
+    from ._smooth.operators import operator_program
     from ._smooth.settings import SmoothSettings
     from ._solution import Points, Solution, Solutions, Status
     from ._structure import Structure
@@ -99,6 +106,9 @@ __all__ = [
     "POLYHEDRAL",
     "AffineOutput",
     "AffineProgram",
+    "Algorithm",
+    "AlgorithmSpec",
+    "BilevelState",
     "BoxForm",
     "BoxSolution",
     "Cone",
@@ -139,6 +149,7 @@ __all__ = [
     "ProblemError",
     "ProgramBatch",
     "QPSolution",
+    "Resolve",
     "Result",
     "SecondOrderCone",
     "Session",
@@ -162,7 +173,10 @@ __all__ = [
     "UnknownPluginError",
     "UnsupportedProblemError",
     "ZeroCone",
+    "ZeroGradientWarning",
     "__version__",
+    "algorithms",
+    "bilevel",
     "box_qp",
     "box_solver",
     "call_each",
@@ -176,6 +190,7 @@ __all__ = [
     "gradient_report",
     "hookimpl",
     "modelers",
+    "operator_program",
     "plugins",
     "qp",
     "register_solver",
@@ -196,21 +211,24 @@ _WHERE = {
         "DifferentiationError DuplicatePluginError FFOAdaptError InaccurateSolutionWarning "
         "MissingDependencyError "
         "OptionError ParameterError PluginError ProblemError ShapeError SolveError "
-        "UnknownPluginError UnsupportedProblemError"
+        "UnknownPluginError UnsupportedProblemError ZeroGradientWarning"
     ),
     "_foreign": "call_each",
     "_functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
     "_gradient_check": "GradientCheck",
     "_inspect": (
-        "choose_solver executors frameworks get_plugin gradient_report modelers plugins solvers"
+        "algorithms choose_solver executors frameworks get_plugin gradient_report modelers plugins "
+        "solvers"
     ),
     "_interfaces": (
-        "Differentiable Executor ExecutorSpec Framework FrameworkSpec Job Modeler "
-        "ModelerSpec Options POLYHEDRAL ParametricProgram Session Solver SolverSpec TracedSolve"
+        "Algorithm AlgorithmSpec BilevelState Differentiable Executor ExecutorSpec Framework "
+        "FrameworkSpec Job Modeler ModelerSpec Options POLYHEDRAL ParametricProgram Session "
+        "Solver SolverSpec TracedSolve"
     ),
     "_layer": "Layer LayerResult",
     "_least_distance": "LeastDistance",
     "_oracle.report": "GradientReport",
+    "_oracle.resolve": "Resolve",
     "_outcome": "Outcome",
     "_problem": "ConeProgram Result solve",
     "_forms": "BoxForm ConeForm SplitForm",
@@ -221,6 +239,7 @@ _WHERE = {
     "_settings": "SolveSettings",
     "_smooth.form": "SmoothForm",
     "_smooth.layer": "SmoothLayer SmoothResult SmoothSolution smooth",
+    "_smooth.operators": "operator_program",
     "_smooth.settings": "SmoothSettings",
     "_solution": "Points Solution Solutions Status",
     "hookspecs": "hookimpl",
@@ -230,8 +249,8 @@ _MODULE = {name: module for module, names in _WHERE.items() for name in names.sp
 
 
 def __getattr__(name: str) -> Any:
-    if name == "testing":
-        return importlib.import_module(".testing", __name__)
+    if name in ("bilevel", "testing"):
+        return importlib.import_module(f".{name}", __name__)
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._interfaces import ExecutorSpec, FrameworkSpec, SolverSpec
+from ._interfaces import AlgorithmSpec, ExecutorSpec, FrameworkSpec, SolverSpec
 from .hookspecs import hookimpl
 
 __all__: list[str] = []
@@ -49,4 +49,16 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             form="smooth",
         )
         for name, attribute, kinds, speed in rows
+    ]
+
+
+@hookimpl
+def ffoadapt_register_algorithms() -> list[AlgorithmSpec]:
+    """The algorithms of `ffoadapt.bilevel`."""
+    return [
+        AlgorithmSpec("bome", load="ffoadapt.bilevel:Bome"),
+        AlgorithmSpec("f2sa", load="ffoadapt.bilevel:F2sa"),
+        AlgorithmSpec("penalty", load="ffoadapt.bilevel:Penalty"),
+        AlgorithmSpec("hypergradient", load="ffoadapt.bilevel:Hypergradient"),
+        AlgorithmSpec("goldstein", load="ffoadapt.bilevel:Goldstein"),
     ]

@@ -7,9 +7,11 @@ they are interpolated (log-log) to the size at hand. No solver is named here.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import qdldl
@@ -43,6 +45,21 @@ LARGEST = 1_000_000
 
 LASTING = 0.4e-3
 """Seconds of a whole call, as in the table of measured times."""
+
+
+KNOWN = 64
+"""So many rankings are kept, until the solvers that can be used are looked at again."""
+
+
+class _Known(threading.local):
+    """The rankings that a thread has made of the ``usable`` solvers."""
+
+    def __init__(self) -> None:
+        self.usable: Mapping[str, SolverSpec] | None = None
+        self.rankings: dict[Any, list[SolverChoice]] = {}
+
+
+_known = _Known()
 
 
 @dataclass(frozen=True)
@@ -91,13 +108,22 @@ def fill(structure: Structure) -> float:
 
 def ranking(structure: Structure) -> list[SolverChoice]:
     """All installed solvers that can, the fastest first; unmeasured ones come last, by name."""
-    kind = column_of(structure)
-    able = [
-        (predicted(spec.speed, kind, structure.n), name, spec)
-        for name, spec in registry.having(structure.kinds).items()
-    ]
-    able.sort(key=lambda item: (item[0], item[1]))
-    return [SolverChoice(name, _reason(time, kind, structure, spec)) for time, name, spec in able]
+    kind, usable = column_of(structure), registry.usable("solver")
+    key = kind, structure.kinds, structure.n, structure.m
+    if _known.usable is not usable or len(_known.rankings) >= KNOWN:
+        _known.usable, _known.rankings = usable, {}
+    rankings = _known.rankings
+    found = rankings.get(key)
+    if found is None:
+        able = [
+            (predicted(spec.speed, kind, structure.n), name, spec)
+            for name, spec in registry.having(structure.kinds).items()
+        ]
+        able.sort(key=lambda item: (item[0], item[1]))
+        found = rankings[key] = [
+            SolverChoice(name, _reason(time, kind, structure, spec)) for time, name, spec in able
+        ]
+    return list(found)
 
 
 def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:

@@ -13,8 +13,8 @@
     ├── SolveError (RuntimeError)            a solver did not return a solution; names the elements
     └── DifferentiationError (RuntimeError)  a derivative was asked for that does not exist here
 
-Those a user would catch as a built-in exception are that exception too. Next to the tree there is
-one warning, `InaccurateSolutionWarning` (UserWarning).
+Those a user would catch as a built-in exception are that exception too. Next to the tree there are
+two warnings, `InaccurateSolutionWarning` and `ZeroGradientWarning` (both UserWarning).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ __all__ = [
     "SolveError",
     "UnknownPluginError",
     "UnsupportedProblemError",
+    "ZeroGradientWarning",
 ]
 
 
@@ -107,6 +108,10 @@ class SolveError(FFOAdaptError, RuntimeError):
 
 class InaccurateSolutionWarning(UserWarning):
     """A solution that is used is only `Status.OPTIMAL_INACCURATE`."""
+
+
+class ZeroGradientWarning(UserWarning):
+    """The gradient of a linear program by its costs is zero, and nobody has asked for that one."""
 
 
 class DifferentiationError(FFOAdaptError, RuntimeError):

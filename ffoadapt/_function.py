@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
+from . import _blas, _derivatives
 from ._batching import Axes
 from ._checks import (
     Refused,
@@ -105,6 +105,7 @@ class SolveFunction:
         # A block in which BLAS has one thread, where programs are so large that it matters.
         self.one_thread = _blas.one_thread(order)
         self.on_report: Callable[[Reports], None] | None = None
+        self.warns_of_zero = settings.gradient is None and not settings.smoothing
         self.latest = Latest()
         self._jobs: dict[Any, SolveJob] = {}
         self._provers: dict[tuple[str, float], SolveJob] = {}
@@ -205,8 +206,17 @@ class SolveFunction:
         return parts.joined()
 
     def vjp(
-        self, state: State, cotangents: Sequence[Floats | None], needed: Sequence[bool]
+        self,
+        state: State,
+        cotangents: Sequence[Floats | None],
+        needed: Sequence[bool],
+        quiet: bool = False,
     ) -> list[Floats | None]:
+        """``quiet`` where who asks is given all gradients, asked for or not."""
+        if self.settings.resolve is not None:
+            several = _derivatives.each(self, state, cotangents, needed)
+            if several is not None:
+                return several
         axes, lead = state.axes, ()
         flat: list[Floats | None] = []
         for cotangent, (_, shape) in zip(cotangents, self.model.outputs, strict=True):
@@ -216,8 +226,10 @@ class SolveFunction:
             flat.append(cotangent)
         with self.one_thread:
             at = self.model.retrieve_vjp(flat, state.batch)
-            adjoint = state.oracle.vjp(*at, watched=self.on_report is not None)
+            adjoint = _derivatives.adjoint(self, state, at, self.on_report is not None)
             gradients = self.model.program_vjp(adjoint, needed)
+            if self.warns_of_zero and not quiet:
+                _derivatives.warn_zero(self, adjoint, at[0], gradients)
             if self.on_report is not None:
                 self.on_report(self.reports(state))
         if self._ordered:
@@ -228,7 +240,9 @@ class SolveFunction:
         flat = self.flatten(tangents, state.axes)
         with self.one_thread:
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
-            outputs = self.model.retrieve_jvp(*state.oracle.jvp(moved), state.batch)
+            outputs = self.model.retrieve_jvp(
+                *_derivatives.tangents(self, state, moved), state.batch
+            )
         return self._reshape(outputs, state.axes.batch)
 
     # -- how far to trust it
@@ -404,6 +418,14 @@ class SolveFunction:
                 job = SolveJob(solver, found, options, False, limit, lasting(found, structure))
                 self._provers[name, limit] = job
             yield name, partial(self._run, job)
+
+    def solutions(self, batch: ProgramBatch) -> Points:
+        """Of programs of this function's structure with other numbers; NaN where there is none."""
+        job = self._job(batch.structure)
+        found = settle(batch, self._run(job, batch), self.settings)
+        if not found[0].optimal:
+            found = self._solve_parts(batch, job, Refused(contain=True), found)[1:]
+        return found[0]
 
     def _run(self, job: SolveJob, batch: ProgramBatch) -> Points:
         wanted = self.settings.executor

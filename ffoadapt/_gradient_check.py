@@ -87,7 +87,7 @@ def check_gradients(
     arrays = [np.asarray(v, dtype=np.float64) for v in values]
     outputs, state = tight.forward(arrays, quiet=True)
     cotangents = [rng.standard_normal(out.shape) for out in outputs]
-    gradients = tight.vjp(state, list(cotangents), [True] * len(arrays))
+    gradients = tight.vjp(state, list(cotangents), [True] * len(arrays), quiet=True)
     # Differences step out of what is declared: off a diagonal, over a bound.
     stepping = tight.with_settings(replace(tight.settings, check_attributes=False))
 

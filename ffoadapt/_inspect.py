@@ -16,6 +16,7 @@ from ._registry import KINDS, PluginInfo, registry
 from ._structure import Structure
 
 __all__ = [
+    "algorithms",
     "choose_solver",
     "executors",
     "frameworks",
@@ -53,13 +54,18 @@ def executors() -> list[str]:
     return sorted(registry.ready("executor"))
 
 
+def algorithms() -> list[str]:
+    """Names of the algorithms of `ffoadapt.bilevel` that are ready to use."""
+    return sorted(registry.ready("algorithm"))
+
+
 def plugins() -> list[PluginInfo]:
     """Every plugin found, the unusable ones with the reason and what to do."""
     return registry.listing()
 
 
 def get_plugin(kind: str, name: str) -> Any:
-    """The object behind a name: a `Solver`, `Framework`, `Modeler` or `Executor`.
+    """The object behind a name: a `Solver`, `Framework`, `Modeler`, `Executor` or `Algorithm`.
 
     How one plugin reaches another without importing it.
 

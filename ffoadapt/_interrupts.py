@@ -24,7 +24,16 @@ from typing import Any
 from . import _native
 from ._solution import Status
 
-__all__ = ["WAITS", "in_main_thread", "restore", "said", "share", "swallowed", "tell_python"]
+__all__ = [
+    "WAITS",
+    "in_main_thread",
+    "restore",
+    "said",
+    "share",
+    "swallowed",
+    "tell_python",
+    "watch",
+]
 
 WAITS = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3)
 """Seconds before an interrupted program is solved again; it is given up at the next interruption.
@@ -36,6 +45,9 @@ _WORDS = re.compile(r"(k|user[ _])?(interrupt(ed|ion)?|cancellation)", re.IGNORE
 
 RECENT = 60.0
 """Seconds in which a solver has noticed a signal: it looks at every iteration."""
+
+WATCHED = 0.01
+"""Seconds for which nobody has put another handler in place: to look takes a microsecond."""
 
 
 def in_main_thread() -> bool:
@@ -72,19 +84,26 @@ def tell_python() -> None:
 
     Called from any thread; in the main one the handler runs before the next line.
     """
-    if _native.kernel is None or _native.kernel.interrupted() > RECENT:
+    recent = time.perf_counter() - RECENT
+    if _native.kernel is None or not _native.kernel.interrupted_since(recent):
         restore()
         _thread.interrupt_main()
 
 
 def swallowed(start: float) -> bool:
-    """Whether the user has interrupted since ``start``, of `time.perf_counter`, in this thread, and
-    an error that is there instead may be what became of it: compiled code that looks at its
-    arguments by calling Python may make one error of any other."""
-    if _native.kernel is None or not in_main_thread():
+    """Whether the user has interrupted since ``start``, of `time.perf_counter`, and what Python has
+    raised for it in this thread went no further: compiled code that looks at its arguments by
+    calling Python may make another error of it, or none at all."""
+    if _native.kernel is None or not _native.kernel.interrupted_since(start):
         return False
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    return ours and bool(_native.kernel.interrupted() <= time.perf_counter() - start)
+    return in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def watch(seconds: float = WATCHED) -> None:
+    """Have `swallowed` know of the next signals, whatever handler the user has put in place; unless
+    that was seen to in these last seconds."""
+    if _native.kernel is not None:
+        _native.kernel.watch_interrupts(seconds)
 
 
 def restore() -> None:
@@ -93,5 +112,4 @@ def restore() -> None:
         handler = signal.getsignal(signal.SIGINT)
         if handler is not None:  # nobody but Python has put one there before
             signal.signal(signal.SIGINT, handler)
-    if _native.kernel is not None:
-        _native.kernel.watch_interrupts()
+    watch(0.0)

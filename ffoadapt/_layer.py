@@ -243,7 +243,7 @@ class LayerResult:
                 "their variables; expected the same for all"
             )
         needed = [True] * len(self._function.names)
-        return tuple(self._function.vjp(self._state, arrays, needed))
+        return tuple(self._function.vjp(self._state, arrays, needed, quiet=True))
 
     def jvp(self, *tangents: Any) -> tuple[Any, ...]:
         """Tangents on the variables from one a parameter (None for zero)."""

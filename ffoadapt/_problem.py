@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from . import _derivatives
 from ._cones import Cone
 from ._exceptions import ProblemError, ShapeError
 from ._function import SolveFunction, State
 from ._interfaces import Solver
 from ._memory import read_only
 from ._oracle.report import GradientReport
-from ._oracle.resolve import resolve_vjp
+from ._oracle.resolve import Resolve, Resolved
 from ._pattern import Pattern
 from ._raw import BoxModel, ConeModel, SplitModel
 from ._reading import coordinates, numbers, odd_size
@@ -184,7 +185,7 @@ class Result:
     def vjp(
         self,
         *,
-        method: Literal["direct", "resolve"] = "direct",
+        method: Literal["direct", "resolve"] | None = None,
         delta: float = 1e-5,
         **cotangents: Any,
     ) -> SimpleNamespace:
@@ -196,7 +197,8 @@ class Result:
             Any of x, s, z, or the names of the duals as stated (y; z_ineq, y_eq).
         method
             ``"direct"`` factorizes the ghost problem; ``"resolve"`` solves the program twice more,
-            moved by ``delta`` relative to the size of its data (central differences).
+            moved by ``delta``: as ``gradient=ffoadapt.Resolve(step=delta)`` does. None (the
+            default) is what the settings of the call say.
 
         Returns
         -------
@@ -207,10 +209,11 @@ class Result:
         v_x, v_s, v_z = self._canonical(cotangents)
         state, model = self._state, self.program.model
         with self._function.one_thread:
-            if method == "resolve":
-                job = self._function._job(state.batch.structure)
-                at = state.batch, state.points
-                adjoint = resolve_vjp(*at, job.solve, v_x, v_s, v_z, delta=delta)
+            if method is None:
+                adjoint = _derivatives.adjoint(self._function, state, (v_x, v_s, v_z), False)
+            elif method == "resolve":
+                resolved = Resolved(state.oracle, self._function.solutions, Resolve(delta))
+                adjoint = resolved.vjp(v_x, v_s, v_z)
             elif method == "direct":
                 adjoint = state.oracle.vjp(v_x, v_s, v_z)
             else:
@@ -238,7 +241,7 @@ class Result:
             flat.append(tangent)
         with self._function.one_thread:
             moved = model.program_jvp(flat, state.batch, state.points.z)
-            dx, ds, dz = state.oracle.jvp(moved)
+            dx, ds, dz = _derivatives.tangents(self._function, state, moved)
             outputs = model.retrieve_jvp(dx, ds, dz, state.batch)
         named = zip((n for n, _ in model.outputs), outputs, strict=True)
         found = {"x": dx[0], "s": ds[0], "z": dz[0]}

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import threading
+import time
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from ._exceptions import (
     UnknownPluginError,
 )
 from ._interfaces import (
+    Algorithm,
     Executor,
     Framework,
     FrameworkSpec,
@@ -38,10 +40,15 @@ KINDS: dict[str, type[Any]] = {
     "framework": Framework,
     "modeler": Modeler,
     "executor": Executor,
+    "algorithm": Algorithm,
 }
 
 RESERVED = {"solver": ("auto",), "executor": ("auto",)}
 """Names that mean something else than a plugin."""
+
+
+LATELY = 1.0
+"""Seconds for which `Registry.usable` believes what it saw."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class Registry:
         self._entries: dict[str, dict[str, _Entry]] = {kind: {} for kind in KINDS}
         self._failures: list[Failure] = []
         self._ready = False
+        self._usable: dict[str, tuple[float, dict[str, Any]]] = {}
 
     # -- filling
 
@@ -125,6 +133,7 @@ class Registry:
                     f"{known.source.version}; choose another name"
                 )
             entries[spec.name] = _Entry(spec, Source("run time", "(this process)", "-"))
+            self._usable.clear()
 
     # -- looking up
 
@@ -173,6 +182,16 @@ class Registry:
         """The records of a kind whose requirements are installed."""
         return {n: s for n, s in self.specs(kind).items() if not self.missing(s)}
 
+    def usable(self, kind: str) -> dict[str, Any]:
+        """As `ready`, as of a second ago at most, and the same dict until it is looked at again:
+        to ask where modules are takes as long as a small solve, and longer where the path is."""
+        now = time.monotonic()
+        until, found = self._usable.get(kind, (0.0, {}))
+        if now > until:
+            found = self.ready(kind)
+            self._usable[kind] = now + LATELY, found
+        return found
+
     def having(self, kinds: frozenset[str]) -> dict[str, Any]:
         """The records of the ready solvers of cone programs that have these cones.
 
@@ -187,7 +206,7 @@ class Registry:
         return {name: self._cones(spec) for name, spec in self._of_cones().items()}
 
     def _of_cones(self) -> dict[str, SolverSpec]:
-        return {n: s for n, s in self.ready("solver").items() if s.form != "smooth"}
+        return {n: s for n, s in self.usable("solver").items() if s.form != "smooth"}
 
     def _cones(self, spec: SolverSpec) -> frozenset[str]:
         """By its class where the record is silent; none where that cannot be loaded, or solves
@@ -246,6 +265,7 @@ class Registry:
         spec = entry.spec
         missing = self.missing(spec)
         if missing:
+            self._usable.clear()
             raise MissingDependencyError(
                 f"the {spec.kind} {spec.name!r} (from {entry.source.distribution}) needs "
                 f"{', '.join(missing)}, which is not installed: pip install {' '.join(missing)}"

@@ -16,6 +16,7 @@ from ._exceptions import OptionError
 from ._interfaces import Executor, Solver
 from ._options import check_options
 from ._oracle.active_set import Degenerate
+from ._oracle.resolve import Resolve
 
 __all__ = ["Settings", "SolveSettings"]
 
@@ -67,6 +68,11 @@ class SolveSettings(TypedDict, total=False):
         objective, which leaves x* a solution. Makes the gradient of a program with many solutions
         that of the nearest one, times 1/mu where nothing else holds x. Its bias is O(mu), and the
         report does not call it `differentiable` where that matters.
+    gradient
+        ``"exact"``: the derivative of the solution. ``"resolve"`` or an `ffoadapt.Resolve`: by
+        solving again with a finite step, at each backward pass, which also says where the solution
+        of a linear program jumps to. Without a choice it is the exact one, and one that is zero
+        because the program is linear warns once (`ZeroGradientWarning`).
     """
 
     solver_options: Mapping[str, Any] | None
@@ -78,6 +84,7 @@ class SolveSettings(TypedDict, total=False):
     degenerate: Degenerate
     check_attributes: bool
     smoothing: float
+    gradient: Literal["exact", "resolve"] | Resolve
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Settings:
     degenerate: Degenerate = "auto"
     check_attributes: bool = True
     smoothing: float = 0.0
+    gradient: Literal["exact", "resolve"] | Resolve | None = None
 
     @classmethod
     def of(cls, solver: str | Solver | type[Solver], given: Mapping[str, Any]) -> Settings:
@@ -142,6 +150,26 @@ class Settings:
         number = isinstance(mu, Real) and not isinstance(mu, bool)
         if not number or not 0.0 <= mu < sys.float_info.max:
             raise OptionError(f"smoothing={mu!r}; expected a number mu with 0 <= mu < inf")
+        how = self.gradient
+        if not (
+            isinstance(how, Resolve | None)
+            or (isinstance(how, str) and how in ("exact", "resolve"))
+        ):
+            raise OptionError(
+                f"gradient={how!r}; expected 'exact', 'resolve' or an ffoadapt.Resolve(step=...)"
+            )
+        if self.resolve is not None and self.smoothing:
+            raise OptionError(
+                f"smoothing={mu!r} is for the exact gradient; with gradient={how!r} use "
+                "ffoadapt.Resolve(proximal=...)"
+            )
+
+    @cached_property
+    def resolve(self) -> Resolve | None:
+        """How to differentiate by solving again; None where that is not wanted."""
+        if isinstance(self.gradient, Resolve):
+            return self.gradient
+        return Resolve() if self.gradient == "resolve" else None
 
     @cached_property
     def key(self) -> tuple[Any, ...] | None:

@@ -30,6 +30,7 @@ __all__ = [
     "common_names",
     "contradictions",
     "find_solver",
+    "instance",
     "raise_failures",
     "translate_options",
 ]
@@ -100,6 +101,7 @@ class SolveJob:
 
     def solve(self, batch: ProgramBatch) -> Points:
         """Solve all elements, one after the other unless the solver takes them at once."""
+        _interrupts.watch()
         given = self._given(batch)
         session = self._session(given.structure)
         impossible = contradictions(batch)
@@ -133,10 +135,12 @@ class SolveJob:
 
     def _together(self, given: ProgramBatch, session: Session) -> _Found | None:
         """The answers of a solver that takes the whole batch; None if it does not take this one."""
-        form = self.solver.form
+        form, start = self.solver.form, time.perf_counter()
         x, dual = np.empty((given.size, given.structure.n)), given.empty_dual(form)
         try:
             found = self.solver.solve_batch(given.stacked(form), self.options, session)
+            if _interrupts.swallowed(start):
+                raise KeyboardInterrupt
             if found is None:
                 return None
             eq, ineq = given.structure.split
@@ -160,6 +164,8 @@ class SolveJob:
             raise
         except BaseException as error:
             session.clear()
+            if _interrupts.swallowed(start):
+                raise KeyboardInterrupt from error
             failed = _failure(f"solve_batch: {told(error)}", exception=error)
             status, info = [failed.status] * given.size, [failed.info] * given.size
             lost = _unsolved(status)
@@ -224,6 +230,8 @@ class SolveJob:
                         self.solver, program, self.options, session, self._patience
                     )
                 _check_kind(solution)
+                if _interrupts.swallowed(start):
+                    raise KeyboardInterrupt
                 if not _interrupts.said(solution.status, solution.info):
                     self._long = time.perf_counter() - start > LONG
                     return solution
@@ -380,7 +388,7 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
             raise UnsupportedProblemError(_lacks(solver, spec.cones, structure))
         found, name = registry.get("solver", solver), solver
     else:
-        found = _instance(solver) if isinstance(solver, type) else solver
+        found = instance(solver) if isinstance(solver, type) else solver
         name = getattr(found, "name", type(found).__name__)
         if not isinstance(found, Solver):
             raise OptionError(
@@ -395,7 +403,8 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
     return found, name
 
 
-def _instance(solver: type[Any]) -> Any:
+def instance(solver: type[Any]) -> Any:
+    """An object of a solver's class."""
     try:
         return solver()
     except Exception as error:

@@ -69,11 +69,12 @@ class Traced:
             "accept_inaccurate",
             "polish",
             "check_attributes",
+            "gradient",
         }
         others = [field for field in fields(Settings) if field.name not in honoured]
         if any(getattr(settings, field.name) != field.default for field in others):
             return None
-        if structure is not None and not structure.polyhedral:
+        if settings.resolve is not None or (structure is not None and not structure.polyhedral):
             return None
         shape = structure or Structure(model.outputs[0][1][0], model.outputs[1][1][0], ())
         if not getattr(model, "dense", shape.dense) and shape.n + shape.m > LARGEST:

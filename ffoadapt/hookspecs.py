@@ -1,4 +1,4 @@
-"""The four hooks through which everything that varies comes in.
+"""The five hooks through which everything that varies comes in.
 
 A plugin is a module (or object) with any of these functions marked by `ffoadapt.hookimpl`, named by
 an entry point of the group ``ffoadapt``. Hooks run once, at registration; they return records and
@@ -11,9 +11,10 @@ from collections.abc import Iterable
 
 import pluggy
 
-from ._interfaces import ExecutorSpec, FrameworkSpec, ModelerSpec, SolverSpec
+from ._interfaces import AlgorithmSpec, ExecutorSpec, FrameworkSpec, ModelerSpec, SolverSpec
 
 __all__ = [
+    "ffoadapt_register_algorithms",
     "ffoadapt_register_executors",
     "ffoadapt_register_frameworks",
     "ffoadapt_register_modelers",
@@ -44,3 +45,8 @@ def ffoadapt_register_modelers() -> Iterable[ModelerSpec]:  # type: ignore[empty
 @hookspec(historic=True)
 def ffoadapt_register_executors() -> Iterable[ExecutorSpec]:  # type: ignore[empty-body]
     """Executors: run the solves of a batch. Returns `ExecutorSpec` records."""
+
+
+@hookspec(historic=True)
+def ffoadapt_register_algorithms() -> Iterable[AlgorithmSpec]:  # type: ignore[empty-body]
+    """Algorithms: steps of bilevel optimization. Returns `AlgorithmSpec` records."""

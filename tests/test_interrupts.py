@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,10 +203,12 @@ def test_check_speaks_to_threads_of_the_pool_alone() -> None:
 # --- solvers with a handler of their own
 
 SCRIPT = """
-import os, signal, sys, threading, time
+import faulthandler, os, signal, sys, threading, time
 import numpy as np, ffoadapt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 solver, executor = sys.argv[1:]
+faulthandler.enable()  # as under pytest: signals may then come on a small stack of their own
+faulthandler.dump_traceback_later(90, exit=True)
 rng = np.random.default_rng(1)
 n, size = 30, 150
 L = rng.normal(size=(size, n, n))
@@ -216,9 +219,11 @@ def call(): return ffoadapt.qp(*data, **how).x
 first = call()
 for k in range(6):
     try:
+        end = time.monotonic() + 20.0
         threading.Timer(0.01 + 0.007 * k, os.kill, (os.getpid(), signal.SIGINT)).start()
-        while True:
+        while time.monotonic() < end:
             assert np.array_equal(call(), first), "an interrupted element"
+        sys.exit(f"signal {k} was lost")
     except KeyboardInterrupt:
         pass
 assert np.array_equal(call(), first), "other bits after an interrupt"
@@ -271,23 +276,136 @@ def test_without_the_kernel_pythons_handler_is_put_back(monkeypatch: pytest.Monk
         time.sleep(5.0)
 
 
-def test_an_interrupt_that_compiled_code_made_an_error_of() -> None:
-    """As where it calls Python to look at an argument."""
+def swallow(answer: Any = None) -> Any:
+    """Be interrupted, and answer as if nothing had been."""
+    try:
+        kill()
+        time.sleep(5.0)
+    except KeyboardInterrupt:
+        if isinstance(answer, Exception):
+            raise answer from None
+    return answer
+
+
+class Swallows(Scripted):
+    """Is interrupted with the second of a batch that it takes at once."""
+
+    def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
+        self.does["at_2"]()
+        size = len(programs.q)
+        return ffoadapt.Solutions(
+            -programs.q,
+            (np.zeros((size, 0)), np.zeros((size, 0))),
+            [Status.OPTIMAL] * size,
+            [{}] * size,
+        )
+
+
+@pytest.mark.parametrize("kind", [Scripted, Swallows])
+@pytest.mark.parametrize("answer", [None, interrupted(), TypeError("incompatible arguments")])
+def test_an_interrupt_that_compiled_code_swallowed(kind: type[Scripted], answer: Any) -> None:
+    """As where it calls Python to look at an argument, or at the end of an object: what is raised
+    there becomes an error, or nothing."""
     if _native.kernel is None or not sys.platform.startswith("linux"):
         pytest.skip("when the last signal came is not known here")
-
-    def swallows() -> None:
-        try:
-            kill()
-            time.sleep(5.0)
-        except KeyboardInterrupt:
-            raise TypeError("incompatible arguments") from None
-
     _interrupts.restore()
+    solver = kind(at_2=once(lambda: swallow(answer)))
     with pytest.raises(KeyboardInterrupt) as caught:
-        solve([1, 2], Scripted(at_2=once(swallows)))
-    assert isinstance(caught.value.__cause__, TypeError)
+        solve([1, 2, 3], solver)
+    cause = answer if isinstance(answer, Exception) else None
+    assert caught.value.__cause__ is cause
+    assert 3.0 not in solver.seen
+    assert solve([1, 2, 3], solver)[:, 0].tolist() == [1.0, 2.0, 3.0]
     assert np.isnan(solve([1, 2], Scripted(at_2=raises))[:, 0]).tolist() == [False, True]
+
+
+def test_a_handler_of_the_user_decides_what_an_interrupt_does() -> None:
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    assert solve([1, 2, 3], Scripted(at_2=once(kill)))[:, 0].tolist() == [1.0, 2.0, 3.0]
+    assert came == [signal.SIGINT]
+
+
+def test_handlers_that_the_user_changes_are_kept_in_view() -> None:
+    """asyncio, for one, puts its own in place and Python's back."""
+    if _native.kernel is None or not sys.platform.startswith("linux"):
+        pytest.skip("when the last signal came is not known here")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    time.sleep(2 * _interrupts.WATCHED)
+    with pytest.raises(KeyboardInterrupt):
+        solve([1, 2], Scripted(at_2=once(swallow)))
+
+
+SOLVER_IN_C = """
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+static volatile sig_atomic_t count;
+static void handler(int number)
+{
+    volatile char large[200000]; /* as what prints may want */
+    for (unsigned k = 0; k < sizeof large; k += 64)
+        large[k] = (char)k;
+    count++;
+    signal(number, SIG_DFL); /* the next one ends the process */
+}
+int solve(int calls)
+{
+    for (int k = 0; k < calls; k++) {
+        void (*before)(int) = signal(SIGINT, handler);
+        signal(SIGINT, before);
+    }
+    return count;
+}
+int interrupted_solve(void)
+{
+    void (*before)(int) = signal(SIGINT, handler);
+    kill(getpid(), SIGINT);
+    signal(SIGINT, before);
+    return count;
+}
+"""
+
+CALLER = """
+import ctypes, faulthandler, os, signal, sys, threading, time
+from ffoadapt import _native
+faulthandler.enable()
+faulthandler.dump_traceback_later(60, exit=True)
+came = []
+signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+library = ctypes.CDLL(sys.argv[1])
+assert _native.kernel.share_interrupts((sys.argv[1],)) == 1
+for k in range(1, 4):
+    assert library.interrupted_solve() == k and len(came) == k, (k, len(came))
+ended = False
+def send():
+    while not ended:
+        os.kill(os.getpid(), signal.SIGINT)
+sender = threading.Thread(target=send)
+sender.start()
+end = time.monotonic() + 3.0
+while time.monotonic() < end:
+    seen = library.solve(1000)
+ended = True
+sender.join()
+assert seen > 3 and len(came) > 3
+print("right")
+"""
+
+
+def test_a_handler_that_needs_much_stack_and_changes_handlers_itself(tmp_path: Any) -> None:
+    """Gurobi's prints, and calls signal(): not on the small stack that Python may have for signals,
+    and not while another call of it waits in the same thread."""
+    compiler = shutil.which("cc")
+    if _native.kernel is None or not sys.platform.startswith("linux") or compiler is None:
+        pytest.skip("needs the kernel, ELF and a compiler")
+    source, library = tmp_path / "solver.c", tmp_path / "solver.so"
+    source.write_text(SOLVER_IN_C)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    command = [sys.executable, "-c", CALLER, str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "right", done.stdout + done.stderr
 
 
 # --- exceptions without words

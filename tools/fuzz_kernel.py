@@ -272,12 +272,12 @@ def share_interrupts(rng: Rng, large: bool) -> Call:
     return Call("share_interrupts", [tuple([f"/nothing/{k}/lib.so" for k in range(count)])])
 
 
-def interrupted(rng: Rng, large: bool) -> Call:
-    return Call("interrupted", [])
+def interrupted_since(rng: Rng, large: bool) -> Call:
+    return Call("interrupted_since", [float(rng.normal(scale=1e6))])
 
 
 def watch_interrupts(rng: Rng, large: bool) -> Call:
-    return Call("watch_interrupts", [])
+    return Call("watch_interrupts", [float(rng.normal())])
 
 
 RIGHT: dict[str, Callable[[Rng, bool], Call]] = {
@@ -285,7 +285,7 @@ RIGHT: dict[str, Callable[[Rng, bool], Call]] = {
     for function in (
         *(memory, cholesky, squares, measure, products, entries, equilibrate, same),
         *(distance, undistance, prepare, factorize, solve, settled, each),
-        *(share_interrupts, watch_interrupts, interrupted),
+        *(share_interrupts, watch_interrupts, interrupted_since),
     )
 }
 

@@ -12,7 +12,7 @@ from .console import as_json, print_notes, print_table
 
 __all__ = ["add"]
 
-KINDS = ("solver", "framework", "modeler", "executor")
+KINDS = ("solver", "framework", "modeler", "executor", "algorithm")
 
 _STATES = {"missing": "missing dependency"}
 _STYLES = {

@@ -35,6 +35,7 @@ enum { GUESTS = 8 }; /* handlers of solvers at a time; any further one is not ca
 typedef void (*Handler)(int, siginfo_t *, void *);
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* for what follows but for the handler */
+static sigset_t turn_signals;                            /* of the thread whose turn it is */
 static int depth;                                        /* solves that have a handler in place */
 static struct sigaction host;                            /* what was there before them */
 static _Atomic(uintptr_t) guests[GUESTS];
@@ -58,14 +59,33 @@ static int plain(uintptr_t handler)
     return handler == (uintptr_t)SIG_DFL || handler == (uintptr_t)SIG_IGN;
 }
 
+/* No signal comes to a thread while it is its turn: a solver's handler may call signal() itself, and
+   would wait for the thread that it has stopped. */
+static void take_turn(void)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_mutex_lock(&turn);
+    turn_signals = before;
+}
+
+static void end_turn(void)
+{
+    sigset_t before = turn_signals;
+    pthread_mutex_unlock(&turn);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 /* The handler of the process while solvers have theirs. Python's only takes a note, so that it has
    seen the signal before any solver has. All are called with three arguments: those that take one do
    not look at the others. */
 static void everyone(int number, siginfo_t *information, void *context)
 {
     int error = errno;
-    atomic_store(&last, now());
+    double time = now();
     ((Handler)address(&host))(number, information, context);
+    atomic_store(&last, time); /* after Python has its note, so that what it will raise is not missed */
     for (int k = 0; k < GUESTS; k++) {
         uintptr_t guest = atomic_load(&guests[k]);
         if (guest)
@@ -84,7 +104,8 @@ static int together(const struct sigaction *at)
         return 0;
     struct sigaction all = host = *at;
     all.sa_sigaction = everyone;
-    all.sa_flags |= SA_SIGINFO;
+    /* Solvers' handlers print; the other stack that a thread may have for signals is too small. */
+    all.sa_flags = (all.sa_flags | SA_SIGINFO) & ~SA_ONSTACK;
     return sigaction(SIGINT, &all, NULL) == 0;
 }
 
@@ -112,7 +133,7 @@ static int shared_sigaction(int number, const struct sigaction *given, struct si
         return sigaction(number, given, before);
     struct sigaction at;
     uintptr_t handler = address(given);
-    pthread_mutex_lock(&turn);
+    take_turn();
     sigaction(SIGINT, NULL, &at);
     int shared = together(&at);
     if (plain(handler) || handler == address(shared ? &host : &at)) {
@@ -125,17 +146,8 @@ static int shared_sigaction(int number, const struct sigaction *given, struct si
     }
     if (before)
         *before = shared ? host : at;
-    pthread_mutex_unlock(&turn);
+    end_turn();
     return 0;
-}
-
-static void watch(void)
-{
-    struct sigaction at;
-    pthread_mutex_lock(&turn);
-    sigaction(SIGINT, NULL, &at);
-    together(&at);
-    pthread_mutex_unlock(&turn);
 }
 
 /* What they call as signal(). */
@@ -154,6 +166,32 @@ static void in_child(void)
     pthread_mutex_init(&turn, NULL);
     depth = 0;
     forget_guests();
+}
+
+static int ready(void)
+{
+    static int done;
+    if (!done)
+        done = pthread_atfork(NULL, NULL, in_child) == 0;
+    return done;
+}
+
+/* Unless it was done in the last seconds: it takes a microsecond. */
+static void watch(double seconds)
+{
+    static _Atomic(double) done = -INFINITY;
+    struct sigaction at;
+    double time = now();
+    if (time < atomic_load(&done) + seconds)
+        return;
+    atomic_store(&done, time);
+    sigaction(SIGINT, NULL, &at);
+    if (address(&at) == (uintptr_t)everyone || !ready())
+        return;
+    take_turn();
+    sigaction(SIGINT, NULL, &at);
+    together(&at);
+    end_turn();
 }
 
 /* ------------------------------------------------------------------- the addresses that are called */
@@ -255,24 +293,20 @@ static int visit(struct dl_phdr_info *library, size_t size, void *search)
 
 static int share(const char **paths, Py_ssize_t count)
 {
-    static int ready;
-    if (!ready)
-        ready = pthread_atfork(NULL, NULL, in_child) == 0;
     Search search = {paths, count, 0};
-    if (ready)
+    if (ready())
         dl_iterate_phdr(visit, &search);
-    if (ready)
-        watch();
+    watch(0.0);
     return search.found;
 }
 
-static double since(void) { return now() - atomic_load(&last); }
+static double latest(void) { return atomic_load(&last); }
 
 #else
 
 static int share(const char **paths, Py_ssize_t count) { return 0; }
-static double since(void) { return INFINITY; }
-static void watch(void) {}
+static double latest(void) { return -INFINITY; }
+static void watch(double seconds) {}
 
 #endif
 
@@ -297,24 +331,33 @@ static PyObject *share_interrupts(PyObject *module, PyObject *args)
     return PyLong_FromLong(share(paths, count));
 }
 
-PyDoc_STRVAR(interrupted_doc, "interrupted() -> seconds since the last SIGINT");
+PyDoc_STRVAR(interrupted_doc, "interrupted_since(start) -> whether SIGINT came since then, of "
+                              "time.perf_counter, once Python's handlers have run, which may raise");
 
-static PyObject *interrupted(PyObject *module, PyObject *unused)
+static PyObject *interrupted_since(PyObject *module, PyObject *start)
 {
-    return PyFloat_FromDouble(since());
+    double came = latest(); /* first: of a signal that comes now the handler would run later */
+    double from = PyFloat_AsDouble(start);
+    if ((from == -1.0 && PyErr_Occurred()) || PyErr_CheckSignals())
+        return NULL;
+    return PyBool_FromLong(came >= from);
 }
 
-PyDoc_STRVAR(watch_doc, "watch_interrupts(): have `interrupted` know of the next signals, too");
+PyDoc_STRVAR(watch_doc, "watch_interrupts(seconds): have `interrupted_since` know of the next signals, "
+                        "unless that was seen to in these last seconds");
 
-static PyObject *watch_interrupts(PyObject *module, PyObject *unused)
+static PyObject *watch_interrupts(PyObject *module, PyObject *seconds)
 {
-    watch();
+    double given = PyFloat_AsDouble(seconds);
+    if (given == -1.0 && PyErr_Occurred())
+        return NULL;
+    watch(given);
     return Py_NewRef(Py_None);
 }
 
 PyMethodDef signal_methods[] = {
     {"share_interrupts", share_interrupts, METH_VARARGS, share_doc},
-    {"watch_interrupts", watch_interrupts, METH_NOARGS, watch_doc},
-    {"interrupted", interrupted, METH_NOARGS, interrupted_doc},
+    {"watch_interrupts", watch_interrupts, METH_O, watch_doc},
+    {"interrupted_since", interrupted_since, METH_O, interrupted_doc},
     {NULL},
 };

@@ -56,6 +56,10 @@ int factorize(System *s, double share)
     ptrdiff_t n = s->n, k = s->k;
     if (s->borrowed)
         return 1;
+    if (k > n) { /* so many rows depend on each other */
+        s->fine = 0;
+        return 1;
+    }
     double *diagonal = malloc((n + k + 1) * sizeof(double));
     if (!diagonal)
         return 0;

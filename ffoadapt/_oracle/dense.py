@@ -9,7 +9,8 @@ By Cholesky of H and of the Schur complement C H^-1 C'. Where H is singular (lin
 H + C' D C has the same w for any D > 0 and is positive definite whenever the system has one
 solution. Cholesky's pivots, relative to the diagonal, say in scale-free terms whether that is so;
 where it is not, the Moore-Penrose solution comes from a spectral decomposition: the minimum-norm
-multiplier of dependent rows, the least-squares w where it is not unique.
+multiplier of dependent rows, the least-squares w where it is not unique. Where rows alone depend on
+each other, and clearly so, `dependent` has it sooner.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, eigvalsh, svdvals
 
+from .dependent import DependentRows
 from .lapack import cholesky, solve_both, solve_factor, solve_rows
 from .rows import ElementRows
 
@@ -68,20 +70,28 @@ class DenseFactor:
         self._C = C.copy() if rows.ghost.blocks else None
         self.dependent = self.free = 0
         self._penalty: Floats | None = None
-        self._spectral: _Spectral | None = None
+        self._minimal: DependentRows | _Spectral | None = None
+        if self.active <= len(H) and self._factorized(C):
+            return
+        C = np.ascontiguousarray(rows.G(A))
+        self._minimal = DependentRows.of(H, C) or _Spectral(H, C)
+        self.dependent, self.free = self._minimal.deficiency
+
+    def _factorized(self, C: Floats) -> bool:
+        """Whether the factors are those of a system of full rank; C is overwritten."""
+        H = self.H
         U = factor(H)
         if U is None and self.active:
             self._penalty = _penalties(H, C)
             U = factor(H + (C.T * self._penalty) @ C)
-        S = None
-        if U is not None:
-            solve_rows(U, C)  # the rows U'^-1 c of H^-1 = U^-1 U'^-1
-            S = factor(C @ C.T)
-        if U is None or S is None:
-            self._spectral = _Spectral(self.H, np.ascontiguousarray(rows.G(A)))
-            self.dependent, self.free = self._spectral.deficiency
-        else:
-            self._U, self._S, self._Y = U, S, C
+        if U is None:
+            return False
+        solve_rows(U, C)  # the rows U'^-1 c of H^-1 = U^-1 U'^-1
+        S = factor(C @ C.T)
+        if S is None:
+            return False
+        self._U, self._S, self._Y = U, S, C
+        return True
 
     def solve(
         self, v_x: Floats, v_z: Floats, refine: bool = True, random: bool = False
@@ -123,8 +133,8 @@ class DenseFactor:
 
     def null(self) -> tuple[Floats, Floats]:
         """(w, zeta) of a random vector of the null space of the ghost KKT matrix."""
-        assert self._spectral is not None
-        v = self._spectral.random_null()
+        assert self._minimal is not None
+        v = self._minimal.random_null()
         n, m = self.H.shape[0], self.A.shape[0]
         zeta = self.rows.G_transpose(v[n:], m)
         if self.rows.curved:
@@ -150,8 +160,8 @@ class DenseFactor:
         return w, mu, size
 
     def _apply(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
-        if self._spectral is not None:
-            return self._spectral.solve(top, bottom)
+        if self._minimal is not None:
+            return self._minimal.solve(top, bottom)
         if self._penalty is not None:
             top = top + self._up(self._penalty[:, None] * bottom)
         w = np.array(top, order="C")

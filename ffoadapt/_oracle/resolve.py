@@ -1,57 +1,206 @@
 """The second way to a gradient, independent of active sets: solve the program again.
 
 The solution (x_d, z_d) for q - delta v_x and b + delta v_z moves by delta (w, zeta) to first order,
-since the ghost KKT matrix is symmetric. Works for any cone and any black box. The error is
-O(delta) + O(tolerance/delta), with central differences O(delta^2) + O(tolerance/delta).
+since the ghost KKT matrix is symmetric. Works for any cone and any black box. With a small step it
+is the derivative, up to O(delta) + O(tolerance/delta), with central differences O(delta^2). With a
+large one it is that of a function without the kinks and flat parts of the solution: Lagrangian
+proximal gradient descent (Paulus et al., arXiv 2407.05920), and for linear programs the
+differentiation of black boxes (Vlastelica et al., arXiv 1912.02175).
+
+The gradient is the difference of the gradients of the Lagrangian by the data at the two solutions,
+over the step. As L is bilinear in what moves, that is the vector form of `Adjoint` with the mean of
+the two solutions in the place of (x, z): for A, z1 x1' - z0 x0' = z (x1 - x0)' + (z1 - z0) x'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
+from .._exceptions import DifferentiationError, OptionError
+from .._pattern import Pattern
 from .._program import ProgramBatch
 from .._solution import Points
-from .gradient import Adjoint
+from .gradient import Adjoint, Oracle
 
-__all__ = ["resolve_vjp"]
+__all__ = ["Resolve", "Resolved"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+SHORTER, TRIES = 0.1, 4
+"""Where a moved program has no solution the step is shortened by this factor, so many times."""
 
 
-def resolve_vjp(
-    batch: ProgramBatch,
-    points: Points,
-    solve: Callable[[ProgramBatch], Points],
-    v_x: Floats | None,
-    v_s: Floats | None,
-    v_z: Floats | None,
-    *,
-    delta: float = 1e-5,
-    central: bool = True,
-) -> Adjoint:
-    """The gradient for cotangents on x (B, n), s and z (B, m), by one or two further solves.
+@dataclass(frozen=True)
+class Resolve:
+    """Differentiate by solving again, with a finite step: for ``gradient=``.
 
-    ``delta`` is relative to the sizes of q and b.
+    Parameters
+    ----------
+    step
+        > 0. How far the objective's gradient q is moved along the cotangent on x: the largest entry
+        of the change, relative to the largest among those of q, Px and A'z. Likewise b along the
+        cotangent on z. 1 (the default) moves costs by as much as they are: far enough to see other
+        vertices of a linear program. 1e-5 gives the derivative where there is one.
+    proximal
+        >= 0. Adds a term of this weight times |x - x*|^2 / 2 to the moved programs, with x* the
+        solution: how far x may move is then held as well. At 1 moving x by its largest entry costs
+        as much as that entry costs by q.
+    central
+        True takes the difference of two moved solutions, forward and backward; False that of x* and
+        the one with lower loss, in half of the time, and with an error of the order of the step
+        rather than of its square.
     """
-    structure, size = batch.structure, batch.size
-    v_x = np.zeros((size, structure.n)) if v_x is None else v_x
-    v_z = np.zeros((size, structure.m)) if v_z is None else v_z
-    if v_s is not None:
-        v_x = v_x - batch.multiply("A", v_s, transpose=True)
-    top = max(float(np.abs(v_x).max(initial=0.0)), float(np.abs(v_z).max(initial=0.0)))
-    finite_b = batch.b[np.isfinite(batch.b)]
-    reach = max(float(np.abs(batch.q).max(initial=0.0)), float(np.abs(finite_b).max(initial=0.0)))
-    step = delta * (reach or 1.0) / (top or 1.0)
 
-    def moved(sign: float) -> Points:
-        return solve(batch.shifted(sign * step * v_z, -sign * step * v_x))
+    step: float = 1.0
+    proximal: float = 0.0
+    central: bool = True
 
-    ahead = moved(1.0)
-    behind, width = (moved(-1.0), 2 * step) if central else (points, step)
-    w, zeta = (ahead.x - behind.x) / width, (ahead.z - behind.z) / width
-    if v_s is not None:
-        zeta = zeta + v_s
-    return Adjoint(batch, points, w, zeta)
+    def __post_init__(self) -> None:
+        for name, least in (("step", "> 0"), ("proximal", ">= 0")):
+            value: Any = getattr(self, name)
+            number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+            if not number or not 0.0 <= value < np.inf or (least == "> 0" and not value):
+                raise OptionError(f"Resolve({name}={value!r}); expected a finite number {least}")
+            object.__setattr__(self, name, float(value))
+        if not isinstance(self.central, bool | np.bool_):
+            raise OptionError(f"Resolve(central={self.central!r}); expected True or False")
+        object.__setattr__(self, "central", bool(self.central))
+
+
+class Resolved:
+    """Derivatives at the points of an oracle by further solves: its `vjp` and `jvp`, otherwise.
+
+    ``solve`` gives the solutions of a batch of programs, NaN where there is none.
+    """
+
+    def __init__(
+        self, oracle: Oracle, solve: Callable[[ProgramBatch], Points], how: Resolve
+    ) -> None:
+        self._oracle, self._solve, self._how = oracle, solve, how
+
+    def vjp(
+        self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None, contain: bool = False
+    ) -> Adjoint:
+        """Cotangents on x (B, n), s and z (B, m) to the gradient; None means zero.
+
+        An element of which no moved program has a solution raises `DifferentiationError`; where
+        failures are to be ``contained`` it has a zero gradient.
+        """
+        oracle, batch = self._oracle, self._oracle.batch
+        size, structure = batch.size, batch.structure
+        v_x = np.zeros((size, structure.n)) if v_x is None else v_x
+        v_z = np.zeros((size, structure.m)) if v_z is None else v_z
+        if v_s is not None:
+            v_x = v_x - batch.multiply("A", v_s, transpose=True)
+        w, zeta, mean = self._difference(v_x, v_z, contain)
+        if v_s is not None:
+            zeta = zeta + np.where(oracle.solved[:, None], v_s, 0.0)
+        return Adjoint(batch, mean, w, zeta)
+
+    def jvp(
+        self, tangents: Mapping[str, Floats], contain: bool = False
+    ) -> tuple[Floats, Floats, Floats]:
+        """(dx, ds, dz) from tangents of P, q, A, b, as `Oracle.jvp`."""
+
+        def solve(v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
+            return self._difference(v_x, v_z, contain)[:2]
+
+        return self._oracle.jvp(tangents, solve)
+
+    def _difference(self, v_x: Floats, v_z: Floats, contain: bool) -> tuple[Floats, Floats, Points]:
+        """(w, zeta) for right-hand sides (B, n) and (B, m), and the middle of the two solutions."""
+        oracle, how = self._oracle, self._how
+        points = oracle.points
+        w, zeta = np.zeros_like(points.x), np.zeros_like(points.z)
+        mean = replace(points, x=points.x.copy(), z=points.z.copy())
+        moves = (v_x != 0.0).any(axis=-1) | (v_z != 0.0).any(axis=-1)
+        left = np.flatnonzero(oracle.solved & moves)
+        if not left.size:
+            return w, zeta, mean
+        step, sizes = self._steps(v_x, v_z)
+        for _ in range(TRIES):
+            ahead, behind = self._moved(left, step[left], v_x[left], v_z[left], sizes)
+            pairs = [ahead, behind]
+            found = ~np.any([np.isnan(v).any(axis=-1) for pair in pairs for v in pair], axis=0)
+            at, (x1, z1), (x0, z0) = left[found], *((x[found], z[found]) for x, z in pairs)
+            width = step[at, None] * (2.0 if how.central else 1.0)
+            w[at], zeta[at] = (x1 - x0) / width, (z1 - z0) / width
+            mean.x[at], mean.z[at] = 0.5 * (x1 + x0), 0.5 * (z1 + z0)
+            left = left[~found]
+            if not left.size:
+                return w, zeta, mean
+            step[left] *= SHORTER
+        if not contain:
+            raise DifferentiationError(
+                f"batch elements {left.tolist()}: the programs that gradient='resolve' solves have "
+                f"no solution, with a step of {how.step:g} and with shorter ones down to "
+                f"{how.step * SHORTER ** (TRIES - 1):g}: moved costs make the program unbounded, "
+                "or moved right-hand sides make it infeasible. Bound the variables, choose a "
+                "smaller ffoadapt.Resolve(step=...) or gradient='exact', or contain such elements "
+                "with on_failure='nan'"
+            )
+        return w, zeta, mean
+
+    def _steps(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
+        """(B,) the step in the units of the cotangents, and (B,) the largest entries of q, Px, A'z
+        over those of x, in whose units the proximal weight is."""
+        batch, points = self._oracle.batch, self._oracle.points
+        multiply = batch.multiply
+        forces = batch.q, multiply("P", points.x), multiply("A", points.z, transpose=True)
+        force = np.max([np.broadcast_to(_top(v), (batch.size,)) for v in forces], axis=0)
+        bounds = np.where(np.isfinite(batch.b), batch.b, 0.0)
+        sides = bounds, multiply("A", points.x)
+        reach = np.max([np.broadcast_to(_top(v), (batch.size,)) for v in sides], axis=0)
+        force, reach, x = (np.where(v > 0.0, v, 1.0) for v in (force, reach, _top(points.x)))
+        with np.errstate(divide="ignore"):
+            longest = np.minimum(force / _top(v_x), reach / _top(v_z))
+        return self._how.step * np.where(np.isfinite(longest), longest, 1.0), force / x
+
+    def _moved(
+        self, at: Ints, step: Floats, v_x: Floats, v_z: Floats, sizes: Floats
+    ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+        """(x, z) of the elements ``at`` moved ahead, or as they are, and behind: in one batch."""
+        points, count = self._oracle.points, at.size
+        # Costs that grow along the loss's gradient (-1) lead to where the loss is lower.
+        signs = (1.0, -1.0) if self._how.central else (-1.0,)
+        some = self._oracle.batch.take(np.tile(at, len(signs)))
+        shift, bend = (
+            np.concatenate([sign * step[:, None] * v for sign in signs]) for v in (v_z, -v_x)
+        )
+        if self._how.proximal:
+            weight = np.tile(self._how.proximal * sizes[at], len(signs))
+            bend -= weight[:, None] * np.tile(points.x[at], (len(signs), 1))
+            some = _curved(some, weight)
+        found = self._solve(some.shifted(shift, bend))
+        first, behind = (found.x[:count], found.z[:count]), (found.x[-count:], found.z[-count:])
+        return (first if self._how.central else (points.x[at], points.z[at])), behind
+
+
+def _top(values: Floats) -> Floats:
+    """(B,) the largest magnitudes of (B, k)."""
+    return np.abs(values).max(axis=-1, initial=0.0)
+
+
+def _curved(batch: ProgramBatch, weight: Floats) -> ProgramBatch:
+    """The programs with weight_i / 2 |x|^2 more in the objective of each."""
+    structure, n = batch.structure, batch.structure.n
+    if structure.P is None:
+        return replace(batch, P=batch.P + weight[:, None, None] * np.eye(n), P_factor=None)
+    identity = Pattern.of(sparse.identity(n))[0]
+    union = Pattern.of(structure.P.matrix(np.ones(structure.P.nnz)) + identity.matrix(np.ones(n)))
+    pattern = union[0]
+    values = np.zeros((batch.size, pattern.nnz))
+    # Entries by columns are in the order of these numbers.
+    keys, own = (p.columns.astype(np.intp) * n + p.indices for p in (pattern, structure.P))
+    values[:, np.searchsorted(keys, own)] = batch.P
+    values[:, pattern.diagonal] += weight[:, None]
+    with_diagonal = replace(structure, P=pattern)
+    return replace(batch, structure=with_diagonal, P=values, P_factor=None)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -125,14 +124,12 @@ class SmoothForm:
         """(m_eq, n) the gradients of e."""
         return self._jacobian(y)[self.m_ineq :].copy()
 
-    @contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Errors of the user's functions are kept: solvers swallow some."""
-        try:
-            yield
-        except BaseException as error:
-            self.error = error
-            raise
+    def violation(self, y: Floats) -> float:
+        """The largest violation of a constraint, of rows whose gradients are near 1, relative to
+        the size of y."""
+        values = (self.inequalities(y), np.abs(self.equalities(y)), self.lower - y, y - self.upper)
+        worst = max(float(v.max(initial=0.0)) for v in values)
+        return worst / max(1.0, _size(y)) if worst == worst else np.inf
 
     def _place(self, y: Floats) -> Floats:
         y = np.ascontiguousarray(y, dtype=np.float64).reshape(self.n)
@@ -146,8 +143,11 @@ class SmoothForm:
         if self._known is None:
             if time.monotonic() > self.deadline:
                 raise TimeLimitError
-            with self._noting():
+            try:
                 gradient, values, _ = self.model.at(y * self._units, self._first)
+            except BaseException as error:
+                self.error = error  # solvers swallow some
+                raise
             self._known = gradient * self._units * self._scale[0], values * self._scale
         return self._known
 
@@ -156,8 +156,11 @@ class SmoothForm:
         if self._rows is None:
             count = self.m_ineq + self.m_eq
             if count:
-                with self._noting():
+                try:
                     rows = self.model.each(y * self._units, np.eye(count, count + 1, 1))[0]
+                except BaseException as error:
+                    self.error = error
+                    raise
                 self._rows = rows * self._units * self._scale[1:, None]
             else:
                 self._rows = np.zeros((0, self.n))

@@ -181,9 +181,9 @@ class SmoothFunction:
         weights[0] = 1.0
         gradient, values, _ = model.at(start, weights)
         if not (np.isfinite(gradient).all() and np.isfinite(values).all()):
-            what = "objective" if not np.isfinite(values[0]) else "constraints or gradients"
+            what = "objective" if not np.isfinite(values[0]) else "constraints, or a gradient,"
             raise ParameterError(
-                f"the {what} have no finite value at the start (a logarithm or root of a negative "
+                f"no finite value of the {what} at the start (a logarithm or root of a negative "
                 "number?); give a start inside of the domain, and bounds that keep y there"
             )
         settings, n = self.settings, start.size
@@ -271,7 +271,8 @@ class SmoothFunction:
             if cotangent is not None:
                 lead = cotangent.shape[: cotangent.ndim - len(axes.batch) - len(shape)]
                 cotangent = np.asarray(cotangent, dtype=np.float64)
-                cotangent = cotangent.reshape(-1, axes.size, int(np.prod(shape)))
+                sizes = int(np.prod(lead)), axes.size, int(np.prod(shape))
+                cotangent = cotangent.reshape(sizes)
             flat.append(cotangent)
         count = int(np.prod(lead))
         found = [
@@ -298,7 +299,7 @@ class SmoothFunction:
                         total[k, i] = leaf
         if self.on_report is not None:
             self.on_report(self.reports(state))
-        shaped = [None if g is None else g.reshape(*lead, *g.shape[1:]) for g in found]
+        shaped = [None if g is None else g.reshape((*lead, *g.shape[1:])) for g in found]
         return axes.unflatten(shaped, len(lead))
 
     def jvp(self, state: SmoothState, tangents: Sequence[Floats | None]) -> list[Floats]:
@@ -318,7 +319,7 @@ class SmoothFunction:
             for out, part in zip(outputs, parts, strict=True):
                 out[i] = part
         pairs = zip(outputs, self._cores, strict=True)
-        return [out.reshape(*axes.batch, *shape) for out, shape in pairs]
+        return [out.reshape((*axes.batch, *shape)) for out, shape in pairs]
 
     def _oracle(self, state: SmoothState, i: int) -> SmoothOracle:
         oracle = state.oracles.get(i)
@@ -446,7 +447,7 @@ class SmoothFunction:
                 for out, part in zip(outputs, parts, strict=True):
                     out[i] = part
         pairs = zip(outputs, self._cores, strict=True)
-        return [out.reshape(*state.axes.batch, *core) for out, core in pairs]
+        return [out.reshape((*state.axes.batch, *core)) for out, core in pairs]
 
 
 def constant_bounds(bounds: Any, shape: Shape) -> tuple[Floats, Floats]:

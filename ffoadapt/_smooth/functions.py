@@ -7,13 +7,14 @@ gradient call gives the three.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._exceptions import ParameterError, ShapeError
+from .._exceptions import DifferentiationError, ParameterError, ShapeError
 from .._interfaces import Framework
 from .._registry import registry
 from .._trees import flatten
@@ -25,6 +26,10 @@ Function = Callable[..., Any]
 
 TOGETHER = 200_000
 """Numbers in the gradients of several points up to which these are evaluated at once."""
+
+
+FEW = 3
+"""So few points are evaluated one by one: a function for a batch takes several times as long."""
 
 
 class Functions:
@@ -88,6 +93,18 @@ class Functions:
         self.checked = True
 
 
+class NotScalarError(ShapeError):
+    """The objective is no scalar."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__(
+            f"the objective returned shape {', '.join(map(str, shapes))}; expected a scalar, shape "
+            "(). Where an axis is a batch, say which arrays have it: SmoothLayer(..., "
+            "params=an example without batch axes)"
+        )
+        self.shape = shapes[0] if len(shapes) == 1 else ()
+
+
 class Part:
     """One of the user's functions; called, the sum of its values at (y, *leaves)."""
 
@@ -116,8 +133,7 @@ class Part:
                     "framework of params that depends on y"
                 )
         if self.name == "objective" and (len(arrays) != 1 or _size(arrays[0]) != 1):
-            shapes = ", ".join(str(tuple(a.shape)) for a in arrays)
-            raise ShapeError(f"the objective returned shape {shapes}; expected a scalar, shape ()")
+            raise NotScalarError([tuple(a.shape) for a in arrays])
         self.rows, self.kinds = sum(map(_size, arrays)), {*map(type, arrays)}
         return arrays
 
@@ -203,7 +219,7 @@ def combined(w: Floats, objective: ByHand, rest: Sequence[ByHand], count: int) -
 
 
 def _size(array: Any) -> int:
-    return int(np.prod(array.shape, dtype=np.int64))
+    return math.prod(array.shape)
 
 
 class Model:
@@ -227,12 +243,14 @@ class Model:
     def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
         """Gradient in y (n,), values (1 + rows,), and where asked for the gradients in leaves."""
         framework = self.functions.framework
-        needed = [True, True, *(leaves for _ in self.leaves)]
+        needed = [True, True, *[leaves] * len(self.leaves)]
         self.calls += 1
         with framework.precise():
             given = [framework.from_numpy(y), framework.from_numpy(w), *self.leaves]
             _, found = framework.gradients(self.functions, given, needed)
-            return self._read(found, y.shape, w.shape, ())
+            if leaves:
+                return self._read(found, y.shape, w.shape, ())
+            return self._array(found[0], (), y.shape), self._array(found[1], (), w.shape), []
 
     def each(
         self, y: Floats, w: Floats, leaves: bool = False, moved: Sequence[Floats] | None = None
@@ -240,20 +258,24 @@ class Model:
         """`at` for several y (k, n) or weights (k, 1 + rows), or both; leaves where ``moved``
         gives them, each (k, *shape)."""
         framework = self.functions.framework
-        if moved is None and leaves and y.shape[0] * (self._many + y.shape[-1]) > TOGETHER:
-            rows = [self.at(y[k], w[k], True) for k in range(len(y))]
-            first, second, third = zip(*rows, strict=True)
-            stacked = [None if g[0] is None else np.stack(g) for g in zip(*third, strict=True)]
-            return np.stack(first), np.stack(second), stacked
+        size = next(len(v) for v in (y, w) if v.ndim == 2)
+        numbers = size * (y.shape[-1] + (self._many if leaves else 0))
+        if moved is None and not FEW < size < TOGETHER * size / max(numbers, 1):
+            pairs = [(y[k] if y.ndim == 2 else y, w[k] if w.ndim == 2 else w) for k in range(size)]
+            first, second, third = zip(*(self.at(*pair, leaves) for pair in pairs), strict=True)
+            return (
+                np.stack(first),
+                np.stack(second),
+                [np.stack(g) for g in zip(*third, strict=True)],
+            )
         mapped = [y.ndim == 2, w.ndim == 2, *(moved is not None for _ in self.leaves)]
         needed = [True, True, *(leaves for _ in self.leaves)]
-        size = next(len(v) for v in (y, w) if v.ndim == 2)
         self.calls += size
         with framework.precise():
             others = self.leaves if moved is None else [*map(framework.from_numpy, moved)]
             given = [framework.from_numpy(y), framework.from_numpy(w), *others]
             _, found = framework.gradients_each(self.functions, given, mapped, needed)
-            return self._read(found, y.shape[-1:], w.shape[-1:], (size,))
+            return self._read(found if leaves else found[:2], y.shape[-1:], w.shape[-1:], (size,))
 
     def along(
         self, y: Floats, w: Floats, dy: Floats, dw: Floats | None = None
@@ -271,14 +293,23 @@ class Model:
     def _read(
         self, found: Sequence[Any], y: Any, w: Any, lead: tuple[int, ...]
     ) -> tuple[Floats, Floats, list[Any]]:
-        def read(gradient: Any, shape: tuple[int, ...]) -> Any:
-            if gradient is None:
-                return np.zeros((*lead, *shape))
-            array = np.asarray(self.functions.framework.to_numpy(gradient), dtype=np.float64)
-            return array.reshape((*lead, *shape))
+        read = self._array
+        if self.functions.framework.gradients_by_hand and any(g is None for g in found[2:]):
+            raise DifferentiationError(
+                "a function for NumPy returned no gradient in params, so there is none of the "
+                "solution; return (value, (in params, in y)), or ask for jvp"
+            )
+        pairs = zip(found[2:], self.numbers, strict=False)
+        leaves = [read(g, lead, n.shape) for g, n in pairs]
+        return read(found[0], lead, y), read(found[1], lead, w), leaves
 
-        leaves = [read(g, leaf.shape) for g, leaf in zip(found[2:], self.numbers, strict=True)]
-        return read(found[0], y), read(found[1], w), leaves
+    def _array(self, gradient: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
+        shape = (*lead, *shape)
+        if gradient is None:
+            return np.zeros(shape)
+        array = self.functions.framework.to_numpy(gradient)
+        found: Floats = np.asarray(array, dtype=np.float64)
+        return found if found.shape == shape else found.reshape(shape)
 
 
 class Shifted(Model):

@@ -36,10 +36,18 @@ NEGATIVE = 1e-6
 ROUNDING = 1e-14
 """What J leaves of a right-hand side is nothing below this share of it."""
 
-CG_TOLERANCE, NOISE, STALLED = 1e-12, 1e-7, 1e-3
-PATIENCE, SETTLED = 6, 12
+CG_TOLERANCE, MANY, LOOSE = 1e-12, 10_000, 1e-7
+"""The relative residual at which conjugate gradients stop, and beyond so many variables."""
+
+NOISE, SETTLED, PATIENCE = 1e-7, 12, 6
+"""From that residual on, and after so many steps, they stop where it has not halved in so many: it
+is in the noise of the differences."""
+
+STALLED = 1e-3
+"""Where they end above this residual, there is no solution, or another method finds it."""
+
 LIMIT = 2_000
-"""Steps of conjugate gradients, at most."""
+"""Their steps, at most."""
 
 
 @dataclass
@@ -68,6 +76,8 @@ class Ghost:
     how
         ``"dense"``, ``"cg"`` or ``"exact"``: the curvature as a matrix of differences, by products
         with differences, by products with second derivatives.
+    tolerance
+        Of conjugate gradients, where another one than the default is wanted.
     flat, negative
         Directions without curvature, and whether there are any with a negative one, as far as
         solving has met them.
@@ -77,10 +87,16 @@ class Ghost:
 
     place: Place
     how: str = "dense"
+    tolerance: float = 0.0
     flat: int = 0
     negative: bool = False
     steps: int = 0
     notes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def goal(self) -> float:
+        """The relative residual at which conjugate gradients stop."""
+        return self.tolerance or (CG_TOLERANCE if self.place.n <= MANY else LOOSE)
 
     # -- what holds
 
@@ -273,7 +289,7 @@ class Ghost:
             self.steps += 1
             return self.project(product[free]), product
 
-        u, product, residual, broken = conjugate_gradients(apply, b, self.project)
+        u, product, residual, broken = conjugate_gradients(apply, b, self.project, self.goal)
         if broken and small:
             return self._spectral(b, size)
         if broken:
@@ -296,6 +312,7 @@ def conjugate_gradients(
     apply: Callable[[Floats], tuple[Floats, Floats]],
     b: Floats,
     project: Callable[[Floats], Floats],
+    tolerance: float,
 ) -> tuple[Floats, Floats, float, str]:
     """x with A x = b, the full product at x, the relative residual, and what went wrong: ``""``,
     ``"negative"`` curvature, or ``"stalled"``.
@@ -321,7 +338,7 @@ def conjugate_gradients(
         r = project(r - alpha * Ap)
         new = float(r @ r)
         history.append(np.sqrt(new) / size)
-        if history[-1] < CG_TOLERANCE:
+        if history[-1] < tolerance:
             break
         stuck = step >= SETTLED and min(history[-PATIENCE:]) > 0.5 * min(history[:-PATIENCE])
         if stuck and min(history) < NOISE:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from .._registry import registry
 from .._solution import Status
 from .._trees import flatten
 from .function import OUTPUTS, SmoothFunction, SmoothState
+from .functions import NotScalarError
 from .gradient_check import check_gradients
 from .settings import SmoothSettings
 
@@ -29,6 +31,10 @@ Floats = NDArray[np.float64]
 
 FUNCTIONS = 32
 """Of so many trees and shapes of parameters a layer remembers what it has found out."""
+
+
+MANY = 6
+"""Of more leaves that may be a batch, all are, or none."""
 
 
 class _SmoothArrays(NamedTuple):
@@ -87,8 +93,8 @@ class SmoothLayer:
         Where solvers start, shaped as y is. It should be inside of the functions' domain.
     params
         An example of params without batch axes: the arrays of a call may have one axis more each,
-        in front, which is the batch. Without it the first call says so; a call whose functions do
-        not fit its arrays, but fit them without their first axis, is a batch.
+        in front, which is the batch. Without it the first call is that example; where its objective
+        returns B numbers instead of one, the arrays whose first axis is B are the batch.
     solver
         A name, a `Solver` of form ``"smooth"``, a function decorated with `smooth_solver`, or
         ``"auto"``.
@@ -132,7 +138,9 @@ class SmoothLayer:
         if not np.isfinite(self.start).all():
             raise ParameterError("start holds what is not finite; expected finite numbers")
         self.settings = SmoothSettings.of(solver, settings)
-        self._named, self._bounds = named, bounds
+        self.objective, self.inequalities, self.equalities = named.values()
+        self.bounds, self.solver = bounds, solver
+        self._named, self._bounds, self._given = named, bounds, settings
         self._functions: dict[Any, SmoothFunction] = {}
         self._latest = Latest(wanted=True, said=[])
         self._on_report: Callable[[Any], None] | None = None
@@ -164,6 +172,20 @@ class SmoothLayer:
         outputs = framework.apply(function, leaves)
         outcome = SmoothOutcome(function, place[-1]) if place else None  # type: ignore[arg-type]
         return outputs, outcome
+
+    def with_objective(self, objective: Callable[..., Any]) -> SmoothLayer:
+        """The same constraints under another objective, which starts at the same point."""
+        made = SmoothLayer(
+            objective,
+            self.inequalities,
+            self.equalities,
+            self.bounds,
+            start=self.start,
+            solver=self.solver,
+            **self._given,
+        )
+        made._cores = self._cores
+        return made
 
     def solve(self, params: Any, start: Any = None) -> SmoothResult:
         """Solve in NumPy, and keep what explains and differentiates the solution."""
@@ -238,24 +260,34 @@ class SmoothLayer:
                 shape[len(shape) - len(core) :] if len(shape) > len(core) else shape
                 for shape, core in zip(shapes, known, strict=True)
             ]
-        error: Exception | None = None
-        for cores in _readings(shapes):
-            function = self._made(framework, tree, names, cores)
-            try:
-                function._known()
-            except FFOAdaptError as problem:
-                error = error or problem
-            except (RuntimeError, TypeError, ValueError, IndexError) as problem:
-                error = error or problem
+        try:
+            found = self._checked(framework, tree, names, list(shapes))
+        except NotScalarError as error:
+            # What makes an objective of a batch returns one number for each of its elements.
+            first = error.shape[0] if error.shape else 0
+            for cores in _readings(shapes, first):
+                with suppress(FFOAdaptError):
+                    found = self._checked(framework, tree, names, cores)
+                    break
             else:
-                self._cores[form] = cores
-                return cores
-        assert error is not None
-        if isinstance(error, FFOAdaptError):
-            raise error
-        raise ParameterError(
-            f"the functions do not take these params: {type(error).__name__}: {error}"
-        ) from error
+                raise
+        self._cores[form] = found
+        return found
+
+    def _checked(
+        self, framework: Framework, tree: Any, names: Any, cores: list[tuple[int, ...]]
+    ) -> list[tuple[int, ...]]:
+        """The core shapes, where the functions take params of these."""
+        try:
+            self._made(framework, tree, names, cores)._known()
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, FFOAdaptError):
+                raise
+            raise ParameterError(
+                f"the functions do not take these params with a y of shape {self.start.shape}, as "
+                f"start has: {type(error).__name__}: {error}"
+            ) from error
+        return cores
 
 
 class _Started:
@@ -372,6 +404,8 @@ def _read(params: Any) -> tuple[Framework, list[Any], Any, list[Any]]:
         name = _by_tree(every)
     framework: Framework = registry.get("framework", name)
     every, build = framework.flatten(params)
+    if any("complex" in str(getattr(leaf, "dtype", "")) for leaf in every):
+        raise ParameterError("a leaf of params is complex; expected real numbers")
     floating = [_floating(leaf, framework) for leaf in every]
     if not any(floating):
         raise ParameterError(
@@ -379,11 +413,6 @@ def _read(params: Any) -> tuple[Framework, list[Any], Any, list[Any]]:
             "Give at least one, of torch, JAX or NumPy"
         )
     constants = [leaf for leaf, on in zip(every, floating, strict=True) if not on]
-    for leaf in constants:
-        if getattr(getattr(leaf, "dtype", None), "kind", "") == "c" or "complex" in str(
-            getattr(leaf, "dtype", "")
-        ):
-            raise ParameterError("a leaf of params is complex; expected real numbers")
     leaves = [leaf for leaf, on in zip(every, floating, strict=True) if on]
     if framework.gradients_by_hand:
         leaves = [np.asarray(leaf) for leaf in leaves]
@@ -443,19 +472,15 @@ def _identity(constants: Sequence[Any]) -> Any:
     return tuple((type(c), c if isinstance(c, plain) else id(c)) for c in constants)
 
 
-def _readings(shapes: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
-    """The core shapes that leaves of these shapes may have: as they are, or with some of them, of
-    equal first axis, a batch."""
-    found = [list(shapes)]
-    sizes = sorted({shape[0] for shape in shapes if shape})
-    for size in sizes:
-        able = [k for k, shape in enumerate(shapes) if shape and shape[0] == size]
-        for count in range(len(able), 0, -1):
-            if len(able) > 6 and count < len(able):
-                break
-            for some in combinations(able, count):
-                found.append([s[1:] if k in some else s for k, s in enumerate(shapes)])
-    return found
+def _readings(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[tuple[int, ...]]]:
+    """The core shapes that leaves of these shapes may have where the first axis, of this size, is a
+    batch of some of them; most of them first."""
+    able = [k for k, shape in enumerate(shapes) if shape and shape[0] == size]
+    for count in range(len(able), 0, -1):
+        if count < len(able) > MANY:
+            return
+        for some in combinations(able, count):
+            yield [s[1:] if k in some else s for k, s in enumerate(shapes)]
 
 
 def _names(params: Any, leaves: Sequence[Any]) -> list[str] | None:

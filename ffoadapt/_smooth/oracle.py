@@ -27,8 +27,12 @@ __all__ = ["Bounds", "Cotangents", "SmoothOracle", "polished", "sizes_of"]
 
 Floats = NDArray[np.float64]
 
-SWEEPS, ENOUGH = 5, 1e-13
-"""Polishing takes so many steps at most, and none from below this residual."""
+SWEEPS, ENOUGH, ENOUGH_OF_MANY = 5, 1e-13, 1e-10
+"""Polishing takes so many steps at most, and none from below this residual; the second where the
+curvature is no matrix."""
+
+INEXACT = 1e-4
+"""The relative residual of a step of polishing by conjugate gradients: a few of them make up."""
 
 REFINE = 1e-9, 1e-14
 """From this relative residual of the ghost problem on, its solution is corrected once; the second
@@ -97,7 +101,8 @@ class SmoothOracle:
         size = self._size(given, found)
         residual = left[0] / size if size else left[0]
         doubt = residual
-        if (REFINE[self.how == "dense"]) < residual < 0.5:
+        least = REFINE[1] if self.how == "dense" else max(REFINE[0], 10.0 * ghost.goal)
+        if least < residual < 0.5:
             step = ghost.solve(left[1], *left[2:])
             if np.abs(step.d).max(initial=0.0) <= np.abs(found.d).max(initial=0.0):
                 ratio = _relative(step, found)
@@ -237,7 +242,8 @@ def polished(place: Place, how: str) -> Place:
     """The best point of a few Newton steps on the optimality conditions from this one."""
     best = place
     for _ in range(SWEEPS):
-        if not ENOUGH < best.residual < np.inf:
+        enough = ENOUGH if how != "cg" or place.n <= DENSE else ENOUGH_OF_MANY
+        if not enough < best.residual < np.inf:
             return best
         moved = _swept(best, how)
         if not moved.residual < best.residual:
@@ -252,7 +258,7 @@ def polished(place: Place, how: str) -> Place:
 
 
 def _swept(place: Place, how: str) -> Place:
-    ghost = Ghost(place, how)
+    ghost = Ghost(place, how, INEXACT if place.n > DENSE else 0.0)
     low, high, _ = ghost.held
     finite = [np.where(np.isfinite(b), b, 0.0) for b in (place.lower, place.upper)]
     # Multipliers of what does not hold are dropped before, so that the step makes up for them.

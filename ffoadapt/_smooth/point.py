@@ -127,7 +127,8 @@ class Place:
             return np.zeros(0, dtype=np.intp)
         z, slack = self.duals.ineq, np.maximum(-self.h, 0.0)
         tiny = np.finfo(float).tiny
-        ratio = z / np.maximum(slack, tiny)
+        with np.errstate(over="ignore"):
+            ratio = z / np.maximum(slack, tiny)
         likely = (z > 0.0) & (ratio >= DISTANT * ratio.max())
         near = slack <= WIDE * NEAR * self.reach * np.abs(self._probe[1])
         return np.flatnonzero(likely | near | (self.h > 0.0))

@@ -15,6 +15,10 @@ from .form import SmoothForm
 __all__ = ["LBFGSB", "SLSQP", "TrustConstr"]
 
 
+FEASIBLE = 1e-6
+"""A larger violation is none of rounding."""
+
+
 class _Scipy(Solver):
     """`scipy.optimize.minimize` with one of its methods."""
 
@@ -26,12 +30,20 @@ class _Scipy(Solver):
     def known_options(self) -> list[str]:
         return [*self.defaults]
 
-    def run(self, program: SmoothForm, options: Options, **more: Any) -> Any:
+    def run(
+        self,
+        program: SmoothForm,
+        options: Options,
+        objective: Any = None,
+        inside: bool = False,
+        **more: Any,
+    ) -> Any:
         bounds = None
         if "bounds" in program.kinds:
-            bounds = optimize.Bounds(program.lower, program.upper)
+            hold = inside & (program.lower < program.start) & (program.start < program.upper)
+            bounds = optimize.Bounds(program.lower, program.upper, keep_feasible=hold)
         return optimize.minimize(
-            program.objective,
+            objective or program.objective,
             program.start,
             method=self.method,
             jac=program.gradient,
@@ -68,21 +80,33 @@ class SLSQP(_Scipy):
                 }
             )
         result = self.run(program, options, constraints=constraints)
-        limit = {0: Status.OPTIMAL, 8: Status.OPTIMAL_INACCURATE, 9: Status.ITERATION_LIMIT}
-        return _solution(result, None, limit.get(result.status, Status.ERROR))
+        known = {0: Status.OPTIMAL, 8: _held(program, result.x), 9: Status.ITERATION_LIMIT}
+        return _solution(result, None, known.get(result.status, Status.ERROR))
+
+
+class _Curvature(optimize.SR1):  # type: ignore[misc]
+    """Symmetric rank one: also of functions that are not convex; linear ones have none."""
+
+    def update(self, delta_x: Any, delta_grad: Any) -> None:
+        if delta_grad.any():  # else scipy warns
+            super().update(delta_x, delta_grad)
 
 
 class TrustConstr(_Scipy):
-    """Trust regions and an interior point; takes more steps and more kinds of trouble."""
+    """Trust regions and an interior point; takes more steps and more kinds of trouble.
+
+    Where it fails it starts again, and then inequalities and bounds that hold at the start hold at
+    every point at which functions are evaluated: it goes slower, but stays in their domain.
+    """
 
     cones = ("bounds", "inequalities", "equalities")
     method = "trust-constr"
     common_options: ClassVar[Mapping[str, Any]] = {
         **_Scipy.common_options,
-        "tolerance": ("gtol", "xtol"),
+        "tolerance": ("gtol", "barrier_tol"),
     }
     defaults: ClassVar[Mapping[str, Any]] = {
-        "gtol": 1e-9,
+        "gtol": 1e-8,
         "xtol": 1e-11,
         "barrier_tol": 1e-9,
         "maxiter": 3000,
@@ -90,19 +114,74 @@ class TrustConstr(_Scipy):
     }
 
     def solve(self, program: SmoothForm, options: Options, session: Session) -> Solution:
-        constraints = []
-        for count, values, rows, low in (
-            (program.m_ineq, program.inequalities, program.inequality_jacobian, -np.inf),
-            (program.m_eq, program.equalities, program.equality_jacobian, 0.0),
-        ):
-            if count:
-                made = optimize.NonlinearConstraint(
-                    values, low, 0.0, jac=rows, hess=optimize.BFGS()
-                )
-                constraints.append(made)
-        result = self.run(program, options, constraints=constraints, hess=optimize.BFGS())
-        known = {0: Status.ITERATION_LIMIT, 1: Status.OPTIMAL, 2: Status.OPTIMAL}
-        return _solution(result, None, known.get(result.status, Status.ERROR))
+        try:
+            found = self._solved(program, options, False)
+        except _OutsideError as error:
+            found = Solution(status=Status.ERROR, info={"message": str(error)})
+        if found.status is Status.ERROR and program.kinds - {"equalities"}:
+            found = self._solved(program, options, True)
+        return found
+
+    def _solved(self, program: SmoothForm, options: Options, inside: bool) -> Solution:
+        p, constraints, given = program, [], dict(options)
+        read = (lambda function: function) if inside else _finite
+        counts = {"ineq": p.m_ineq, "eq": p.m_eq, "bounds": p.n}
+        if p.m_ineq:
+            rows, hold = p.inequality_jacobian, inside & (p.inequalities(p.start) < 0.0)
+            constraints.append(_rows(read(p.inequalities), -np.inf, rows, hold))
+        if p.m_eq:
+            constraints.append(_rows(read(p.equalities), 0.0, p.equality_jacobian, False))
+        if constraints:  # rows that depend on each other are no error for it
+            given["factorization_method"] = "SVDFactorization"
+        gradient, barrier = given.pop("gtol"), given["barrier_tol"]
+
+        def done(y: Any, state: Any) -> bool:  # scipy's own test leaves the barrier out
+            residual = max(state.optimality, state.constr_violation)
+            return residual < gradient and getattr(state, "barrier_parameter", 0.0) < barrier
+
+        result = self.run(
+            p,
+            given | {"gtol": 0.0},
+            read(p.objective),
+            inside,
+            constraints=constraints,
+            hess=_Curvature(),
+            callback=done,
+        )
+        known = {0: Status.ITERATION_LIMIT, 3: Status.OPTIMAL}
+        known |= dict.fromkeys((2, 4), _held(p, result.x))
+        here = [k for k, m in counts.items() if m and (k != "bounds" or "bounds" in p.kinds)]
+        v = {k: np.zeros(m) for k, m in counts.items()} | dict(zip(here, result.v, strict=True))
+        dual = v["ineq"], v["eq"], np.maximum(-v["bounds"], 0.0), np.maximum(v["bounds"], 0.0)
+        return _solution(result, dual, known.get(result.status, Status.ERROR))
+
+
+def _held(program: SmoothForm, y: Any) -> Status:
+    """Of a point that was left because there is no better one near: whether it is one at all."""
+    if program.violation(y) <= FEASIBLE:
+        return Status.OPTIMAL_INACCURATE
+    return Status.ERROR
+
+
+class _OutsideError(Exception):
+    """A function has no value at a point that the solver came to."""
+
+
+def _finite(function: Any) -> Any:
+    """The function, but it is an error where it has no value: scipy would go on until the end."""
+
+    def asked(y: Any) -> Any:
+        found = function(y)
+        if not np.isfinite(found).all():
+            raise _OutsideError("it came to a point at which a function has no finite value")
+        return found
+
+    return asked
+
+
+def _rows(values: Any, low: float, rows: Any, hold: Any) -> Any:
+    curved = _Curvature()
+    return optimize.NonlinearConstraint(values, low, 0.0, rows, curved, keep_feasible=hold)
 
 
 class LBFGSB(_Scipy):

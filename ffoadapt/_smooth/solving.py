@@ -98,19 +98,23 @@ def _find(solver: Any, kinds: frozenset[str]) -> tuple[Solver, str]:
             f"solver={solver!r} is a {type(found).__name__}; expected a name, an ffoadapt.Solver "
             "of form 'smooth', or a function decorated with ffoadapt.smooth_solver"
         )
-    able = ", ".join(choice.name for choice in smooth_ranking(kinds, 1)) or "none"
     if found.form != "smooth":
         raise UnsupportedProblemError(
             f"the solver {name!r} takes matrices, not functions; installed solvers that would do: "
-            f"{able}. For matrices use ffoadapt.qp, box_qp or cone_program"
+            f"{_able(kinds)}. For matrices use ffoadapt.qp, box_qp or cone_program"
         )
     lacking = sorted(kinds - frozenset(found.cones))
     if lacking:
         raise UnsupportedProblemError(
             f"the solver {name!r} takes no {' and no '.join(lacking)}; it has "
-            f"{sorted(found.cones) or 'no constraints'}. Installed solvers that would do: {able}"
+            f"{sorted(found.cones) or 'no constraints'}. Installed solvers that would do: "
+            f"{_able(kinds)}"
         )
     return found, name
+
+
+def _able(kinds: frozenset[str]) -> str:
+    return ", ".join(choice.name for choice in smooth_ranking(kinds, 1)) or "none"
 
 
 def solve(
@@ -192,6 +196,8 @@ def _point(found: Solution, n: int) -> tuple[Floats | None, str]:
     if found.x is None:
         return None, "" if not found.status.solved else "it returned no point"
     try:
+        if np.asarray(found.x).dtype.kind == "c":
+            return None, f"it returned complex numbers; expected {n} real ones"
         y = np.asarray(found.x, dtype=np.float64)
     except (TypeError, ValueError):
         return None, f"it returned a {type(found.x).__name__}; expected {n} numbers"

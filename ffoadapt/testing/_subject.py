@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from .._exceptions import FFOAdaptError
 from .._interfaces import Session, Solver
 from .._problem import ConeProgram, solve
+from .._registry import registry
 from .._solution import Solution, Status
-from .._solving import common_names, find_solver, translate_options
+from .._solving import common_names, find_solver, instance, translate_options
 from .._structure import Structure
 from .._text import told
 from ._problem import Problem
@@ -25,6 +26,7 @@ __all__ = [
     "CheckSettings",
     "CheckSkipped",
     "call",
+    "form_of",
     "load",
     "require",
     "view_of",
@@ -77,9 +79,22 @@ class CheckSettings:
 DEFAULT = CheckSettings()
 
 
+def form_of(solver: AnySolver) -> Literal["cone", "smooth"]:
+    """``"smooth"`` for a solver of functions, ``"cone"`` for one of matrices; imports none."""
+    if isinstance(solver, str):
+        spec = registry.specs("solver").get(solver)
+        return "cone" if spec is None else spec.form
+    return "smooth" if getattr(solver, "form", None) == "smooth" else "cone"
+
+
 def load(solver: AnySolver) -> tuple[Solver, str]:
     """The solver object and its name."""
-    return find_solver(solver, Structure(0, 0, ()))
+    if form_of(solver) == "cone":
+        return find_solver(solver, Structure(0, 0, ()))
+    if isinstance(solver, str):
+        return registry.get("solver", solver), solver
+    found = instance(solver) if isinstance(solver, type) else solver
+    return found, getattr(found, "name", type(found).__name__)
 
 
 def require(solver: AnySolver, problem: Problem) -> tuple[Solver, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from typing import Any
 
 import cvxpy as cp
@@ -69,10 +71,107 @@ def test_a_named_solver_keeps_its_words():
     given = drop_in(*box(), solver="OSQP", solver_args={"max_iter": 7, "eps_abs": 1e-3})
     options = given.layer._function._job(given.layer.program.structure).options
     assert (options["max_iter"], options["eps_abs"], options["eps_rel"]) == (7, 1e-3, 1e-6)
-    with pytest.raises(ffoadapt.OptionError, match=r"acceleration_lookback.*solver='scs'"):
-        drop_in(*box(), solver="osqp", solver_args={"acceleration_lookback": 0})
+    scs = {"acceleration_lookback": 5, "acceleration_interval": 3}
+    given = drop_in(*box(), solver="scs", solver_args=scs)
+    options = given.layer._function._job(given.layer.program.structure).options
+    assert scs.items() <= options.items()
+    for other in ("osqp", "clarabel", "daqp"):  # to whom these say nothing
+        given = drop_in(*box(), solver=other, solver_args={**scs, "max_iters": 50, "tol": 1e-7})
+        assert given.layer._function.settings.solver_options == {
+            "max_iterations": 50,
+            "tolerance": 1e-7,
+        }
     with pytest.raises(ffoadapt.OptionError, match=r"no option 'maximum'"):
         drop_in(*box(), solver_args={"maximum": 3})
+
+
+def test_arguments_that_are_mappings_keep_their_layer():
+    given = drop_in(*box())
+    lpgd = {"mode": "lpgd", "derivative_kwargs": {"tau": 0.1, "rho": 0.1}, "max_iters": 100}
+    assert given.at(lpgd, None) is given.at(
+        {**lpgd, "derivative_kwargs": {"rho": 0.1, "tau": 0.1}}, None
+    )
+    assert given.at(lpgd, None) is not given.at({**lpgd, "max_iters": 101}, None)
+
+
+# ------------------------------------------------------------------------ in cvxpylayers' words
+
+
+def least_squares() -> Any:
+    A, b, x = cp.Parameter((4, 3)), cp.Parameter(4), cp.Variable(3)
+    objective = cp.Minimize(cp.sum_squares(A @ x - b) + cp.sum_squares(x))
+    return ffoadapt_torch.CvxpyLayer(cp.Problem(objective), [A, b], [x])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (((7, 4, 3), (5, 4)), "Inconsistent batch sizes"),
+        (((7, 4, 3), (7, 8)), "Invalid parameter shape"),
+        (((4, 3), (8,)), "Invalid parameter shape"),
+        (((3,), (4,)), "Invalid parameter dimensionality"),
+    ],
+)
+def test_shapes_that_do_not_fit(shapes, words):
+    with pytest.raises(ffoadapt.ShapeError, match=words):
+        least_squares()(*map(torch.ones, shapes))
+
+
+def test_parameters_that_are_missing():
+    layer, every = least_squares(), "A tensor must be provided for each CVXPY parameter"
+    with pytest.raises(ffoadapt.ParameterError, match=every):
+        layer(torch.ones(4, 3))
+    with pytest.raises(AttributeError, match=every) as none:
+        layer(torch.ones(4, 3), None)
+    assert isinstance(none.value, ffoadapt.ParameterError)
+
+
+def test_what_does_not_belong_to_the_problem():
+    x, y, p = cp.Variable(2), cp.Variable(2), cp.Parameter(2)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p)))
+    for parameters in ([], [p, cp.Parameter()]):
+        with pytest.raises(ValueError, match=r"must exactly match problem\.parameters"):
+            ffoadapt_torch.CvxpyLayer(problem, parameters, [x])
+    for foreign in (y, (y >= 0).dual_variables[0]):
+        with pytest.raises(ValueError, match=r"must be a subset of problem\.variables"):
+            ffoadapt_torch.CvxpyLayer(problem, [p], [x, foreign])
+
+
+def test_a_quadratic_form_in_a_constraint():
+    x, P = cp.Variable(2), cp.Parameter((2, 2), PSD=True)
+    problem = cp.Problem(cp.Minimize(cp.sum(x)), [cp.quad_form(x, P) <= 1])
+    with pytest.raises(ffoadapt.UnsupportedProblemError, match="only supported in the objective"):
+        ffoadapt_torch.CvxpyLayer(problem, [P], [x])
+
+
+def test_failures_are_those_of_diffcp_too(monkeypatch):
+    """For who catches ``diffcp.SolverError``, which cvxpylayers lets through."""
+
+    class TheirError(Exception):
+        pass
+
+    x, p = cp.Variable(), cp.Parameter()
+    layer = ffoadapt_torch.CvxpyLayer(cp.Problem(cp.Minimize(x + p), [x >= 1, x <= -1]), [p], [x])
+    with pytest.raises(ffoadapt.SolveError) as plain:
+        layer(ONE)
+    assert type(plain.value) is ffoadapt.SolveError
+    monkeypatch.setitem(sys.modules, "diffcp", types.SimpleNamespace(SolverError=TheirError))
+    with pytest.raises(TheirError) as both:
+        layer(ONE)
+    assert isinstance(both.value, ffoadapt.SolveError)
+    assert both.value.statuses == plain.value.statuses
+
+
+@pytest.mark.parametrize("attribute", ["symmetric", "PSD"])
+def test_finite_differences_of_symmetric_parameters(attribute):
+    """`gradcheck` moves one entry at a time; what is far from symmetric is still refused."""
+    X, C = cp.Variable((2, 2)), cp.Parameter((2, 2), **{attribute: True})
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(X - C) + cp.sum(C)), [cp.sum(X) <= 1])
+    layer = ffoadapt_torch.CvxpyLayer(problem, [C], [X])
+    value = tensor([[2.0, 0.5], [0.5, 3.0]])
+    assert torch.autograd.gradcheck(layer, (value,), atol=1e-5)
+    with pytest.raises(ffoadapt.ParameterError, match="not symmetric"):
+        layer(tensor([[2.0, 0.5], [0.6, 3.0]]))
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), "tight", None])
@@ -90,6 +189,28 @@ def geometric() -> tuple[Any, list[Any], list[Any]]:
     x, y = cp.Variable(pos=True), cp.Variable(pos=True)
     a, e = cp.Parameter(2, pos=True, name="a"), cp.Parameter(nonneg=True, name="e")
     return cp.Problem(cp.Minimize(x + a[1] * y), [x * y**e >= a[0]]), [a, e], [x, y]
+
+
+def test_duals_of_a_geometric_program():
+    """min. x + a_1 y, x y >= a_0: the multiplier between logarithms is the derivative of the log of
+    the optimal value 2 sqrt(a_0 a_1) by log a_0, which is 1/2; with a box as cvxpy says."""
+    x, y, a = cp.Variable(pos=True), cp.Variable(pos=True), cp.Parameter(2, pos=True)
+    product, bound = x * y >= a[0], cp.hstack([x, y]) <= 1.5
+    problem = cp.Problem(cp.Minimize(x + a[1] * y), [product, bound])
+    wanted = [x, product.dual_variables[0], y, bound.dual_variables[0]]
+    layer = ffoadapt_torch.CvxpyLayer(problem, [a], wanted, gp=True)
+    inside = layer(tensor([1.0, 0.9]))
+    np.testing.assert_allclose(inside[1].item(), 0.5, atol=1e-6)
+    np.testing.assert_allclose(inside[3].detach(), 0.0, atol=1e-6)
+    value = tensor([2.0, 0.5])
+    found = layer(value)
+    a.value = value.detach().numpy()
+    problem.solve(solver=cp.CLARABEL, gp=True)
+    for out, right in zip(found, [x, product, y, bound], strict=True):
+        right = right.value if isinstance(right, cp.Variable) else right.dual_value
+        np.testing.assert_allclose(out.detach(), right, atol=1e-4)
+    assert found[3].max() > 0.05
+    assert torch.autograd.gradcheck(layer, (value,), atol=1e-5)
 
 
 ONE = torch.tensor(1.0, dtype=torch.float64)

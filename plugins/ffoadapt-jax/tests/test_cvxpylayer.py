@@ -125,5 +125,5 @@ def test_copies(copied):
 def test_what_is_refused():
     with pytest.raises(ffoadapt.OptionError, match=r"ffoadapt\.Solver"):
         ffoadapt_jax.CvxpyLayer(*least_squares(), custom_method=object())
-    with pytest.raises(ffoadapt.OptionError, match="lpgd"):
-        ffoadapt_jax.CvxpyLayer(*least_squares(), solver_args={"mode": "lpgd"})
+    with pytest.raises(ffoadapt.OptionError, match="lpgd_left"):
+        ffoadapt_jax.CvxpyLayer(*least_squares(), solver_args={"mode": "newton"})

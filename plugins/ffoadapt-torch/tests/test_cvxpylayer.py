@@ -230,10 +230,8 @@ def test_tolerances_in_any_words(solver, arguments):
 
 
 def test_what_is_refused():
-    with pytest.raises(ffoadapt.OptionError, match=r"acceleration_lookback.*solver='scs'"):
-        ours(solver="clarabel", solver_args={"acceleration_lookback": 0})
-    with pytest.raises(ffoadapt.OptionError, match="lpgd"):
-        ours(solver_args={"mode": "lpgd"})
+    with pytest.raises(ffoadapt.OptionError, match="lpgd_left"):
+        ours(solver_args={"mode": "newton"})
     with pytest.raises(ffoadapt.OptionError, match="derivative_kwargs"):
         ours(solver_args={"derivative_kwargs": {"tau": 1e-3}})
     with pytest.raises(ffoadapt.OptionError, match=r"ffoadapt\.Solver"):
@@ -274,13 +272,15 @@ def test_more_batch_axes():
     assert x.shape == (2, 5, 2)
 
 
-def test_gp_dual_is_refused():
+def test_gp_dual():
+    """min. x, x >= a: the log of the value is that of a, so the multiplier between them is 1."""
     x, a = cp.Variable(pos=True), cp.Parameter(pos=True, value=1.0)
     constraint = x >= a
     problem = cp.Problem(cp.Minimize(x), [constraint])
-    with pytest.raises(ffoadapt.UnsupportedProblemError, match="primal variables only"):
-        ffoadapt_torch.CvxpyLayer(problem, [a], constraint.dual_variables, gp=True)
-    layer = ffoadapt_torch.CvxpyLayer(problem, [a], [x], gp=True)
+    layer = ffoadapt_torch.CvxpyLayer(problem, [a], constraint.dual_variables, gp=True)
+    np.testing.assert_allclose(layer(tensor(2.0))[0], 1.0, atol=1e-6)
+    with pytest.raises(ffoadapt.ProblemError, match=r"subset of problem\.variables"):
+        ffoadapt_torch.CvxpyLayer(problem, [a], [cp.Variable(pos=True)], gp=True)
     with pytest.raises(ffoadapt.ParameterError, match="takes 1 parameters, got 2"):
         layer(tensor(1.0), tensor(2.0))
 

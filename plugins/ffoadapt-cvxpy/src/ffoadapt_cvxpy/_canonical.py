@@ -152,8 +152,8 @@ def canonicalize(problem: Any) -> Canonical:
             "the problem is DCP but not DPP: its data are not linear in the parameters. The "
             f"smallest parts that break the rules:\n{culprits(problem, dpp=True)}\n"
             "Make each product or function of parameters a parameter of its own, computed before "
-            "the layer; in constraints, write quad_form(x, P) as sum_squares(L @ x) with "
-            f"P = L'L. See {_DPP}"
+            "the layer. A quad_form(x, P) with a parameter P is only supported in the objective; "
+            f"in constraints, write it as sum_squares(L @ x) with P = L'L. See {_DPP}"
         ) from error
     except Exception as error:  # whatever its reductions stumble over
         why = str(error) if isinstance(error, DCPError | SolverError) else repr(error)

@@ -70,14 +70,16 @@ def check_parameters(problem: Any, parameters: Any) -> None:
     missing = [p.name() for i, p in present.items() if i not in given]
     if missing:
         raise ParameterError(
-            f"the problem depends on {_listed(missing)}, which `parameters` does not list; add "
-            "them, or build the problem with numbers in their place"
+            f"`parameters` must exactly match problem.parameters(): the problem depends on "
+            f"{_listed(missing)}, which it does not list; add them, or build the problem with "
+            "numbers in their place"
         )
     extra = [p.name() for i, p in given.items() if i not in present]
     if extra:
         raise ParameterError(
-            f"`parameters` lists {_listed(extra)}, on which the problem does not depend; "
-            f"it depends on {_listed(p.name() for p in present.values()) or 'none'}"
+            f"`parameters` must exactly match problem.parameters(): it lists {_listed(extra)}, on "
+            "which the problem does not depend; it depends on "
+            f"{_listed(p.name() for p in present.values()) or 'none'}"
         )
 
 
@@ -108,7 +110,8 @@ def check_outputs(problem: Any, outputs: Any) -> dict[int, Dual]:
     if foreign:
         raise ProblemError(
             f"{_listed(foreign)} are neither variables of the problem nor dual variables of its "
-            f"constraints; its variables are {_listed(v.name() for v in problem.variables())}"
+            "constraints: `variables` must be a subset of problem.variables() and of those; its "
+            f"variables are {_listed(v.name() for v in problem.variables())}"
         )
     return {out.id: duals[out.id] for out in outputs if out.id in duals}
 

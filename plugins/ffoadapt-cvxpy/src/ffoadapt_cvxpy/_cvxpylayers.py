@@ -7,6 +7,7 @@ knows no framework.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
@@ -21,6 +22,10 @@ from ffoadapt import (
     OptionError,
     Outcome,
     ParameterError,
+    ProblemError,
+    Resolve,
+    ShapeError,
+    SolveError,
     UnsupportedProblemError,
     get_plugin,
 )
@@ -41,10 +46,21 @@ _RENAMED = {
 }
 _NO_EFFECT = ("n_jobs_backward", "n_jobs_forward")
 _EXACT_MODES = ("dense", "lsmr", "lsqr")
+_RESOLVED_MODES = ("lpgd", "lpgd_left", "lpgd_right")
+_STRENGTHS = {"tau": "step", "rho": "proximal"}
 _ONLY_SCS = frozenset({"acceleration_interval", "acceleration_lookback", "use_indirect"})
 """How SCS goes about it, not what is asked for: without a meaning where no solver is named."""
 
+_SYMMETRIC = ("symmetric", "PSD", "NSD")
+
+_DIFFERENCE = 1e-3
+"""By so much, beside 1 and the entries, a finite difference may have made a matrix asymmetric."""
+
 _KEPT = 16
+
+
+class MissingParameterError(ParameterError, AttributeError):
+    """A parameter is None: with cvxpylayers that is an error of the attribute that None lacks."""
 
 
 class _Called(threading.local):
@@ -82,6 +98,10 @@ class CvxpyLayers:
                 "function decorated with ffoadapt.box_solver) and pass it as solver="
             )
         self.takes: list[tuple[int, bool]] | None = None
+        self._symmetric = [
+            k for k, p in enumerate(parameters) if any(map(p.attributes.get, _SYMMETRIC))
+        ]
+        self._names = [p.name() for p in parameters]
         self.exponentiated: list[bool] = []
         self.settings = dict(settings)
         if gp:
@@ -110,17 +130,57 @@ class CvxpyLayers:
         warm_start: bool | None,
     ) -> tuple[Any, ...]:
         """The variables at these values; ``log`` and ``exp`` are the framework's."""
+        names = self._names
+        if len(values) != len(names):
+            raise ParameterError(
+                f"A tensor must be provided for each CVXPY parameter: the layer takes {len(names)} "
+                f"parameters, got {len(values)} (expected: {', '.join(names) or 'none'})"
+            )
+        missing = [name for name, v in zip(names, values, strict=True) if v is None]
+        if missing:
+            raise MissingParameterError(
+                f"A tensor must be provided for each CVXPY parameter: {', '.join(missing)} is None"
+            )
         if self.takes is not None:
-            count = 1 + max((k for k, _ in self.takes), default=-1)
-            if len(values) != count:
-                raise ParameterError(f"the layer takes {count} parameters, got {len(values)}")
             values = [log(self._inside(values[k])) if on else values[k] for k, on in self.takes]
         layer = self._called.layer = self.at(solver_args, warm_start)
-        outputs = layer(*values)
+        try:
+            outputs = self._outputs(layer, values)
+        except ShapeError as error:
+            raise ShapeError(f"{self._words(values)}: {error}") from error
+        except SolveError as error:
+            _also_of_diffcp(error)
+            raise
         if self.takes is not None:
             pairs = zip(outputs, self.exponentiated, strict=True)
             outputs = tuple(exp(out) if on else out for out, on in pairs)
         return tuple(outputs)
+
+    def _outputs(self, layer: Layer, values: Sequence[Any]) -> tuple[Any, ...]:
+        """What the layer returns; also for matrices that a finite difference has made asymmetric.
+
+        cvxpylayers takes these, so that ``torch.autograd.gradcheck`` goes through: of a parameter
+        that is declared symmetric, the symmetric part is used.
+        """
+        try:
+            return tuple(layer(*values))
+        except ParameterError:
+            if not self._symmetric:
+                raise
+            values = list(values)
+            for k in self._symmetric:
+                values[k] = _nearly_symmetric(values[k])
+            return tuple(layer(*values))
+
+    def _words(self, values: Sequence[Any]) -> str:
+        """What cvxpylayers calls it that these shapes do not fit."""
+        for value, (_, core) in zip(values, self.layer.program.parameters, strict=True):
+            extra = len(value.shape) - len(core)
+            if extra not in (0, 1):
+                return "Invalid parameter dimensionality"
+            if tuple(value.shape[extra:]) != tuple(core):
+                return "Invalid parameter shape"
+        return "Inconsistent batch sizes"
 
     def _inside(self, value: Any) -> Any:
         """The value with 1 in the place of what has no logarithm: `Positive` says what it was.
@@ -141,7 +201,7 @@ class CvxpyLayers:
         elif not solver_args:
             return self.layer
         try:
-            key = (tuple(sorted((solver_args or {}).items())), warm)
+            key = (_frozen(solver_args or {}), warm)
             found = self._others.get(key)
         except TypeError:  # an argument that has no hash
             key, found = None, None
@@ -164,27 +224,25 @@ class CvxpyLayers:
     ) -> Layer:
         """The layer with these options: in the solver's own words, else in diffcp's.
 
+        Words about how SCS goes about it say nothing to another solver, and are left out there.
         Where the solver is not named, words that are another's must not choose it: they are read
         as diffcp's at once, which every solver understands.
         """
         solver, rest, settings = _arguments(self.solver, options, settings)
-        if solver == "auto":
-            rest = _common({k: v for k, v in rest.items() if k not in _ONLY_SCS})
-        try:
-            return Layer(
-                problem, parameters, variables, solver=solver, solver_options=rest, **settings
-            )
-        except OptionError as error:
-            common = _common(rest)
-            if common == rest:
-                raise _explained(error, rest) from error
-            rest, refused = common, error
-        try:
-            return Layer(
-                problem, parameters, variables, solver=solver, solver_options=rest, **settings
-            )
-        except OptionError as error:
-            raise _explained(error, rest) from refused
+        common = _common(rest)
+        ways = [rest, common]
+        if solver != "scs":
+            told = {k: v for k, v in common.items() if k not in _ONLY_SCS}
+            ways = [told] if solver == "auto" else [*ways, told]
+        first: OptionError | None = None
+        for way in ways:
+            try:
+                return Layer(
+                    problem, parameters, variables, solver=solver, solver_options=way, **settings
+                )
+            except OptionError as error:
+                first, last = first or error, error
+        raise last from (None if first is last else first)
 
     def _in_logs(self, problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Any:
         """A geometric program as a convex one in the logarithms of variables and parameters.
@@ -200,11 +258,11 @@ class CvxpyLayers:
         given, present = list(parameters), problem.parameters()
         if {p.id for p in given} != {p.id for p in present} or len(given) != len(present):
             raise ParameterError(
-                "the layer's parameters must be exactly those of the problem: got "
+                "`parameters` must exactly match problem.parameters(): got "
                 f"{[p.name() for p in given]}, expected {[p.name() for p in present]}"
             )
         reduction = Dgp2Dcp(problem)
-        convex, _ = reduction.apply(problem)
+        convex, inverse = reduction.apply(problem)
         logs = {old.id: new.id for old, new in reduction.canon_methods._parameters.items()}
         inside = {p.id: p for p in convex.parameters()}
         logged = [k for k, p in enumerate(given) if logs.get(p.id) in inside]
@@ -212,14 +270,22 @@ class CvxpyLayers:
         chosen = [*given, *(inside[logs[given[k].id]] for k in logged)]
         renamed = {old: new[0] for old, new in getattr(reduction, "var_id_map", {}).items()}
         found = {v.id: v for v in convex.variables()}
-        wanted = [found.get(renamed.get(v.id, v.id)) for v in variables]
+        # A constraint's multiplier is, as in cvxpy, that of the constraint between logarithms.
+        inside_of = {c.id: c for c in convex.constraints}
+        duals = {
+            dual.id: inside_of[inverse.cons_id_map[c.id]].dual_variables[i]
+            for c in problem.constraints
+            for i, dual in enumerate(c.dual_variables)
+        }
+        wanted = [duals.get(v.id, found.get(renamed.get(v.id, v.id))) for v in variables]
         for variable, log_variable in zip(variables, wanted, strict=True):
             if log_variable is None:
-                raise UnsupportedProblemError(
-                    f"{variable.name()!r} is not a variable of the geometric program; with gp=True "
-                    "a layer returns primal variables only"
+                raise ProblemError(
+                    f"{variable.name()!r} is neither a variable of the problem nor a dual variable "
+                    "of its constraints: `variables` must be a subset of problem.variables() and "
+                    "of those"
                 )
-        self.exponentiated = [True] * len(wanted)
+        self.exponentiated = [v.id not in duals for v in variables]
         objective = convex.objective
         nothing = sum((0.0 * total(p) for p in given if p.id not in inside), cp.Constant(0.0))
         convex = cp.Problem(type(objective)(objective.expr + nothing), convex.constraints)
@@ -243,21 +309,47 @@ def _arguments(
     if isinstance(solver, str):
         solver = solver.lower()
         solver = "auto" if solver in _OWN_METHOD else solver
-    mode = rest.pop("mode", "lsqr")
-    if mode not in _EXACT_MODES:
-        raise OptionError(
-            f"mode={mode!r} is not supported; the modes {', '.join(_EXACT_MODES)} all mean the "
-            "exact derivative, which is what every solver gets here"
-        )
-    if rest.pop("derivative_kwargs", None):
-        raise OptionError("derivative_kwargs belong to diffcp's lpgd modes; leave them out")
+    how = _gradient(rest.pop("mode", None), rest.pop("derivative_kwargs", None))
+    if how is not None:
+        settings["gradient"] = how
     for name in _NO_EFFECT:
         rest.pop(name, None)
+    if not rest.get("use_indirect", True):  # the usual way
+        del rest["use_indirect"]
     if "warm_start" in rest:
         settings["warm_start"] = bool(rest.pop("warm_start"))
     if "eps" in rest:
         rest["tolerance"] = rest.pop("eps")
     return solver, rest, settings
+
+
+def _gradient(mode: Any, parameters: Any) -> Any:
+    """diffcp's ``mode`` and ``derivative_kwargs`` as the setting ``gradient``; None for no choice.
+
+    Its tau and rho are in the units of the problem, step and proximal are relative to its numbers:
+    they name the same two strengths, and are of the same order where these are near one.
+    """
+    given = dict(parameters or {})
+    if mode in _RESOLVED_MODES:
+        unknown = sorted(set(given) - set(_STRENGTHS))
+        if unknown:
+            raise OptionError(
+                f"derivative_kwargs has {', '.join(unknown)}; the parameters of mode={mode!r} are "
+                "tau and rho"
+            )
+        strengths = {_STRENGTHS[name]: value for name, value in given.items()}
+        return Resolve(**strengths, central=mode == "lpgd")
+    if mode is not None and mode not in _EXACT_MODES:
+        raise OptionError(
+            f"mode={mode!r} is not known; {', '.join(_EXACT_MODES)} all mean the exact derivative, "
+            f"and {', '.join(_RESOLVED_MODES)} one with a finite step (ffoadapt.Resolve)"
+        )
+    if given:
+        raise OptionError(
+            f"derivative_kwargs belong to the modes {', '.join(_RESOLVED_MODES)}; got them with "
+            f"mode={mode!r}"
+        )
+    return None
 
 
 def _common(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,8 +365,29 @@ def _common(options: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _explained(error: OptionError, options: Mapping[str, Any]) -> OptionError:
-    only = sorted(_ONLY_SCS & set(options))
-    if only:
-        return OptionError(f"{error} ({', '.join(only)}: of SCS; leave out, or solver='scs')")
-    return OptionError(str(error))
+def _frozen(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The arguments as a key, with those that are mappings themselves (``derivative_kwargs``)."""
+    items = sorted(arguments.items())
+    return tuple((k, _frozen(v) if isinstance(v, Mapping) else v) for k, v in items)
+
+
+def _nearly_symmetric(value: Any) -> Any:
+    """The value with its symmetric part where the two triangles differ by a finite difference.
+
+    By arithmetic alone, which is the same in every framework.
+    """
+    if getattr(value, "ndim", 0) < 2 or value.shape[-1] != value.shape[-2]:
+        return value
+    other = value.swapaxes(-1, -2)
+    near = abs(value - other) <= _DIFFERENCE * (1.0 + abs(value) + abs(other))
+    return value + near * 0.5 * (other - value)
+
+
+def _also_of_diffcp(error: SolveError) -> None:
+    """Let who catches diffcp's error, which cvxpylayers passes on, catch this one.
+
+    Only where diffcp has been imported, by whoever names its error.
+    """
+    theirs = getattr(sys.modules.get("diffcp"), "SolverError", None)
+    if isinstance(theirs, type) and type(error) is SolveError:
+        error.__class__ = type("SolveError", (SolveError, theirs), {"__module__": __name__})

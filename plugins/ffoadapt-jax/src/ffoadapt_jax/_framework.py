@@ -1,6 +1,6 @@
 """JAX: arrays to and from NumPy; what differentiates them is in `_primitives`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,6 +36,9 @@ class JaxFramework(Framework):
 
     def to_numpy(self, array: Any) -> Any:
         return np.asarray(array)
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(function)
 
     def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
         if not isinstance(array, JAXSparse):

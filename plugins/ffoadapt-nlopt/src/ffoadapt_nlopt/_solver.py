@@ -9,7 +9,7 @@ from ffoadapt import Options, Session, SmoothForm, Solution, Solver, Status
 
 Function = Callable[..., object]
 
-_STATUS = {5: Status.ITERATION_LIMIT, 6: Status.TIME_LIMIT, -4: Status.OPTIMAL_INACCURATE}
+_STATUS = {5: Status.ITERATION_LIMIT, 6: Status.TIME_LIMIT, -1: Status.ERROR}
 
 
 class NLoptSolver(Solver):
@@ -31,31 +31,32 @@ class NLoptSolver(Solver):
         solver.set_min_objective(_values(p.objective, p.gradient, last))
         solver.set_lower_bounds(p.lower)
         solver.set_upper_bounds(p.upper)
-        rows = _values(p.inequalities, p.inequality_jacobian)
+        rows = _values(p.inequalities, p.inequality_jacobian, last)
         solver.add_inequality_mconstraint(rows, np.full(p.m_ineq, 1e-12))
-        rows = _values(p.equalities, p.equality_jacobian)
+        rows = _values(p.equalities, p.equality_jacobian, last)
         solver.add_equality_mconstraint(rows, np.full(p.m_eq, 1e-12))
         for name in options.keys() - {"algorithm"}:
             getattr(solver, f"set_{name}")(options[name])
         try:
-            x, code = solver.optimize(last), solver.last_optimize_result()
-        except (RuntimeError, nlopt.RoundoffLimited):  # as far as rounding lets it
-            x, code = last, -4
-        return Solution(x, None, None, _STATUS.get(code, Status.OPTIMAL), {"status": code})
+            x = solver.optimize(last)
+        except (RuntimeError, nlopt.runtime_error, nlopt.RoundoffLimited):
+            x = last
+        code = solver.last_optimize_result()
+        good = Status.OPTIMAL if code > 0 else Status.OPTIMAL_INACCURATE  # as rounding lets it
+        status = _STATUS.get(code, good if p.violation(x) < 1e-6 else Status.ERROR)
+        return Solution(x, None, None, status, {"status": code})
 
 
-def _values(function: Function, slope: Function, last: np.ndarray | None = None) -> Function:
+def _values(function: Function, slope: Function, last: np.ndarray) -> Function:
     """Values and gradients as NLopt asks for them; ``last`` is where it was asked last."""
 
     def asked(*given: np.ndarray) -> object:
         *result, y, gradient = given
-        if last is not None:
-            last[:] = y
+        last[:] = y
         if gradient.size:
             gradient[:] = slope(y)
-        if not result:
-            return function(y)
-        result[0][:] = function(y)
-        return None
+        if result:
+            result[0][:] = function(y)
+        return None if result else function(y)
 
     return asked

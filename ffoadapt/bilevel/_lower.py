@@ -1,0 +1,299 @@
+"""The hypergradient: d f(x, y(x)) / dx, from first derivatives alone.
+
+For a lower level that is a callable x -> y, the framework differentiates through it. For a plain
+function g, `_implicit` solves it and takes the oracle's three steps in float64: y by L-BFGS, from
+where it was; H d = -f_y by conjugate gradients on central differences of gradients; and the
+difference of g_x along d. `hypergradient` is the seam: whoever has another oracle replaces
+`_implicit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._arrays import Flat, cast, like
+from ._problem import BilevelProblem
+
+__all__ = ["Reduced", "hypergradient"]
+
+Arrays = list[Any]
+Floats = NDArray[np.float64]
+
+PAIRS = 10
+"""How many steps of L-BFGS are kept, from one hypergradient to the next."""
+
+ITERATIONS = 200
+"""Of L-BFGS, and of conjugate gradients, for one hypergradient."""
+
+REFRESH = 100
+"""After that many hypergradients the step of the differences is measured again."""
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """f(x, y(x)), its gradient in x, y (no array where the lower level gives it), what to keep."""
+
+    value: float
+    gradient: Arrays
+    y: Arrays
+    memory: Mapping[str, Any]
+    record: Mapping[str, float]
+
+
+def hypergradient(
+    problem: BilevelProblem,
+    x: Arrays,
+    y: Arrays,
+    memory: Mapping[str, Any],
+    batch: Any,
+    tolerance: float,
+) -> Reduced:
+    """The value and the gradient of f(x, y(x)); ``memory`` is what an earlier call kept, or {}."""
+    if problem.kind != "function":
+        value, gradient = problem.total(x, batch)
+        return Reduced(float(value), gradient, y, {}, {})
+    with problem.framework.precise():
+        return _implicit(problem, x, y, memory, _wide_batch(batch), tolerance)
+
+
+def _wide_batch(batch: Any) -> Any:
+    """The floating-point arrays of a batch in float64, as x and y are here."""
+    if isinstance(batch, Mapping):
+        return {key: _wide_batch(part) for key, part in batch.items()}
+    if isinstance(batch, list | tuple):
+        return tuple(_wide_batch(part) for part in batch)
+    if hasattr(batch, "dtype") and "float" in str(batch.dtype) and "64" not in str(batch.dtype):
+        return cast(batch, "float64")
+    return batch
+
+
+def _implicit(
+    problem: BilevelProblem,
+    x: Arrays,
+    y: Arrays,
+    memory: Mapping[str, Any],
+    batch: Any,
+    tolerance: float,
+) -> Reduced:
+    flat_x, flat_y = (Flat(problem.framework, a, wide=True) for a in (x, y))
+    wide = flat_x.arrays(flat_x.vector(x))
+
+    def lower(point: Floats) -> tuple[float, Floats]:
+        value, _, slope = problem.lower(wide, flat_y.arrays(point), batch, "y")
+        return float(value), flat_y.vector(slope)
+
+    def lower_x(point: Floats) -> Floats:
+        return flat_x.vector(problem.lower(wide, flat_y.arrays(point), batch, "x")[1])
+
+    found = _minimize(lower, flat_y.vector(y), memory.get("pairs"), tolerance)
+    f, fx, fy = problem.upper(wide, flat_y.arrays(found.point), batch)
+    right = -flat_y.vector(fy)
+    age = int(memory.get("age", 0))
+    steps = dict(memory.get("steps", {})) if age % REFRESH else {}
+
+    def difference(name: str, function: Callable[[Floats], Floats], along: Floats) -> Floats:
+        return _difference(function, found.point, along, steps, name)
+
+    d, residual, curved = _conjugate_gradients(
+        lambda p: difference("curvature", lambda at: lower(at)[1], p), right, tolerance
+    )
+    total = flat_x.vector(fx)
+    if d.any():
+        total = total + difference("output", lower_x, d)
+    gradient = [like(a, m) for a, m in zip(flat_x.arrays(total), x, strict=True)]
+    moved = [like(a, m) for a, m in zip(flat_y.arrays(found.point), y, strict=True)]
+    kept = {"pairs": found.pairs, "steps": steps, "age": age + 1}
+    record = {
+        "lower_error": found.error,
+        "adjoint_residual": residual,
+        "lowest_curvature": curved,
+    }
+    return Reduced(float(f), gradient, moved, kept, record)
+
+
+# ------------------------------------------------------------------------- central differences
+
+
+def _difference(
+    function: Callable[[Floats], Floats],
+    point: Floats,
+    along: Floats,
+    steps: dict[str, float],
+    name: str,
+) -> Floats:
+    """The derivative of ``function`` along a direction, at a step that is measured once.
+
+    The step is relative: of the largest entry that moves, to the point's size.
+    """
+    scale = max(1.0, float(np.abs(point).max(initial=0.0))) / float(np.abs(along).max())
+    if name not in steps:
+        steps[name], found = _ridders(function, point, along, scale)
+        return found
+    return _central(function, point, along, steps[name] * scale)
+
+
+def _central(
+    function: Callable[[Floats], Floats], point: Floats, along: Floats, t: float
+) -> Floats:
+    return (function(point + t * along) - function(point - t * along)) / (2.0 * t)
+
+
+def _ridders(
+    function: Callable[[Floats], Floats], point: Floats, along: Floats, scale: float
+) -> tuple[float, Floats]:
+    """The relative step whose plain difference is nearest to the extrapolated one.
+
+    C. Ridders, Accurate computation of F'(x) and F'(x)F''(x), 1982: five steps, each an eighth of
+    the one before; the entry of the table that changed least from its neighbours is taken.
+    """
+    steps = [1e-3 / 8.0**k for k in range(5)]
+    rows: list[list[Floats]] = []
+    best, least = None, np.inf
+    for k, step in enumerate(steps):
+        row = [_central(function, point, along, step * scale)]
+        for j in range(k):
+            factor = 64.0 ** (j + 1)
+            row.append((factor * row[j] - rows[-1][j]) / (factor - 1.0))
+            change = max(_size(row[-1] - row[j]), _size(row[-1] - rows[-1][j]))
+            if change < least:
+                best, least = row[-1], change
+        rows.append(row)
+    if best is None:  # not a number anywhere
+        return steps[2], rows[2][0]
+    errors = [_size(row[0] - best) for row in rows]
+    k = int(np.argmin(errors))
+    return steps[k], rows[k][0]
+
+
+def _size(vector: Floats) -> float:
+    return float(np.abs(vector).max(initial=0.0))
+
+
+# -------------------------------------------------------------------------------- linear system
+
+
+def _conjugate_gradients(
+    product: Callable[[Floats], Floats], right: Floats, tolerance: float
+) -> tuple[Floats, float, float]:
+    """H d = right, the relative residual, and the lowest curvature p'Hp / p'p on the way.
+
+    It stops with what it has where the curvature is not positive, and where the residual has not
+    fallen by half in ten steps: then it is in the noise of the differences.
+    """
+    d, residual = np.zeros_like(right), right.copy()
+    size = float(np.linalg.norm(right))
+    if size == 0.0:
+        return d, 0.0, np.inf
+    p, square = residual.copy(), size * size
+    best, best_norm, since, lowest, largest = d, size, 0, np.inf, 0.0
+    for _ in range(min(ITERATIONS, 2 * right.size)):
+        Hp = product(p)
+        curvature = float(p @ Hp)
+        share = curvature / float(p @ p)
+        lowest, largest = min(lowest, share), max(largest, share)
+        if not curvature > 1e-12 * largest * float(p @ p):
+            break
+        alpha = square / curvature
+        d, residual = d + alpha * p, residual - alpha * Hp
+        before, square = square, float(residual @ residual)
+        norm = square**0.5
+        since = 0 if norm < 0.5 * best_norm else since + 1
+        if norm < best_norm:
+            best, best_norm = d, norm
+        if norm <= tolerance * size or since > 10:
+            break
+        p = residual + (square / before) * p
+    return best, best_norm / size, lowest
+
+
+# ---------------------------------------------------------------------------------- lower level
+
+
+@dataclass(frozen=True)
+class _Minimum:
+    point: Floats
+    error: float
+    pairs: Mapping[str, Any]
+
+
+def _minimize(
+    function: Callable[[Floats], tuple[float, Floats]],
+    start: Floats,
+    pairs: Mapping[str, Any] | None,
+    tolerance: float,
+) -> _Minimum:
+    """L-BFGS; the error is the length of the step that it would take next, relative to the point.
+
+    By that it stops, which a factor on the objective does not change. ``pairs`` are the steps and
+    differences of gradients that an earlier call kept.
+    """
+    S = list(pairs["s"]) if pairs else []
+    Y = list(pairs["y"]) if pairs else []
+    point, (value, slope) = start, function(start)
+    error = np.inf
+    for _ in range(ITERATIONS):
+        direction = _two_loops(slope, S, Y, point)
+        error = _size(direction) / max(1.0, _size(point)) if S else np.inf
+        if error <= tolerance or not slope.any():
+            error = error if slope.any() else 0.0
+            break
+        step = _searched(function, point, value, slope, direction)
+        if step is None:
+            if not S:
+                break
+            S, Y = [], []  # what was kept does not fit here: start afresh
+            continue
+        new, new_value, new_slope = step
+        s, y = new - point, new_slope - slope
+        if s @ y > 1e-12 * float(np.linalg.norm(s) * np.linalg.norm(y)):
+            S, Y = [*S, s][-PAIRS:], [*Y, y][-PAIRS:]
+        point, value, slope = new, new_value, new_slope
+    kept = {"s": S, "y": Y}
+    return _Minimum(point, error, kept)
+
+
+def _two_loops(slope: Floats, S: list[Floats], Y: list[Floats], point: Floats) -> Floats:
+    """-(inverse Hessian) slope; without pairs a thousandth of the point's size along -slope."""
+    if not S:
+        length = 1e-3 * max(1.0, _size(point))
+        return -slope * (length / max(_size(slope), 1e-300))
+    q, weights = slope.copy(), []
+    for s, y in zip(reversed(S), reversed(Y), strict=True):
+        weight = float(s @ q) / float(s @ y)
+        weights.append(weight)
+        q -= weight * y
+    q *= float(S[-1] @ Y[-1]) / float(Y[-1] @ Y[-1])
+    for s, y, weight in zip(S, Y, reversed(weights), strict=True):
+        q += (weight - float(y @ q) / float(s @ y)) * s
+    return -q
+
+
+def _searched(
+    function: Callable[[Floats], tuple[float, Floats]],
+    point: Floats,
+    value: float,
+    slope: Floats,
+    direction: Floats,
+) -> tuple[Floats, float, Floats] | None:
+    """The first of the steps 1, 1/4, ... that descends, by value or, in its noise, by slope."""
+    down = float(slope @ direction)
+    if not down < 0.0:
+        return None
+    t = 1.0
+    noise = 1e-14 * abs(value)
+    for _ in range(30):
+        new = point + t * direction
+        new_value, new_slope = function(new)
+        if np.isfinite(new_value) and np.isfinite(new_slope).all():
+            if new_value <= value + 1e-4 * t * down:
+                return new, new_value, new_slope
+            flat = abs(new_value - value) <= noise
+            if flat and np.linalg.norm(new_slope) < np.linalg.norm(slope):
+                return new, new_value, new_slope
+        t *= 0.25
+    return None
