@@ -22,7 +22,7 @@ from ._outcome import Outcome, unknown
 from ._pattern import Pattern
 from ._problem import check_bounds, check_cones, identity
 from ._raw import BoxModel, ConeModel, SplitModel
-from ._reading import SPARSE, checked, coordinates
+from ._reading import SPARSE, checked, coordinates, plain
 from ._settings import Settings, SolveSettings
 from ._solution import Status
 
@@ -266,7 +266,8 @@ def _read(data: dict[str, Any]) -> Framework:
     """The framework of the arguments, which hold numbers then."""
     framework = find_framework(data, aside=_ASIDE)
     for name, value in data.items():
-        data[name] = checked(name, value, sparse_too=name in _MATRICES)
+        if not plain(value):
+            data[name] = checked(name, value, sparse_too=name in _MATRICES)
     return framework
 
 
@@ -344,7 +345,7 @@ def _function(
 def _sparse_parts(
     framework: Framework, name: str, value: Any, shape: tuple[int, int]
 ) -> tuple[Any, Any, Any] | None:
-    if value is None:
+    if value is None or type(value) is np.ndarray:
         return None
     if isinstance(value, SPARSE):
         coo = coordinates(name, value)

@@ -147,15 +147,19 @@ class ProgramBatch:
             if not cone.polyhedral:
                 block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
                 block[:] = block.max(axis=-1, keepdims=True)
-        if np.count_nonzero(squares) != squares.size:
+        self._has_empty = np.count_nonzero(squares) != squares.size
+        if self._has_empty:
             squares[squares == 0.0] = 1.0
         return squares
+
+    _has_empty = False
+    """Whether there are rows, or blocks of curved cones, whose squares are 0; see `squares`."""
 
     @lazy
     def faint(self) -> bool:
         """Whether there are rows of numbers so small that their squares are 0."""
-        if not self.A.size or np.count_nonzero(self.squares == 1.0) == 0:
-            return False  # there is not even an empty one
+        if not self.A.size or not self.squares.size or not self._has_empty:
+            return False
         size = np.abs(self.A)
         return bool(((size > 0.0) & (size < FAINT)).any())
 
@@ -264,6 +268,10 @@ class ProgramBatch:
 
     def _elements(self, values: Any, pattern: Pattern | None = None) -> Iterator[Any]:
         """(B or 1, ...) element by element; what the batch shares is made into a matrix once."""
+        if len(values) == 1 and pattern is None and isinstance(values, np.ndarray):
+            alone = values[0]
+            alone.setflags(write=False)
+            return repeat(alone, self.size)
         if isinstance(values, np.ndarray):
             values = read_only(values)
         if len(values) == 1:

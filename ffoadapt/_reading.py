@@ -15,7 +15,7 @@ from scipy import sparse
 
 from ._exceptions import ParameterError, ShapeError
 
-__all__ = ["SPARSE", "checked", "coordinates", "numbers"]
+__all__ = ["SPARSE", "checked", "coordinates", "numbers", "plain"]
 
 SPARSE = (sparse.sparray, sparse.spmatrix)
 """scipy's sparse types; to ask for them takes less time than sparse.issparse."""
@@ -47,6 +47,11 @@ def checked(name: str, value: Any, sparse_too: bool = False) -> Any:
     return value
 
 
+def plain(value: Any) -> bool:
+    """Whether this is an array of which nothing is left to check."""
+    return type(value) is np.ndarray and value.dtype is _FLOAT64 and value.flags.aligned
+
+
 def numbers(name: str, value: Any) -> NDArray[Any]:
     """The value as an ndarray of real numbers: floats, integers or booleans, as they are.
 
@@ -56,7 +61,7 @@ def numbers(name: str, value: Any) -> NDArray[Any]:
         Where it is sparse, or an entry is no real number: complex, a word, a date, None, hidden by
         a mask, a sequence among numbers, an integer beyond float64.
     """
-    if type(value) is np.ndarray and value.dtype is _FLOAT64 and value.flags.aligned:
+    if plain(value):
         return value
     if isinstance(value, SPARSE):
         raise ParameterError(

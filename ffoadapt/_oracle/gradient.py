@@ -276,6 +276,13 @@ class Oracle:
         return self.batch.near_one if self._measures is None else self._measures.near_one
 
     @property
+    def all_near_one(self) -> bool:
+        """Whether all are."""
+        if self._measures is not None:
+            return self._measures.all_near_one
+        return bool(self.batch.near_one.all())
+
+    @property
     def floor(self) -> Residuals:
         """Residuals at most as large as those `measured`, and sooner known."""
         return self.measured if self._measures is None else self._measures.floor
