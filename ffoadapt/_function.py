@@ -127,7 +127,7 @@ class SolveFunction:
         place, precisions = self.latest.place, None
         if place:
             place.clear()
-        if not all([v.dtype is _FLOAT64 for v in values]):
+        if [v for v in values if v.dtype is not _FLOAT64]:
             precisions = [*map(_precision, values)]
             values = [np.asarray(v, dtype=np.float64) for v in values]
         axes, settings = self.axes([v.shape for v in values]), self.settings

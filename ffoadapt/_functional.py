@@ -22,7 +22,7 @@ from ._outcome import Outcome, unknown
 from ._pattern import Pattern
 from ._problem import check_bounds, check_cones, identity
 from ._raw import BoxModel, ConeModel, SplitModel
-from ._reading import SPARSE, checked, coordinates, plain
+from ._reading import SPARSE, checked, coordinates, foreign, numbers, plain
 from ._settings import Settings, SolveSettings
 from ._solution import Status
 
@@ -266,7 +266,11 @@ def _read(data: dict[str, Any]) -> Framework:
     """The framework of the arguments, which hold numbers then."""
     framework = find_framework(data, aside=_ASIDE)
     for name, value in data.items():
-        if not plain(value):
+        kind = type(value)
+        if kind is np.ndarray:
+            if not plain(value):
+                data[name] = numbers(name, value)
+        elif kind not in foreign:
             data[name] = checked(name, value, sparse_too=name in _MATRICES)
     return framework
 

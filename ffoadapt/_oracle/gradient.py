@@ -192,6 +192,8 @@ class Oracle:
             ghost = linearize(batch, points.s, points.z, self.scales, how)
         if self.hidden:
             ghost, decided = self._decided(ghost)
+        if how == "auto":
+            return ghost
         return at_kinks(ghost, batch, points.s, points.z, self.scales, how, decided)
 
     def _decided(self, ghost: GhostBatch) -> tuple[GhostBatch, NDArray[np.bool_] | None]:
