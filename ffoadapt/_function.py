@@ -60,6 +60,8 @@ PROVING = 1.0, 1e-3
 SHAPES = 64
 """Of so many sets of argument shapes a function remembers the batch axes."""
 
+_FLOAT64 = np.dtype(np.float64)
+
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 
@@ -126,7 +128,7 @@ class SolveFunction:
         place, precisions = self.latest.place, None
         if place:
             place.clear()
-        if any(v.dtype != np.float64 for v in values):
+        if [v for v in values if v.dtype is not _FLOAT64]:
             precisions = [*map(_precision, values)]
             values = [np.asarray(v, dtype=np.float64) for v in values]
         axes, settings = self.axes([v.shape for v in values]), self.settings
@@ -150,16 +152,17 @@ class SolveFunction:
             known = None
             if not refused.errors:
                 known = points, oracle = settle(batch, self._run(job, batch), settings)
-            fine = known and points.optimal and not batch.faint and oracle.near_one.all()
-            if not fine:
+            optimal = known is not None and points.optimal
+            if not optimal or batch.faint or not oracle.all_near_one:
                 batch, points, oracle = self._solve_parts(batch, job, refused, known)
-        if not points.optimal and not settings.accept_inaccurate:
+                optimal = points.optimal
+        if not optimal and not settings.accept_inaccurate:
             points, changed = refuse_inaccurate(points)
             oracle = Oracle(batch, points) if changed else oracle
         state = State(axes, batch, points, self._choosing(oracle), job.name)
         if place is not None:
             place.append(Outcome(self, state))
-        if not points.optimal:
+        if not optimal:
             if settings.on_failure == "raise":
                 raise_failures(points, job.name, single=axes.single)
             if not quiet:
