@@ -7,7 +7,9 @@ the constraints feasible:
 
 So with Gx <= h bounds are raised, equations get the residual of least squares, and what need not
 change does not. As a projection t is unique and depends on b without jumps. The gradient is that
-of both steps: by b - t of the solution, and through t by b and A, at the x of the solution.
+of both steps: by b - t of the solution, and through t by b and A, at the x of the solution. Where
+the first step leaves x open, a change of A may decide it, and the solution jump: by A there is then
+no derivative, and this is that of t at the x given.
 """
 
 from __future__ import annotations

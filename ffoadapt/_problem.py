@@ -213,7 +213,7 @@ class Result:
             else:
                 raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
             needed = [True] * len(model.names)
-            gradients = _derivatives.gradients(self._function, state, adjoint, needed)
+            gradients: Any = _derivatives.gradients(self._function, state, adjoint, needed)
         return SimpleNamespace(
             **{
                 name: model.patterns[name].matrix(g[0]).copy() if name in model.patterns else g[0]

@@ -70,7 +70,9 @@ def test_finite_differences_by_each_datum() -> None:
     v = torch.tensor(rng.normal(size=(5, 4)))
     (found.x * v).sum().backward()
     step = 1e-5
-    for name in ("q", "h", "b", "A", "G"):
+    # By G there is none: parallel bounds that contradict each other do so less once they are not
+    # parallel, by as little as that is, and then at one vertex alone.
+    for name in ("q", "h", "b", "A"):
         way = rng.normal(size=data[name].shape)
         ahead, behind = (
             float(
