@@ -500,7 +500,7 @@ def test_nan_on_the_way_keeps_the_last_finite_state(array: Any, name: str, tmp_p
     def f(x: Any, y: Any) -> Any:
         return (x[0] + 0.5) ** 0.5 * 2 + ((y + 3.0) ** 2).sum() + x[0]
 
-    with pytest.raises(BilevelError, match=r"at step \d+.*last finite.*smaller"[:28]) as caught:
+    with pytest.raises(BilevelError, match=r"at step \d+.*last finite.*Smaller") as caught:
         minimize(f, lower, x, y, name, 200, checkpoint=path, **options)
     result = caught.value.result
     assert result.status == "failed"
@@ -570,7 +570,8 @@ def test_algorithms_are_listed_and_light() -> None:
     assert listed["bome"].state == "ready" and listed["bome"].distribution == "ffoadapt"
     command = [sys.executable, "-m", "ffoadapt", "plugins", "--kind", "algorithm", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert {row["name"] for row in json.loads(done.stdout)} == set(ffoadapt.algorithms())
+    rows = [row for row in json.loads(done.stdout) if row["kind"] == "algorithm"]
+    assert {row["name"] for row in rows} == set(ffoadapt.algorithms())
     code = "import sys, ffoadapt; ffoadapt.algorithms(); print('ffoadapt.bilevel' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
