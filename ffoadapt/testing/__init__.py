@@ -1,4 +1,4 @@
-"""The conformance kit: what every solver, framework and modeler must get right, as tests.
+"""The conformance kit: what solvers, frameworks, modelers and algorithms must get right, as tests.
 
 A third party adopts a suite in three lines, under pytest:
 
@@ -11,6 +11,7 @@ imports. The checks are plain functions that raise `CheckFailure`.
 
 from __future__ import annotations
 
+from ._algorithm_suite import AlgorithmSuite
 from ._checks import CHECKS, Case, Check, cases
 from ._crash_checks import check_survives
 from ._declaration_checks import (
@@ -56,6 +57,7 @@ from ._subject import CheckFailure, CheckSettings, CheckSkipped
 
 __all__ = [
     "CHECKS",
+    "AlgorithmSuite",
     "Case",
     "Check",
     "CheckFailure",
