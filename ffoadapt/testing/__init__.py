@@ -11,7 +11,7 @@ imports. The checks are plain functions that raise `CheckFailure`.
 
 from __future__ import annotations
 
-from ._checks import CHECKS, Case, Check, cases
+from ._checks import CHECKS, SMOOTH_CHECKS, Case, Check, cases
 from ._crash_checks import check_survives
 from ._declaration_checks import (
     check_common_options,
@@ -42,6 +42,8 @@ from ._problem import Problem
 from ._problems import problems
 from ._reference import ReferenceSolver
 from ._report import CheckReport, CheckResult, check_solver
+from ._smooth_problem import SmoothProblem
+from ._smooth_problems import smooth_problems
 from ._solve_checks import (
     check_batch,
     check_determinism,
@@ -56,6 +58,7 @@ from ._subject import CheckFailure, CheckSettings, CheckSkipped
 
 __all__ = [
     "CHECKS",
+    "SMOOTH_CHECKS",
     "Case",
     "Check",
     "CheckFailure",
@@ -68,6 +71,7 @@ __all__ = [
     "ModelerSuite",
     "Problem",
     "ReferenceSolver",
+    "SmoothProblem",
     "SolverSuite",
     "cases",
     "check_batch",
@@ -102,4 +106,5 @@ __all__ = [
     "check_unknown_option",
     "check_warm_start",
     "problems",
+    "smooth_problems",
 ]

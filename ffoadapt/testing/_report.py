@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from .._exceptions import OptionError
 from .._text import told
-from ._checks import CHECKS, cases, known_waivers
-from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
+from ._checks import CHECKS, SMOOTH_CHECKS, cases, known_waivers
+from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, form_of, load
 
 __all__ = ["CheckReport", "CheckResult", "check_solver", "check_waivers"]
 
@@ -31,6 +31,7 @@ class CheckReport:
 
     solver: str
     results: tuple[CheckResult, ...]
+    form: Literal["cone", "smooth"] = "cone"
 
     @property
     def ok(self) -> bool:
@@ -60,7 +61,8 @@ class CheckReport:
 
     def _explained(self) -> list[str]:
         lines = []
-        about = {check.name: check.about for check in CHECKS}
+        checks = SMOOTH_CHECKS if self.form == "smooth" else CHECKS
+        about = {check.name: check.about for check in checks}
         shown: dict[str, int] = Counter()
         for result in self.failures:
             shown[result.check] += 1
@@ -116,7 +118,8 @@ def check_solver(
     _, name = load(solver)
     settings = CheckSettings(dict(solver_options or {}), tolerance, seed)
     results = []
-    for case in cases(seed):
+    form = form_of(solver)
+    for case in cases(seed, form):
         outcome: Literal["passed", "failed", "skipped"] = "passed"
         detail = ""
         try:
@@ -129,14 +132,15 @@ def check_solver(
             outcome, detail = "failed", told(error)
         problem = case.problem.name if case.problem else "-"
         results.append(CheckResult(case.check.name, problem, outcome, detail))
-    return CheckReport(name, tuple(results))
+    return CheckReport(name, tuple(results), form)
 
 
 def check_waivers(waive: Mapping[str, str] | None) -> None:
     """Raise `OptionError` where a waived name is that of no check."""
     odd = sorted(set(waive or ()) - known_waivers())
     if odd:
+        checks = dict.fromkeys(check.name for check in (*CHECKS, *SMOOTH_CHECKS))
         raise OptionError(
-            f"waive names {', '.join(map(repr, odd))}; the checks are "
-            f"{', '.join(check.name for check in CHECKS)} (or problem, or check-problem)"
+            f"waive names {', '.join(map(repr, odd))}; the checks are {', '.join(checks)} (or "
+            "problem, or check-problem)"
         )
