@@ -559,7 +559,7 @@ def test_multipliers_that_all_have_the_opposite_sign_are_told():
             z = solution.dual
             return Solution(solution.x, tuple(-part for part in z), None, solution.status)
 
-    case = next(c for c in testing.cases(form="smooth") if c.id == "dual_sign-inequalities")
+    case = next(c for c in testing.cases(form="smooth") if c.id == "dual_sign-hs071")
     with pytest.raises(CheckFailure, match="all multipliers have the opposite sign"):
         case.run(AllFlipped)
 
