@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import ddot
 
+from . import _native
+
 __all__ = ["finite", "one_thread"]
 
 _lock = threading.Lock()
@@ -69,13 +71,18 @@ SHORT = 8192
 def finite(*arrays: NDArray[np.float64]) -> bool:
     """A cheap look: True says that all entries are finite, False that some may not be."""
     # Sums of finite numbers are finite unless they overflow.
+    kernel = _native.kernel
     for values in arrays:
-        if values.size <= SHORT:
-            flat = values.ravel("K")
-            total = ddot(flat, flat) if flat.size else 0.0  # NumPy's would warn of an overflow
-        else:
+        if values.size > SHORT:
             with np.errstate(invalid="ignore", over="ignore"):
                 total = values.sum()
+        elif kernel is not None:
+            if not kernel.finite(values.ravel("K")):
+                return False
+            continue
+        else:
+            flat = values.ravel("K")
+            total = ddot(flat, flat) if flat.size else 0.0  # NumPy's would warn of an overflow
         if not math.isfinite(total):
             return False
     return True

@@ -22,7 +22,7 @@ from ._solution import Points, Status
 if TYPE_CHECKING:
     from ._function import SolveFunction, State
 
-__all__ = ["adjoint", "each", "tangents", "warn_zero"]
+__all__ = ["adjoint", "each", "gradients", "tangents", "warn_zero"]
 
 Floats = NDArray[np.float64]
 
@@ -42,10 +42,24 @@ def adjoint(
     return _resolved(function, state).vjp(*at, contain=function.settings.on_failure == "nan")
 
 
+def gradients(
+    function: SolveFunction, state: State, adjoint: Adjoint, needed: Sequence[bool]
+) -> list[Floats | None]:
+    """The gradients by the parameters, also through the change of infeasible programs."""
+    found = function.model.program_vjp(adjoint, needed)
+    if state.closest is None:
+        return found
+    through = state.closest.vjp(state.batch, state.points, adjoint.zeta)
+    pairs = zip(found, function.model.program_vjp(through, needed), strict=True)
+    return [None if g is None or more is None else g + more for g, more in pairs]
+
+
 def tangents(
     function: SolveFunction, state: State, moved: Mapping[str, Floats]
 ) -> tuple[Floats, Floats, Floats]:
     """Tangents on x, s and z from those on P, q, A and b, as the settings say."""
+    if state.closest is not None:
+        moved = state.closest.jvp(state.batch, moved)
     if function.settings.resolve is None:
         return state.oracle.jvp(moved)
     return _resolved(function, state).jvp(moved, contain=function.settings.on_failure == "nan")

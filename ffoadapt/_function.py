@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas, _derivatives
+from . import _blas, _closest, _derivatives
 from ._batching import Axes
 from ._checks import (
     Refused,
@@ -60,6 +60,8 @@ PROVING = 1.0, 1e-3
 SHAPES = 64
 """Of so many sets of argument shapes a function remembers the batch axes."""
 
+_FLOAT64 = np.dtype(np.float64)
+
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 
@@ -73,6 +75,7 @@ class State:
     points: Points
     oracle: Oracle
     name: str
+    closest: _closest.Closest | None = None
 
 
 class SolveFunction:
@@ -126,7 +129,7 @@ class SolveFunction:
         place, precisions = self.latest.place, None
         if place:
             place.clear()
-        if any(v.dtype != np.float64 for v in values):
+        if [v for v in values if v.dtype is not _FLOAT64]:
             precisions = [*map(_precision, values)]
             values = [np.asarray(v, dtype=np.float64) for v in values]
         axes, settings = self.axes([v.shape for v in values]), self.settings
@@ -150,18 +153,26 @@ class SolveFunction:
             known = None
             if not refused.errors:
                 known = points, oracle = settle(batch, self._run(job, batch), settings)
-            fine = known and points.optimal and not batch.faint and oracle.near_one.all()
-            if not fine:
+            optimal = known is not None and points.optimal
+            if not optimal or batch.faint or not oracle.all_near_one:
                 batch, points, oracle = self._solve_parts(batch, job, refused, known)
-        if not points.optimal and not settings.accept_inaccurate:
+                optimal = points.optimal
+            nearest = None
+            if not optimal and settings.infeasible == "closest":
+                found = _closest.closest(self, batch, points)
+                if found is not None:
+                    batch, points, oracle, nearest = found
+                    optimal = points.optimal
+        if not optimal and not settings.accept_inaccurate:
             points, changed = refuse_inaccurate(points)
             oracle = Oracle(batch, points) if changed else oracle
-        state = State(axes, batch, points, self._choosing(oracle), job.name)
+        state = State(axes, batch, points, self._choosing(oracle), job.name, nearest)
         if place is not None:
             place.append(Outcome(self, state))
-        if not points.optimal:
-            if settings.on_failure == "raise":
-                raise_failures(points, job.name, single=axes.single)
+        if not optimal:
+            failed = _closest.refused(points, settings.on_failure, settings.infeasible)
+            if failed is not None:
+                raise_failures(failed, job.name, single=axes.single)
             if not quiet:
                 warn_inaccurate(points.status, self.latest)
         return self._outputs(state), state
@@ -227,7 +238,7 @@ class SolveFunction:
         with self.one_thread:
             at = self.model.retrieve_vjp(flat, state.batch)
             adjoint = _derivatives.adjoint(self, state, at, self.on_report is not None)
-            gradients = self.model.program_vjp(adjoint, needed)
+            gradients = _derivatives.gradients(self, state, adjoint, needed)
             if self.warns_of_zero and not quiet:
                 _derivatives.warn_zero(self, adjoint, at[0], gradients)
             if self.on_report is not None:
@@ -312,8 +323,13 @@ class SolveFunction:
             for i in range(size)
         ]
         points = Points(x, s, z, status, [{}] * size)
+        nearest = None
+        if self.settings.infeasible == "closest":
+            found = _closest.recovered(batch, points)
+            if found is not None:
+                batch, nearest = found
         oracle = self._choosing(Oracle(batch, points))
-        return State(axes, batch, points, oracle, "")
+        return State(axes, batch, points, oracle, "", nearest)
 
     def traced(self, framework: str, xp: Any) -> Traced | None:
         if self.on_report is not None:

@@ -22,7 +22,7 @@ from ._outcome import Outcome, described, unknown
 from ._pattern import Pattern
 from ._problem import check_bounds, check_cones, identity
 from ._raw import BoxModel, ConeModel, SplitModel
-from ._reading import SPARSE, checked, coordinates, odd_size
+from ._reading import SPARSE, checked, coordinates, foreign, numbers, odd_size, plain
 from ._settings import Settings, SolveSettings
 from ._solution import Status
 
@@ -314,7 +314,12 @@ def _read(data: dict[str, Any]) -> Framework:
     """The framework of the arguments, which hold numbers then."""
     framework = find_framework(data, aside=_ASIDE)
     for name, value in data.items():
-        data[name] = checked(name, value, sparse_too=name in _MATRICES)
+        kind = type(value)
+        if kind is np.ndarray:
+            if not plain(value):
+                data[name] = numbers(name, value)
+        elif kind not in foreign:
+            data[name] = checked(name, value, sparse_too=name in _MATRICES)
     return framework
 
 
@@ -410,7 +415,7 @@ def _function(
 def _sparse_parts(
     framework: Framework, name: str, value: Any, shape: tuple[int, int]
 ) -> tuple[Any, Any, Any] | None:
-    if value is None:
+    if value is None or type(value) is np.ndarray:
         return None
     if isinstance(value, SPARSE):
         coo = coordinates(name, value)

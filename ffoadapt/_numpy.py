@@ -14,6 +14,8 @@ from ._text import words
 
 __all__ = ["NumpyFramework"]
 
+_FLOAT64 = np.dtype(np.float64)
+
 
 class NumpyFramework(Framework):
     """Plain evaluation in the dtype of the inputs."""
@@ -21,6 +23,9 @@ class NumpyFramework(Framework):
     gradients_by_hand = True
 
     def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
+        plain = [a for a in arrays if type(a) is np.ndarray and a.dtype is _FLOAT64]
+        if len(plain) == len(arrays):
+            return function.forward(plain)[0]
         values = [_numbers(array) for array in arrays]
         outputs, _ = function.forward(values)
         floating = [a.dtype for a in map(np.asarray, arrays) if a.dtype.kind == "f" and a.ndim]

@@ -218,7 +218,8 @@ class Result:
                 adjoint = state.oracle.vjp(v_x, v_s, v_z)
             else:
                 raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
-            gradients = model.program_vjp(adjoint, [True] * len(model.names))
+            needed = [True] * len(model.names)
+            gradients: Any = _derivatives.gradients(self._function, state, adjoint, needed)
         return SimpleNamespace(
             **{
                 name: model.patterns[name].matrix(g[0]).copy() if name in model.patterns else g[0]

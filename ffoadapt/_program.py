@@ -147,15 +147,19 @@ class ProgramBatch:
             if not cone.polyhedral:
                 block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
                 block[:] = block.max(axis=-1, keepdims=True)
-        if np.count_nonzero(squares) != squares.size:
+        self._has_empty = np.count_nonzero(squares) != squares.size
+        if self._has_empty:
             squares[squares == 0.0] = 1.0
         return squares
+
+    _has_empty = False
+    """Whether there are rows, or blocks of curved cones, whose squares are 0; see `squares`."""
 
     @lazy
     def faint(self) -> bool:
         """Whether there are rows of numbers so small that their squares are 0."""
-        if not self.A.size or np.count_nonzero(self.squares == 1.0) == 0:
-            return False  # there is not even an empty one
+        if not self.A.size or not self.squares.size or not self._has_empty:
+            return False
         size = np.abs(self.A)
         return bool(((size > 0.0) & (size < FAINT)).any())
 
@@ -255,21 +259,30 @@ class ProgramBatch:
             G, E = map(self._elements, (self.A[:, ineq], self.A[:, eq]))
         else:
             rows = [self.matrix("A", i).tocsr() for i in range(self.A.shape[0])]
-            G, E = (self._elements([r[part].tocsc() for r in rows]) for part in (ineq, eq))
+            G, E = (
+                repeat(rows[0][part].tocsc(), self.size)
+                if len(rows) == 1
+                else iter([r[part].tocsc() for r in rows])
+                for part in (ineq, eq)
+            )
         return map(SplitForm, self._each("P"), self._each("q"), G, h, E, b)
 
     def _each(self, name: str) -> Iterator[Any]:
         """The datum of this name, element by element, as an ndarray or a CSC matrix."""
         return self._elements(getattr(self, name), getattr(self.structure, name, None))
 
-    def _elements(self, values: Any, pattern: Pattern | None = None) -> Iterator[Any]:
+    def _elements(self, values: NDArray[Any], pattern: Pattern | None = None) -> Iterator[Any]:
         """(B or 1, ...) element by element; what the batch shares is made into a matrix once."""
-        if isinstance(values, np.ndarray):
-            values = read_only(values)
-        if len(values) == 1:
-            shared = values[0] if pattern is None else pattern.matrix(values[0])
+        if pattern is None and len(values) == 1:
+            shared = values[0]
+            shared.setflags(False)
             return repeat(shared, self.size)
-        return iter(values) if pattern is None else map(pattern.matrix, values)
+        values = read_only(values)
+        if pattern is None:
+            return iter(values)
+        if len(values) == 1:
+            return repeat(pattern.matrix(values[0]), self.size)
+        return map(pattern.matrix, values)
 
     def empty_dual(self, form: str) -> Floats:
         """An array for the duals of all elements in the named view; the pairs (z_ineq, y_eq) of

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from ._exceptions import ParameterError, ShapeError
 
-__all__ = ["SPARSE", "checked", "coordinates", "numbers", "odd_size"]
+__all__ = ["SPARSE", "checked", "coordinates", "foreign", "numbers", "odd_size", "plain"]
 
 SPARSE = (sparse.sparray, sparse.spmatrix)
 """scipy's sparse types; to ask for them takes less time than sparse.issparse."""
@@ -27,6 +27,9 @@ _PLAIN = (np.ndarray, np.generic, list, tuple, int, float, *SPARSE)
 """What NumPy reads; arrays of other types are for their framework to read."""
 
 _OURS = (np.ndarray, np.generic, *SPARSE)
+
+foreign: set[type] = set()
+"""Types that are none of these, as they come; to look one up takes a tenth of the time."""
 
 _WORDS = {
     **{"c": "it is complex", "M": "it holds dates", "m": "it holds spans of time"},
@@ -40,7 +43,11 @@ def checked(name: str, value: Any, sparse_too: bool = False) -> Any:
 
     Arrays become plain ndarrays; lists stay lists, which have no precision of their own.
     """
-    if not isinstance(value, _PLAIN) or (sparse_too and isinstance(value, SPARSE)):
+    if not isinstance(value, _PLAIN):
+        if len(foreign) < 1000:  # there are classes made on the fly
+            foreign.add(type(value))
+        return value
+    if sparse_too and isinstance(value, SPARSE):
         return value
     if isinstance(value, list | tuple):
         _check_entries(name, value)
@@ -100,6 +107,12 @@ def odd_size(data: Mapping[str, Any]) -> str | None:
     return None
 
 
+def plain(value: NDArray[Any]) -> bool:
+    """Whether there is nothing left to check of an ndarray that is of no other type."""
+    aligned: bool = value.dtype is _FLOAT64 and value.flags.aligned
+    return aligned
+
+
 def numbers(name: str, value: Any) -> NDArray[Any]:
     """The value as an ndarray of real numbers: floats, integers or booleans, as they are.
 
@@ -109,7 +122,7 @@ def numbers(name: str, value: Any) -> NDArray[Any]:
         Where it is sparse, or an entry is no real number: complex, a word, a date, None, hidden by
         a mask, a sequence among numbers, an integer beyond float64.
     """
-    if type(value) is np.ndarray and value.dtype is _FLOAT64 and value.flags.aligned:
+    if type(value) is np.ndarray and plain(value):
         return value
     if isinstance(value, SPARSE):
         raise ParameterError(

@@ -42,6 +42,12 @@ class SolveSettings(TypedDict, total=False):
         ``"raise"`` a `SolveError` that names every failed batch element, or ``"nan"``: NaN for the
         failed elements alone, those that state no program (NaN, P not convex) among them, and zero
         gradient through them.
+    infeasible
+        What becomes of elements that no point satisfies: ``"raise"`` or ``"nan"``, as for
+        ``on_failure``, which decides where this says nothing; or ``"closest"``: the program whose
+        right-hand side (h and b, l and u) is changed by the least t in the sense of least squares
+        that makes it feasible is solved in their place. ``info["closest"]`` is |t| there. The
+        gradient is that of both steps, also through t.
     accept_inaccurate
         False makes a point that violates a constraint by more than 3e-7 of its size, or another
         optimality condition by more than 3e-6 of the data, or that its solver calls inaccurate, a
@@ -78,6 +84,7 @@ class SolveSettings(TypedDict, total=False):
     solver_options: Mapping[str, Any] | None
     executor: str | Executor
     on_failure: Literal["raise", "nan"]
+    infeasible: Literal["raise", "nan", "closest"]
     accept_inaccurate: bool
     warm_start: bool
     polish: bool | Literal["auto"]
@@ -95,6 +102,7 @@ class Settings:
     solver_options: Mapping[str, Any] | None = None
     executor: str | Executor = "auto"
     on_failure: Literal["raise", "nan"] = "raise"
+    infeasible: Literal["raise", "nan", "closest"] | None = None
     accept_inaccurate: bool = True
     warm_start: bool = False
     polish: bool | Literal["auto"] = "auto"
@@ -122,6 +130,7 @@ class Settings:
     def __post_init__(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
             "on_failure": ("raise", "nan"),
+            "infeasible": ("raise", "nan", "closest"),
             "accept_inaccurate": (True, False),
             "warm_start": (True, False),
             "check_attributes": (True, False),
@@ -130,6 +139,8 @@ class Settings:
         }
         for name, allowed in choices.items():
             value = getattr(self, name)
+            if value is None and name == "infeasible":
+                continue
             plain = isinstance(value, str | int | float | np.bool_)
             choice = [choice for choice in allowed if plain and value == choice]
             if not choice:

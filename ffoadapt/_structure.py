@@ -23,7 +23,7 @@ SMALL, CURVED = 40_000, 80_000
 """Entries of P and A up to which a sparse program is factorized faster as a dense one, by
 measurement: with flat cones alone and with curved ones, whose blocks fill the factors."""
 
-FULL = 1_000, 0.25
+FULL = 2_000, 0.25
 """Also up to so many variables, if they are filled by this share."""
 
 

@@ -576,8 +576,8 @@ def test_sparse_programs_are_measured_where_they_are_small() -> None:
     assert covers(Structure(300, 300, (ffoadapt.PSDCone(24),), pattern, pattern))
     full = Pattern.of(sparse.random(300, 300, 0.6, "csc", random_state=0))[0]
     assert covers(Structure(300, 300, polyhedral_cones(0, 300), pattern, full))
-    large = Pattern.of(sparse.eye(1176, format="csc"))[0]
-    assert not covers(Structure(1176, 1176, (ffoadapt.PSDCone(48),), large, large))
+    large = Pattern.of(sparse.eye(2080, format="csc"))[0]
+    assert not covers(Structure(2080, 2080, (ffoadapt.PSDCone(64),), large, large))
 
 
 @compiled

@@ -98,7 +98,7 @@ def test_hypergradient_is_exact_in_few_calls(kit: Kit) -> None:
     assert result.history["lowest_curvature"][-1] == pytest.approx(1.0)  # H = I
 
 
-@pytest.mark.parametrize(("algorithm", "steps"), [("f2sa", 150), ("penalty", 1500)])
+@pytest.mark.parametrize(("algorithm", "steps"), [("f2sa", 120), ("penalty", 800)])
 def test_penalty_methods_end_where_theory_says(kit: Kit, algorithm: str, steps: int) -> None:
     form, lam = form_a(kit), 10.0
     size = {"x": 1 / form.largest, "y": 0.9}
@@ -107,19 +107,18 @@ def test_penalty_methods_end_where_theory_says(kit: Kit, algorithm: str, steps: 
     assert error(result.x, form.exact) > 1e-4  # the bias is there
 
 
-@pytest.mark.parametrize(("algorithm", "steps"), [("f2sa", (150, 150)), ("penalty", (700, 6000))])
+@pytest.mark.parametrize(("algorithm", "steps"), [("f2sa", (150, 150)), ("penalty", (300, 900))])
 def test_central_versions_have_a_bias_of_second_order(
     kit: Kit, algorithm: str, steps: tuple[int, int]
 ) -> None:
     if kit.name == "jax" and algorithm == "penalty":
         pytest.skip("the same numbers as torch's, which the history tests hold it to")
-    form = form_a(kit)
-    found = []
+    form, found = form_a(kit), []
+    momentum = {"x": 0.9 if algorithm == "penalty" else 0.0, "y": 0.0}
     for lam, count in zip((10.0, 100.0), steps, strict=True):
         size = {"x": 1 / form.largest, "y": 0.8}
-        result = solved(
-            form, algorithm, count, step_size=size, penalty=lam, central=True, lower_steps=6
-        )
+        options = {"step_size": size, "penalty": lam, "momentum": momentum, "lower_steps": 6}
+        result = solved(form, algorithm, count, central=True, **options)
         found.append(error(result.x, form.exact))
     assert 90 < found[0] / found[1] < 110
 
@@ -347,7 +346,7 @@ def test_duals_alone_where_x_moves_the_constraint(
         Affine(lower, 1 / 3, where, kit.array),
         kit.array([1.0]),
         algorithm=algorithm,
-        steps=40,
+        steps=14,
         step_size=0.4,
         penalty=weight,
         central=central,
@@ -364,8 +363,8 @@ def test_duals_of_equalities(kit: Kit) -> None:
         Affine(lower, 0.5, "equalities", kit.array),
         kit.array([1.0]),
         algorithm="penalty",
-        steps=60,
-        step_size=0.3,
+        steps=20,
+        step_size=0.4,
     )
 
     def F(x: float) -> float:
@@ -405,10 +404,11 @@ def test_goldstein_certifies_the_kink_of_the_absolute_value(kit: Kit) -> None:
     assert abs(float(plain.x)) > 1e-3
 
 
-def test_goldstein_on_a_maximum_of_affine_pieces(kit: Kit) -> None:
+@pytest.mark.parametrize("seed", [1, 2])
+def test_goldstein_on_a_maximum_of_affine_pieces(kit: Kit, seed: int) -> None:
     from scipy.optimize import linprog
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     A, b = rng.normal(size=(30, 10)), rng.normal(size=30)
     c = np.append(np.zeros(10), 1.0)
     best = linprog(c, np.c_[A, -np.ones(30)], -b, bounds=[(None, None)] * 11).fun
@@ -496,17 +496,37 @@ def test_a_factor_on_the_lower_function_changes_nothing(kit: Kit) -> None:
 
 
 def test_hypergradient_of_float32_is_computed_in_float64(kit: Kit) -> None:
-    form = form_a(kit)
-    low = "float32"
-    narrow = [a.float() if kit.name == "torch" else a.astype(low) for a in (form.x, form.y)]
+    """y(x) = x + c; near the minimum float32 differences of f would be noise."""
+    c = kit.array([0.3, -0.2])
+    c, start = (a.float() if kit.name == "torch" else a.astype("float32") for a in (c, 0 * c))
     result = minimize(
-        form.upper, form.lower, *narrow, algorithm="hypergradient", steps=200, step_size=0.5
+        lambda x, y: ((y - 1) ** 2).sum(),
+        lambda x, y: ((y - x - c) ** 4 + (y - x - c) ** 2).sum(),
+        start,
+        start,
+        "hypergradient",
+        60,
+        step_size=0.3,
     )
-    assert low in str(result.x.dtype) and low in str(result.y.dtype)
-    assert error(result.x, form.exact) < 1e-6
+    assert "float32" in str(result.x.dtype) and "float32" in str(result.y.dtype)
+    assert error(result.x, [0.7, 1.2]) < 2e-7
 
 
 # -- one algorithm, two frameworks
+
+
+def regression(kit: Kit) -> tuple[Any, Any, Any, Any]:
+    """On batches (A, b), with a penalty for each feature."""
+    log, exp = kit.xp.log, kit.xp.exp
+    return (
+        lambda x, y, A, b: log(1 + exp(-b * (A @ y["w"]))).mean(),
+        lambda x, y, A, b: ((A @ y["w"] - b) ** 2).mean() / 2 + (exp(x[0]) * y["w"] ** 2).sum(),
+        [kit.array(np.zeros(5))],
+        {"w": kit.array(np.ones(5) / 3)},
+    )
+
+
+SOLVING = {"hypergradient", "goldstein"}
 
 
 def test_histories_of_torch_and_jax_agree() -> None:
@@ -530,24 +550,17 @@ def test_histories_of_torch_and_jax_agree() -> None:
         }
         for name, kit in kits.items():
             batches = [tuple(map(kit.array, pair)) for pair in data]
-            log, exp = kit.xp.log, kit.xp.exp
             for algorithm, options in every.items():
                 runs[name][algorithm] = minimize(
-                    lambda x, y, A, b: log(1 + exp(-b * (A @ y["w"]))).mean(),
-                    lambda x, y, A, b: (
-                        ((A @ y["w"] - b) ** 2).mean() / 2 + (exp(x[0]) * y["w"] ** 2).sum()
-                    ),
-                    [kit.array(np.zeros(5))],
-                    {"w": kit.array(np.ones(5) / 3)},
-                    algorithm,
-                    40,
-                    batches=batches,
-                    **options,
+                    *regression(kit), algorithm, 40, batches=batches, **options
                 )
     for algorithm in every:
         first, second = (runs[name][algorithm].history for name in ("torch", "jax"))
         assert set(first) == set(second)
-        for column in set(first) - {"seconds", "adjoint_residual", "lower_error"}:
+        # How many steps the solves of a lower level take is a matter of rounding.
+        loose = {"adjoint_residual", "lower_error", "lowest_curvature", "gradient_calls"}
+        columns = set(first) - {"seconds"} - (loose if algorithm in SOLVING else set())
+        for column in columns:
             np.testing.assert_allclose(first[column], second[column], rtol=1e-8, atol=1e-8)
         assert first["value"][0] != first["value"][-1]
 

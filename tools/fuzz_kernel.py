@@ -83,6 +83,10 @@ def cholesky(rng: Rng, large: bool) -> Call:
     return Call("cholesky", [n, P, np.empty_like(P), 1e-9, 1e-8], (2,))
 
 
+def finite(rng: Rng, large: bool) -> Call:
+    return Call("finite", [rng.normal(size=sizes(rng, large)[0])])
+
+
 def squares(rng: Rng, large: bool) -> Call:
     n, m, size = sizes(rng, large)
     return Call("squares", [m, n, rng.normal(size=(size, m, n)), np.empty((size, m))], (3,))
@@ -283,7 +287,7 @@ def watch_interrupts(rng: Rng, large: bool) -> Call:
 RIGHT: dict[str, Callable[[Rng, bool], Call]] = {
     function.__name__: function
     for function in (
-        *(memory, cholesky, squares, measure, products, entries, equilibrate, same),
+        *(memory, cholesky, finite, squares, measure, products, entries, equilibrate, same),
         *(distance, undistance, prepare, factorize, solve, settled, each),
         *(share_interrupts, watch_interrupts, interrupted_since),
     )

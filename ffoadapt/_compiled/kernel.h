@@ -165,6 +165,7 @@ typedef struct {
     const double *P, *q, *A, *b, *x, *s, *z;
     const char *kinds;
     int curved; /* whether any row is */
+    const double *squares, *norms; /* of the rows of A */
 } Point;
 
 /* Limits of certificate._Bounds. */
@@ -173,10 +174,9 @@ typedef struct {
 } Limits;
 
 void column_maxima(const Point *p, double *columns);
-int near_one(const Point *p, const double *squares, const double *columns);
-void scales(const Point *p, const double *squares, double *out);
-void residuals(const Point *p, const double *squares, int exact, char *active, double *work,
-               double *out);
+int near_one(const Point *p, const double *columns);
+void scales(const Point *p, double *out);
+void residuals(const Point *p, int exact, char *active, double *work, double *out);
 
 typedef struct {
     double gain, moves;

@@ -54,6 +54,19 @@ static PyObject *cholesky(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : PyBool_FromLong(good);
 }
 
+PyDoc_STRVAR(finite_doc, "finite(array) -> whether the sum of the squares of a float64 array is finite");
+
+static PyObject *all_finite(PyObject *module, PyObject *array)
+{
+    Py_buffer a;
+    if (!doubles(array, &a))
+        return NULL;
+    Py_ssize_t count = length(&a);
+    double total = dot(count, a.buf);
+    PyBuffer_Release(&a);
+    return PyBool_FromLong(isfinite(total));
+}
+
 PyDoc_STRVAR(squares_doc, "squares(m, n, A, out): out (B, m) of A (B, m, n) is written");
 
 static PyObject *squares(PyObject *module, PyObject *args)
@@ -95,24 +108,28 @@ static PyObject *measure(PyObject *module, PyObject *args)
                has(a + S, times(size, m)) && has(a + Z, times(size, m)) && has(a + KINDS, m) &&
                has(a + ACTIVE, times(size, m)) && has(a + OUT, times(size, FIGURES)) &&
                holds(a + SQUARES, rows, size);
-    double *work = work_for(good && apart(a, ACTIVE, ARRAYS), (size_t)n + n + m);
-    double *columns = work ? work + n + m : NULL;
+    double *work = work_for(good && apart(a, ACTIVE, ARRAYS), (size_t)n + n + m + m);
+    double *columns = work ? work + n + m : NULL, *norms = work ? columns + n : NULL;
     int curved = work && memchr(a[KINDS].buf, CURVED, m) != NULL;
     if (work) {
         double count = (double)(end - begin) * n * ((double)n + m);
         PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t i = begin; i < end; i++) {
+            const double *squares = numbers(a + SQUARES, rows, i);
+            int first = i == begin; /* what elements share is looked at once */
+            for (int k = 0; (first || !has(a + SQUARES, rows)) && k < m; k++)
+                norms[k] = sqrt(squares[k]);
             Point p = {n, m, numbers(a + P, square, i), numbers(a + Q, n, i),
                        numbers(a + A, block, i), numbers(a + B, rows, i),
                        (double *)a[X].buf + i * n, (double *)a[S].buf + i * m,
-                       (double *)a[Z].buf + i * m, a[KINDS].buf, curved};
-            const double *squares = numbers(a + SQUARES, rows, i);
+                       (double *)a[Z].buf + i * m, a[KINDS].buf, curved,
+                       squares, norms};
             double *out = (double *)a[OUT].buf + i * FIGURES;
-            scales(&p, squares, out);
-            residuals(&p, squares, exact, (char *)a[ACTIVE].buf + i * m, work, out);
-            if (i == begin || !has(a + A, block)) /* what elements share is looked at once */
+            scales(&p, out);
+            residuals(&p, exact, (char *)a[ACTIVE].buf + i * m, work, out);
+            if (first || !has(a + A, block))
                 column_maxima(&p, columns);
-            out[NEAR] = near_one(&p, squares, columns);
+            out[NEAR] = near_one(&p, columns);
         }
         if (thread)
             PyEval_RestoreThread(thread);
@@ -218,6 +235,7 @@ static PyObject *each(PyObject *module, PyObject *args)
 static PyMethodDef methods[] = {
     {"memory", memory_new, METH_VARARGS, memory_doc},
     {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
+    {"finite", all_finite, METH_O, finite_doc},
     {"squares", squares, METH_VARARGS, squares_doc},
     {"measure", measure, METH_VARARGS, measure_doc},
     {"products", products, METH_VARARGS, products_doc},

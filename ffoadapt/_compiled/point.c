@@ -12,33 +12,33 @@ static double magnitude(ptrdiff_t n, const double *values, ptrdiff_t step)
 
 /* How far the constraints are from 0, and beyond which distance a bound says nothing of that: see
    DataSizes. */
-static double distance(const Point *p, const double *squares, double *farthest)
+static double distance(const Point *p, double *farthest)
 {
     double reach = 0.0, held = 0.0, least = INFINITY, within = 0.0;
     for (ptrdiff_t i = 0; i < p->m; i++) {
-        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / sqrt(squares[i]) : 0.0;
-        reach = fmax(reach, far);
+        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / p->norms[i] : 0.0;
+        reach = far > reach ? far : reach; /* fmax() would be called */
         if (p->kinds[i] != NONNEGATIVE)
-            held = fmax(held, far);
+            held = far > held ? far : held;
         else if (far > 0.0)
-            least = fmin(least, far);
+            least = far < least ? far : least;
     }
     *farthest = FAR_BOUND * (held > 0.0 ? held : least);
     if (!(reach > *farthest))
         return reach;
     for (ptrdiff_t i = 0; i < p->m; i++) {
-        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / sqrt(squares[i]) : 0.0;
+        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / p->norms[i] : 0.0;
         within = fmax(within, p->kinds[i] == NONNEGATIVE ? fmin(far, *farthest) : far);
     }
     return within;
 }
 
 /* The sizes of a point, see active_set.scales. */
-void scales(const Point *p, const double *squares, double *out)
+void scales(const Point *p, double *out)
 {
-    double farthest, reach = distance(p, squares, &farthest), size_z = 0.0;
+    double farthest, reach = distance(p, &farthest), size_z = 0.0;
     for (ptrdiff_t i = 0; i < p->m; i++)
-        size_z = larger(fabs(p->z[i]) * sqrt(squares[i]), size_z);
+        size_z = larger(fabs(p->z[i]) * p->norms[i], size_z);
     double steepness = magnitude(p->n, p->q, 1), size_x = magnitude(p->n, p->x, 1);
     double curvature = magnitude(p->n, p->P, (ptrdiff_t)p->n + 1);
     double primal = larger(size_x, reach), gradient = larger(size_z, steepness);
@@ -80,16 +80,16 @@ static int within(double value, double factor)
 }
 
 /* See ProgramBatch.near_one. */
-int near_one(const Point *p, const double *squares, const double *columns)
+int near_one(const Point *p, const double *columns)
 {
     double reach = 0.0, steep = 0.0, bent = 0.0, least = INFINITY, most = 0.0;
     int fine = 1;
     for (ptrdiff_t i = 0; i < p->m; i++) {
-        if (squares[i] != 1.0) { /* as of empty rows */
-            least = squares[i] < least ? squares[i] : least;
-            most = squares[i] > most ? squares[i] : most;
+        if (p->squares[i] != 1.0) { /* as of empty rows */
+            least = p->squares[i] < least ? p->squares[i] : least;
+            most = p->squares[i] > most ? p->squares[i] : most;
         }
-        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / sqrt(squares[i]) : 0.0;
+        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / p->norms[i] : 0.0;
         reach = far > reach ? far : reach;
     }
     for (ptrdiff_t j = 0; j < p->n; j++) {
@@ -105,17 +105,17 @@ int near_one(const Point *p, const double *squares, const double *columns)
 }
 
 /* The sizes (n) of the variables, see acceptance.column_sizes. */
-static void column_sizes(const Point *p, const double *squares, double *sizes)
+static void column_sizes(const Point *p, double *sizes)
 {
     double farthest;
-    distance(p, squares, &farthest);
+    distance(p, &farthest);
     for (ptrdiff_t j = 0; j < p->n; j++)
         sizes[j] = fabs(p->x[j]);
     for (ptrdiff_t i = 0; i < p->m; i++) {
         const double *row = p->A + i * p->n;
-        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / squares[i] : 0.0;
+        double far = isfinite(p->b[i]) ? fabs(p->b[i]) / p->squares[i] : 0.0;
         if (p->kinds[i] == NONNEGATIVE)
-            far = fmin(far, farthest / sqrt(squares[i]));
+            far = fmin(far, farthest / p->norms[i]);
         for (ptrdiff_t j = 0; far > 0.0 && j < p->n; j++)
             sizes[j] = fmax(sizes[j], far * fabs(row[j]));
     }
@@ -123,24 +123,24 @@ static void column_sizes(const Point *p, const double *squares, double *sizes)
 
 /* The largest violation of a row beside the row's own size, see acceptance.beside_rows: 0 where
    none matters. `gap` is Ax, or NULL where s is b - Ax; sizes is (n). */
-static double row_violation(const Point *p, const double *squares, double length,
-                            const double *gap, double *sizes, int *known)
+static double row_violation(const Point *p, double length, const double *gap, double *sizes,
+                            int *known)
 {
     double worst = 0.0;
     for (ptrdiff_t i = 0; i < p->m; i++) {
-        double b = p->b[i], norm = sqrt(squares[i]), far = 0.0;
+        double b = p->b[i], norm = p->norms[i], far = 0.0;
         if (isinf(b) && b > 0.0)
             continue;
         if (p->kinds[i] == ZERO)
             far = fabs(p->s[i]);
         else if (p->kinds[i] == NONNEGATIVE)
-            far = fmax(-p->s[i], 0.0);
-        if (gap)
-            far = fmax(far, fabs(gap[i] + p->s[i] - b));
+            far = p->s[i] < 0.0 ? -p->s[i] : 0.0;
+        double off = gap ? fabs(gap[i] + p->s[i] - b) : 0.0;
+        far = off > far ? off : far;
         if (!(far > UNSEEN_ROW * norm * length) || far <= SMALL_ROW * fabs(b))
             continue;
         if (!*known)
-            column_sizes(p, squares, sizes);
+            column_sizes(p, sizes);
         *known = 1;
         double own = 0.0;
         for (ptrdiff_t j = 0; j < p->n; j++)
@@ -151,8 +151,7 @@ static double row_violation(const Point *p, const double *squares, double length
 }
 
 /* The duality gap beside the objective, see acceptance.beside_objective; `bent` is x'Px. */
-static double objective_gap(const Point *p, const double *squares, double bent, double *sizes,
-                            int *known)
+static double objective_gap(const Point *p, double bent, double *sizes, int *known)
 {
     double gap = bent, apart = 0.0, size = fabs(bent);
     for (ptrdiff_t j = 0; j < p->n; j++) {
@@ -168,7 +167,7 @@ static double objective_gap(const Point *p, const double *squares, double bent, 
     if (gap <= SMALL_ROW * size || gap == 0.0)
         return 0.0;
     if (!*known)
-        column_sizes(p, squares, sizes);
+        column_sizes(p, sizes);
     *known = 1;
     for (ptrdiff_t j = 0; j < p->n; j++)
         size += fabs(p->q[j]) * sizes[j];
@@ -177,8 +176,7 @@ static double objective_gap(const Point *p, const double *squares, double bent, 
 
 /* The residuals of the point, its least margin and the active rows; work is (n + m). `exact` says
    that s is b - Ax. See report.kkt_residuals, report.row_margins and active_set.linearize. */
-void residuals(const Point *p, const double *squares, int exact, char *active, double *work,
-                      double *out)
+void residuals(const Point *p, int exact, char *active, double *work, double *out)
 {
     double primal = out[PRIMAL], gradient = out[GRADIENT], *gap = work + p->n;
     memcpy(work, p->q, p->n * sizeof(double));
@@ -190,7 +188,7 @@ void residuals(const Point *p, const double *squares, int exact, char *active, d
     if (!exact)
         multiply("T", p->m, p->n, p->A, 1, 1.0, p->x, 0.0, gap);
     for (ptrdiff_t i = 0; i < p->m; i++) {
-        double norm = sqrt(squares[i]), unit = norm * primal;
+        double norm = p->norms[i], unit = norm * primal;
         int free = isinf(p->b[i]) && p->b[i] > 0.0;
         double s = p->s[i] / unit, z = free ? 0.0 : p->z[i] * norm / gradient;
         int zero = p->kinds[i] == ZERO;
@@ -206,18 +204,18 @@ void residuals(const Point *p, const double *squares, int exact, char *active, d
         unpaired += free ? fabs(p->z[i]) * norm / gradient : fabs(violation);
         if (!free && !zero)
             margin = smaller(larger(s, z), margin);
-        active[i] = zero || p->z[i] * (squares[i] * (primal / gradient)) > p->s[i];
+        active[i] = zero || p->z[i] * (p->squares[i] * (primal / gradient)) > p->s[i];
     }
     for (ptrdiff_t i = 0; !exact && i < p->m; i++)
         if (!(isinf(p->b[i]) && p->b[i] > 0.0))
-            outside = larger(fabs(gap[i] + p->s[i] - p->b[i]) / (sqrt(squares[i]) * primal), outside);
+            outside = larger(fabs(gap[i] + p->s[i] - p->b[i]) / (p->norms[i] * primal), outside);
     out[KKT] = larger(outside, kkt);
     out[OUTSIDE] = outside;
     out[MARGIN] = margin;
     out[UNPAIRED] = unpaired;
     int known = 0;
-    out[ROW] = row_violation(p, squares, out[LENGTH], exact ? NULL : gap, work, &known);
-    out[GAP] = objective_gap(p, squares, bent, work, &known);
+    out[ROW] = row_violation(p, out[LENGTH], exact ? NULL : gap, work, &known);
+    out[GAP] = objective_gap(p, bent, work, &known);
     double grown = larger(larger(primal / out[LENGTH], gradient / out[STEEPNESS]), 1.0);
     out[DOUBT] = larger(larger(out[ROW], out[GAP]) / ROW_LIMIT, out[KKT] * grown / DATA_LIMIT);
     if (!(primal < BEYOND && gradient < BEYOND)) /* products with x and z overflow */

@@ -123,18 +123,34 @@ class PSDCone(Cone):
             G=_basis(vectors, first[rows_g], second[rows_g]),
             has=equal[:, rows_g],
             weight=rows.weight,
-            R=_basis(vectors, first[rows_r], second[rows_r]) * np.sqrt(ratio)[:, :, None],
+            R=_basis(vectors, first[rows_r], second[rows_r], np.sqrt(ratio)),
             sigma=mixed.astype(np.float64),
             margin=np.abs(values).min(axis=1),
         )
 
 
-def _basis(vectors: Floats, i: Indices, j: Indices) -> Floats:
-    """Return the orthonormal svec(sym(u_i u_j')) of eigenvector columns, (N, len(i), dim)."""
+CHUNK = 50_000
+"""Numbers that `_basis` makes at once, few enough to stay in the cache."""
+
+
+def _basis(vectors: Floats, i: Indices, j: Indices, weight: Floats | None = None) -> Floats:
+    """Return the orthonormal svec(sym(u_i u_j')) of eigenvector columns, (N, len(i), dim), times
+    the ``weight`` (N, len(i)) of each."""
     row, column, factor = _triangle(vectors.shape[-1])
     u = vectors.transpose(0, 2, 1)
-    left, right = u[:, i], u[:, j]
-    basis: Floats = left[:, :, row] * right[:, :, column]
-    basis += left[:, :, column] * right[:, :, row]
-    basis *= np.where(i == j, 0.5, np.sqrt(0.5))[:, None] * factor
+    sizes = np.where(i == j, 0.5, np.sqrt(0.5))
+    left = u[:, i] * (sizes if weight is None else sizes * weight)[..., None]
+    right = u[:, j]
+    basis: Floats = np.empty((*left.shape[:2], row.size))
+    step = max(1, CHUNK // row.size)
+    together = max(1, step // max(1, i.size))
+    for k in range(0, len(u), together):
+        for start in range(0, i.size, step):
+            part = slice(k, k + together), slice(start, start + step)
+            out, other = basis[part], np.take(left[part], column, axis=-1)
+            np.take(left[part], row, axis=-1, out=out, mode="clip")
+            out *= np.take(right[part], column, axis=-1)
+            other *= np.take(right[part], row, axis=-1)
+            out += other
+            out *= factor
     return basis

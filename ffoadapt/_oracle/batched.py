@@ -144,10 +144,16 @@ class Measures:
         """Whether all points are optimal, in programs that are near one."""
         if not self._complete:
             return False
-        doubt, near = self._figures[:, 12], self._figures[:, 13]
-        if len(doubt) == 1:
-            return bool(doubt.item() <= 1.0 and near.item())
-        return bool((doubt <= 1.0).all() and near.all())
+        if len(self._figures) == 1:
+            return self._figures.item(12) <= 1.0 and self._figures.item(13) != 0.0
+        return bool((self._figures[:, 12] <= 1.0).all()) and self.all_near_one
+
+    @property
+    def all_near_one(self) -> bool:
+        """Whether all are `near_one`."""
+        if len(self._figures) == 1:
+            return self._figures.item(13) != 0.0
+        return bool(self._figures[:, 13].all())
 
     @property
     def near_one(self) -> NDArray[np.bool_]:

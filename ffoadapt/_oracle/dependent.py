@@ -34,7 +34,11 @@ LOST, KEPT = 1e-14, 1e-7
 others, and at least the second where it does not; between the two it is not for us to say."""
 
 EXACT = 1e-11
-"""N'C may be this large, relative to its terms."""
+"""N'C may be this large, relative to the largest terms, whatever the units of rows and columns."""
+
+
+SPREAD = 1e6
+"""Rows whose sizes differ by more are left to what equilibrates the system first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +102,7 @@ class DependentRows:
         null = np.zeros((k, combination.shape[1]))
         null[others] = combination
         null[single] = -(rows[:, fixed].T @ combination) / value[:, None]
-        terms = np.abs(C).max(initial=0.0) * np.abs(null).sum(axis=0)
-        if not (np.abs(C.T @ null) <= EXACT * terms).all():
+        if not _orthogonal(C, null):
             return None
         null = np.linalg.qr(null)[0]
         return cls(H, C, single, fixed, value, others, free, U, penalty, Y[kept], R, kept, null)
@@ -148,6 +151,17 @@ def _singles(C: Floats) -> tuple[Ints, Ints]:
     rows = np.flatnonzero(np.count_nonzero(there, axis=1) == 1)
     columns, first = np.unique(there[rows].argmax(axis=1), return_index=True)
     return rows[first], columns
+
+
+def _orthogonal(C: Floats, null: Floats) -> bool:
+    """Whether the columns of ``null`` (k, d) do combine the rows of C to nothing."""
+    sizes = np.abs(C).max(axis=1, initial=0.0)
+    sizes[sizes == 0.0] = 1.0
+    if sizes.max() > SPREAD * sizes.min():
+        return False
+    columns = np.abs(C / sizes[:, None]).max(axis=0, initial=0.0)
+    terms = np.abs(null * sizes[:, None]).max(axis=0, initial=0.0)
+    return bool((np.abs(C.T @ null) <= EXACT * np.outer(columns, terms)).all())
 
 
 def _factored(U: Floats, matrix: Floats) -> bool:

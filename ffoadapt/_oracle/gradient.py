@@ -192,6 +192,8 @@ class Oracle:
             ghost = linearize(batch, points.s, points.z, self.scales, how)
         if self.hidden:
             ghost, decided = self._decided(ghost)
+        if how == "auto":
+            return ghost
         return at_kinks(ghost, batch, points.s, points.z, self.scales, how, decided)
 
     def _decided(self, ghost: GhostBatch) -> tuple[GhostBatch, NDArray[np.bool_] | None]:
@@ -274,6 +276,13 @@ class Oracle:
     def near_one(self) -> NDArray[np.bool_]:
         """(B,) see `ProgramBatch.near_one`."""
         return self.batch.near_one if self._measures is None else self._measures.near_one
+
+    @property
+    def all_near_one(self) -> bool:
+        """Whether all are."""
+        if self._measures is not None:
+            return self._measures.all_near_one
+        return bool(self.batch.near_one.all())
 
     @property
     def floor(self) -> Residuals:

@@ -96,11 +96,11 @@ class SmoothOracle:
         if self.how == "exact":
             moved = place.model.along(place.y, place.weights, found.d, self._weights(found))
             return moved[2], 0.0, found.residual
-        (bend, values, leaves), errors, t = self._table(found)
+        (bend, values, leaves), (bent, *errors), t = self._table(found)
         left = self._left(given, found, bend, values)
         size = self._size(given, found)
         residual = left[0] / size if size else left[0]
-        doubt = residual
+        blur, doubt = bent / size if size else 0.0, residual
         least = REFINE[1] if self.how == "dense" else max(REFINE[0], 10.0 * ghost.goal)
         if least < residual < 0.5:
             step = ghost.solve(left[1], *left[2:])
@@ -113,7 +113,7 @@ class SmoothOracle:
                 doubt, residual = ratio * residual, residual * residual
         scale = max((float(np.abs(g).max(initial=0.0)) for g in leaves), default=0.0)
         error = max(errors, default=0.0) / scale if scale else 0.0
-        return leaves, max(error, doubt, place.residual), max(residual, found.residual)
+        return leaves, max(error, doubt, blur, place.residual), max(residual, found.residual)
 
     def _weights(self, found: Solved) -> Floats:
         weights = np.zeros_like(self.place.weights)
@@ -122,7 +122,8 @@ class SmoothOracle:
         return weights
 
     def _table(self, found: Solved) -> tuple[Any, list[float], float]:
-        """Derivatives of all gradients along the solution, the errors of those in the leaves."""
+        """Derivatives of all gradients along the solution, and the errors of that in u and of those
+        in the leaves."""
         place, d, w = self.place, found.d, self._weights(found)
         span = _span(found, place)
         if span == 0.0:  # the Lagrangian is linear in the weights: one difference is exact
@@ -130,15 +131,17 @@ class SmoothOracle:
             behind = place.model.at(place.y, place.weights - w, True)
             half = [0.5 * (a - b) for a, b in zip(ahead[2], behind[2], strict=True)]
             bend, values = ((a - b) / 2.0 for a, b in zip(ahead[:2], behind[:2], strict=True))
-            return (bend, values, half), [0.0], 1.0
+            return (bend, values, half), [0.0, 0.0], 1.0
         at = differences.steps(span)
         signed = np.concatenate((at, -at))[:, None]
         y, weights = place.y + signed * d, place.weights + signed * w
         bends, values, leaves = place.model.each(y, weights, True)
-        tables = [differences.line_derivative(v, at) for v in (bends, values, *leaves)]
+        every = (bends * place.units, values, *leaves)
+        tables = [differences.line_derivative(v, at) for v in every]
         derivatives = [table[0] for table in tables]
-        errors = [table[1] for table in tables[2:]]
-        return (derivatives[0], derivatives[1], derivatives[2:]), errors, tables[0][2]
+        errors = [tables[0][1], *(table[1] for table in tables[2:])]
+        bend = derivatives[0] / place.units
+        return (bend, derivatives[1], derivatives[2:]), errors, tables[0][2]
 
     def _difference(self, found: Solved, t: float) -> list[Any]:
         """The leaves' derivative along a correction, by one difference."""

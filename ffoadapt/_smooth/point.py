@@ -41,6 +41,10 @@ DISTANT = 1e-12
 """Rows whose ratio of multiplier to slack is this share of the largest are not active."""
 
 
+TINY = 1e-200
+"""A slack that is no larger is none."""
+
+
 @dataclass(frozen=True)
 class Duals:
     """Multipliers: of h (m_ineq,) >= 0, of e (m_eq,), of the bounds (n,) each >= 0."""
@@ -126,9 +130,7 @@ class Place:
         if not self.m:
             return np.zeros(0, dtype=np.intp)
         z, slack = self.duals.ineq, np.maximum(-self.h, 0.0)
-        tiny = np.finfo(float).tiny
-        with np.errstate(over="ignore"):
-            ratio = z / np.maximum(slack, tiny)
+        ratio = z / np.maximum(slack, TINY)
         likely = (z > 0.0) & (ratio >= DISTANT * ratio.max())
         near = slack <= WIDE * NEAR * self.reach * np.abs(self._probe[1])
         return np.flatnonzero(likely | near | (self.h > 0.0))

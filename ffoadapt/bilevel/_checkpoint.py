@@ -100,7 +100,7 @@ def load(path: Path, problem: BilevelProblem, about: Mapping[str, Any]) -> Saved
         Where it is cut off, no checkpoint, or one of another problem.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             known = json.loads(str(file["text"]))
             arrays = [file[f"array_{k}"] for k in range(len(file.files) - 1)]
         if known["format"] != FORMAT:

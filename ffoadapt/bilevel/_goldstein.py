@@ -3,7 +3,8 @@
 Sources: Cutkosky, Mehta and Orabona, Optimal stochastic non-smooth non-convex optimization through
 online-to-non-convex conversion, ICML 2023; A fully first-order layer for differentiable
 optimization, arXiv 2512.02494. The certificate here is the minimum-norm element of the gradients'
-convex hull, in place of their mean: on |x| the mean stays above 0.2 where that one is 0.
+convex hull, in place of their mean: on |x| the mean stays above 0.2 where that one is 0. Points of
+earlier blocks that lie within the radius count too, which costs no gradient.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ __all__ = ["Certificate", "Goldstein"]
 Arrays = list[Any]
 Floats = NDArray[np.float64]
 
+KEPT = 5
+"""Blocks whose points are kept: those still within the radius serve the certificate too."""
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -43,9 +47,9 @@ class Certificate:
     center
         (n,) the point, the leaves of x one after the other.
     points, gradients
-        (T, n) the points and the gradients of F there.
+        (k, n) the points and the gradients of F there.
     weights
-        (T,) of the combination; not negative, of sum 1.
+        (k,) of the combination; not negative, of sum 1.
     norm
         Of the combination.
     """
@@ -110,9 +114,10 @@ class Goldstein(Algorithm):
 
     In a block of T steps, w = x + s D with s uniform in [0, 1], x moves by D, and
     D = clip(D - eta grad F(w)) to a length of radius / T; so all w lie within the radius of each
-    other. A block whose minimum-norm combination of gradients is at most ``epsilon`` halves the
-    radius, from ``start_radius`` down to ``delta``, and x goes on from the mean of its points; at
-    ``delta`` the run is done, and x is that mean. One gradient of F a step.
+    other. Where the minimum-norm combination of the gradients at these and at earlier points within
+    the radius of their mean is at most ``epsilon``, the radius is halved, from ``start_radius``
+    down to ``delta``, and x goes on from the mean; at ``delta`` the run is done, and x is that
+    mean. One gradient of F a step.
 
     Parameters
     ----------
@@ -179,18 +184,11 @@ class Goldstein(Algorithm):
         at = at + move
         move = _clipped(move, slope, radius / self.block, self.block)
         norm, certificate, done = np.nan, memory["certificate"], False
-        if len(points) == self.block:
-            weights, norm = minimum_norm(np.stack(gradients))
-            center = np.mean(points, axis=0)
-            certificate = {
-                "radius": radius,
-                "center": center,
-                "points": np.stack(points),
-                "gradients": np.stack(gradients),
-                "weights": weights,
-                "norm": norm,
-            }
-            points, gradients = [], []
+        if (count + 1) % self.block == 0:
+            center = np.mean(points[-self.block :], axis=0)
+            points, gradients = (part[-KEPT * self.block :] for part in (points, gradients))
+            certificate = _certified(center, np.stack(points), np.stack(gradients), radius)
+            norm = certificate["norm"]
             if norm <= self.epsilon:
                 at, move = center, np.zeros_like(move)
                 done = radius <= self.delta
@@ -224,6 +222,14 @@ class Goldstein(Algorithm):
 
         known = None if problem.batched else evaluate
         return Certificate(epsilon=self.epsilon, evaluate=known, **last)
+
+
+def _certified(center: Floats, points: Floats, gradients: Floats, radius: float) -> dict[str, Any]:
+    """The shortest combination of the gradients at the points within the radius."""
+    near = np.linalg.norm(points - center, axis=1) <= radius
+    weights, norm = minimum_norm(gradients[near])
+    found = {"radius": radius, "center": center, "weights": weights, "norm": norm}
+    return {**found, "points": points[near], "gradients": gradients[near]}
 
 
 def _clipped(move: Floats, slope: Floats, longest: float, block: int) -> Floats:

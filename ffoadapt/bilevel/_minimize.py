@@ -109,7 +109,7 @@ def minimize(
     if state is not None:
         run.resume(state)
         source.start = state.step
-    first = source.first()
+    first = run.batch = source.first()
     path, about = None, {}
     if checkpoint is not None:
         path = Path(checkpoint)

@@ -319,12 +319,12 @@ class BilevelProblem:
     def _check_function(self, x: Arrays, y: Arrays, batch: Any) -> None:
         if all(
             not _any(self.upper(*at, batch, "y")[2])
-            for at in ((x, y), (_near(x), y), (x, _near(y)))
+            for at in ((x, y), (_near(x, 1.0), _near(y, 2.0)))
         ):
             raise ParameterError(_IGNORES_Y)
         if all(
             not _any(self.lower(*at, batch, "x")[1])
-            for at in ((x, y), (_near(x), y), (x, _near(y)))
+            for at in ((x, y), (_near(x, 1.0), _near(y, 2.0)))
         ):
             raise ParameterError(
                 "the lower function ignores x: its gradient in x is zero at the start and next to "
@@ -340,7 +340,7 @@ class BilevelProblem:
             known = self._built("upper", list(arrays[len(y) :]))
             return self.upper_function(self.tree_x(x), build(arrays[: len(y)]), *known)
 
-        if all(not _any(self.gradients(upper, at, rest)[1]) for at in (y, _near(y))):
+        if all(not _any(self.gradients(upper, at, rest)[1]) for at in (y, _near(y, 2.0))):
             raise ParameterError(_IGNORES_Y)
 
 
@@ -422,11 +422,11 @@ def _any(arrays: Sequence[Any]) -> bool:
     return any(float(abs(a).sum()) != 0.0 for a in arrays)
 
 
-def _near(arrays: Arrays) -> Arrays:
-    """Another point, the same every time."""
+def _near(arrays: Arrays, phase: float) -> Arrays:
+    """Another point, the same every time; of another phase by other steps."""
     made = zeros(arrays)
     for k, array in enumerate(arrays):
-        wave = np.cos(1.0 + k + np.arange(int(np.prod(array.shape)))).reshape(array.shape)
+        wave = np.cos(phase + k + np.arange(int(np.prod(array.shape)))).reshape(array.shape)
         made[k] = array + 0.1 * _of(array, wave)
     return made
 

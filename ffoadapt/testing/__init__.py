@@ -1,4 +1,4 @@
-"""The conformance kit: what every solver, framework and modeler must get right, as tests.
+"""The conformance kit: what solvers, frameworks, modelers and algorithms must get right, as tests.
 
 A third party adopts a suite in three lines, under pytest:
 
@@ -11,7 +11,8 @@ imports. The checks are plain functions that raise `CheckFailure`.
 
 from __future__ import annotations
 
-from ._checks import CHECKS, Case, Check, cases
+from ._algorithm_suite import AlgorithmSuite
+from ._checks import CHECKS, SMOOTH_CHECKS, Case, Check, cases
 from ._crash_checks import check_survives
 from ._declaration_checks import (
     check_common_options,
@@ -42,6 +43,8 @@ from ._problem import Problem
 from ._problems import problems
 from ._reference import ReferenceSolver
 from ._report import CheckReport, CheckResult, check_solver
+from ._smooth_problem import SmoothProblem
+from ._smooth_problems import smooth_problems
 from ._solve_checks import (
     check_batch,
     check_determinism,
@@ -56,6 +59,8 @@ from ._subject import CheckFailure, CheckSettings, CheckSkipped
 
 __all__ = [
     "CHECKS",
+    "SMOOTH_CHECKS",
+    "AlgorithmSuite",
     "Case",
     "Check",
     "CheckFailure",
@@ -68,6 +73,7 @@ __all__ = [
     "ModelerSuite",
     "Problem",
     "ReferenceSolver",
+    "SmoothProblem",
     "SolverSuite",
     "cases",
     "check_batch",
@@ -102,4 +108,5 @@ __all__ = [
     "check_unknown_option",
     "check_warm_start",
     "problems",
+    "smooth_problems",
 ]

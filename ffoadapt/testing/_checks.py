@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 from . import _crash_checks as crash
 from . import _declaration_checks as declaration
 from . import _gradient_checks as gradient
 from . import _point_checks as point
+from . import _smooth_checks as smooth
 from . import _solve_checks as solving
 from . import _status_checks as status
 from ._problem import Problem
 from ._problems import problems
+from ._smooth_problem import SmoothProblem
+from ._smooth_problems import smooth_problems
 from ._subject import DEFAULT, AnySolver, CheckSettings, CheckSkipped
 
-__all__ = ["CHECKS", "Case", "Check", "cases", "known_waivers"]
+__all__ = ["CHECKS", "SMOOTH_CHECKS", "Case", "Check", "cases", "known_waivers"]
 
-Wanted = Callable[[Problem], bool]
+Wanted = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Case:
     """A check on a problem."""
 
     check: Check
-    problem: Problem | None
+    problem: Problem | SmoothProblem | None
 
     @property
     def id(self) -> str:
@@ -138,17 +141,59 @@ CHECKS: tuple[Check, ...] = (
 """All checks, the telling ones first: a wrong sign makes many of the later ones fail."""
 
 
-def cases(seed: int = 0) -> list[Case]:
-    """Every check on every problem that it is meant for."""
+def _regular(problem: SmoothProblem) -> bool:
+    return problem.solvable and problem.regular
+
+
+def _exact(problem: SmoothProblem) -> bool:
+    return problem.y is not None
+
+
+_EACH = ("logistic", "ellipsoid", "inequalities", "hs071", "box")
+
+SMOOTH_CHECKS: tuple[Check, ...] = (
+    Check("discovery", declaration.check_discovery),
+    Check("lazy_import", declaration.check_lazy_import),
+    Check("declarations", smooth.check_declarations),
+    Check("declared_kinds", smooth.check_declared_kinds),
+    Check("unknown_option", declaration.check_unknown_option),
+    Check("common_options", smooth.check_common_options, _named("logistic", "hs071")),
+    Check("quiet", smooth.check_quiet, _named("logistic", "vertex", "hs071", "box")),
+    Check("tolerance", smooth.check_tolerance, _named("logistic", "ball", "hs071")),
+    Check("solved", smooth.check_solved, _regular),
+    Check("feasibility", smooth.check_feasibility, _regular),
+    Check("dual_sign", smooth.check_dual_sign, _regular),
+    Check("dual_feasibility", smooth.check_dual_feasibility, _regular),
+    Check("complementarity", smooth.check_complementarity, _regular),
+    Check("stationarity", smooth.check_stationarity, _regular),
+    Check("solution", smooth.check_solution, _exact),
+    Check("inputs_unmodified", smooth.check_inputs_unmodified, _solvable),
+    Check("determinism", smooth.check_determinism, _regular),
+    Check("session", smooth.check_session, _named(*_EACH)),
+    Check("threads", smooth.check_threads, _named("logistic", "inequalities", "box")),
+    Check("survives", crash.check_survives),
+    Check("status", smooth.check_status, lambda problem: not problem.solvable),
+    Check("iteration_limit", smooth.check_iteration_limit, _named(*_EACH)),
+    Check("time_limit", smooth.check_time_limit, _named("logistic", "rosenbrock", "hs071")),
+    Check("errors", smooth.check_errors, _named("logistic", "rosenbrock", "hs071")),
+    Check("batch", smooth.check_batch, _named(*_EACH)),
+    Check("gradient", smooth.check_gradient, lambda p: _regular(p) and p.name != "scaled"),
+    Check("verdict", smooth.check_verdict, _named("dependent")),
+)
+"""All checks of solvers of functions."""
+
+
+def cases(seed: int = 0, form: Literal["cone", "smooth"] = "cone") -> list[Case]:
+    """Every check on every problem that it is meant for, for solvers of matrices or functions."""
+    every: list[Any] = [*(smooth_problems(seed) if form == "smooth" else problems(seed))]
     return [
         Case(check, problem)
-        for check in CHECKS
-        for problem in (
-            [None] if check.problems is None else filter(check.problems, problems(seed))
-        )
+        for check in (SMOOTH_CHECKS if form == "smooth" else CHECKS)
+        for problem in ([None] if check.problems is None else filter(check.problems, every))
     ]
 
 
 def known_waivers() -> frozenset[str]:
     """The names that patterns of ``waive`` are for: of checks, of problems, and check-problem."""
-    return frozenset(name for case in cases() for name in case.names)
+    every = [*cases(), *cases(form="smooth")]
+    return frozenset(name for case in every for name in case.names)

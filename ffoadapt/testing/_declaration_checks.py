@@ -44,6 +44,8 @@ __all__ = [
     "check_tolerance",
     "check_unknown_option",
     "imports_of_registration",
+    "printed",
+    "subset",
 ]
 
 _KINDS = ("zero", "nonnegative", "second_order", "psd", "exponential", "power")
@@ -61,11 +63,11 @@ def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> 
     """form, cones, matrices, objectives, common_options and defaults hold what they may hold."""
     found, _ = load(solver)
     known = found.known_options()
-    _subset("form", [found.form], ("box", "split", "cone"))
-    _subset("cones", found.cones, _KINDS)
-    _subset("matrices", found.matrices, ("dense", "sparse"))
-    _subset("common_options", found.common_options, COMMON_OPTIONS)
-    _subset("objectives", found.objectives, OBJECTIVES)
+    subset("form", [found.form], ("box", "split", "cone"))
+    subset("cones", found.cones, _KINDS)
+    subset("matrices", found.matrices, ("dense", "sparse"))
+    subset("common_options", found.common_options, COMMON_OPTIONS)
+    subset("objectives", found.objectives, OBJECTIVES)
     if not found.matrices:
         raise CheckFailure("matrices is empty; expected 'dense', 'sparse' or both")
     if not found.objectives:
@@ -77,11 +79,12 @@ def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> 
         )
     if known is not None:
         own = [name for names in common_names(found).values() for name in names]
-        _subset("common_options (its values)", own, known)
-        _subset("defaults", found.defaults, known)
+        subset("common_options (its values)", own, known)
+        subset("defaults", found.defaults, known)
 
 
-def _subset(what: str, seen: object, allowed: object) -> None:
+def subset(what: str, seen: object, allowed: object) -> None:
+    """Raise where a declaration holds what it may not."""
     odd = sorted(set(seen) - set(allowed))  # type: ignore[call-overload]
     if odd:
         raise CheckFailure(
@@ -170,7 +173,7 @@ def check_quiet(solver: AnySolver, problem: Problem, settings: CheckSettings = D
     """Nothing is printed unless the user asks for it (``verbose``)."""
     found, name = require(solver, problem)
     view = view_of(found, problem.program())
-    with _printed() as seen:
+    with printed() as seen:
         call(found, name, view, settings)
     text = seen[0].decode(errors="replace").strip()
     if text:
@@ -181,7 +184,7 @@ def check_quiet(solver: AnySolver, problem: Problem, settings: CheckSettings = D
 
 
 @contextlib.contextmanager
-def _printed() -> Iterator[list[bytes]]:
+def printed() -> Iterator[list[bytes]]:
     """What is written to stdout and stderr: through sys, and to their file descriptors (C)."""
     try:
         flush = ctypes.CDLL(None).fflush

@@ -30,6 +30,7 @@ from .._exceptions import FFOAdaptError
 from .._interfaces import Session, Solver
 from .._problem import ConeProgram
 from .._solving import translate_options
+from ._smooth_checks import smooth_extremes
 from ._subject import AnySolver, load, view_of
 
 __all__ = ["extremes", "run"]
@@ -98,7 +99,10 @@ def run(solver: Solver, name: str, options: Any, seed: int, say: Callable[[str],
     """
     end = time.monotonic() + BUDGET
     translated = translate_options(solver, name, options)
-    programs = extremes(frozenset(solver.cones), seed)
+    smooth = solver.form == "smooth"
+    programs: Iterator[tuple[str, Any]] = (
+        smooth_extremes(solver, seed) if smooth else extremes(frozenset(solver.cones), seed)
+    )
     while time.monotonic() < end:
         try:
             about, program = next(programs)
@@ -107,7 +111,7 @@ def run(solver: Solver, name: str, options: Any, seed: int, say: Callable[[str],
         except FFOAdaptError:
             continue
         with contextlib.suppress(FFOAdaptError), np.errstate(all="ignore"):
-            view = view_of(solver, program)
+            view = program if smooth else view_of(solver, program)
             if view is not None:
                 say(about)
                 with contextlib.suppress(Exception):

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from .._exceptions import OptionError
 from .._text import told
-from ._checks import CHECKS, cases, known_waivers
-from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
+from ._checks import CHECKS, SMOOTH_CHECKS, cases, known_waivers
+from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, form_of, load
 
 __all__ = ["CheckReport", "CheckResult", "all_waivers", "check_solver", "check_waivers"]
 
@@ -35,6 +35,7 @@ class CheckReport:
 
     solver: str
     results: tuple[CheckResult, ...]
+    form: Literal["cone", "smooth"] = "cone"
 
     @property
     def ok(self) -> bool:
@@ -81,7 +82,8 @@ class CheckReport:
 
     def _explained(self) -> list[str]:
         lines = []
-        about = {check.name: check.about for check in CHECKS}
+        every = SMOOTH_CHECKS if self.form == "smooth" else CHECKS
+        about = {check.name: check.about for check in every}
         for first, *others in self.causes:
             lines += ["", f"FAILED {first.check}: {about.get(first.check, '')}"]
             lines.append(f"  {first.problem}: {first.detail}")
@@ -140,7 +142,8 @@ def check_solver(
     _, name = load(solver)
     settings = CheckSettings(dict(solver_options or {}), tolerance, seed)
     results = []
-    for case in cases(seed):
+    form = form_of(solver)
+    for case in cases(seed, form):
         outcome: Literal["passed", "failed", "skipped"] = "passed"
         detail = cause = ""
         try:
@@ -153,7 +156,7 @@ def check_solver(
             outcome, detail = "failed", told(error)
         problem = case.problem.name if case.problem else "-"
         results.append(CheckResult(case.check.name, problem, outcome, detail, cause))
-    return CheckReport(name, tuple(results))
+    return CheckReport(name, tuple(results), form)
 
 
 def _beneath(failure: BaseException) -> str:
@@ -174,8 +177,8 @@ def check_waivers(waive: Mapping[str, str]) -> None:
     """Raise `OptionError` where a pattern is for no check."""
     odd = [pattern for pattern in waive if not fnmatch.filter(known_waivers(), pattern)]
     if odd:
+        checks = dict.fromkeys(check.name for check in (*CHECKS, *SMOOTH_CHECKS))
         raise OptionError(
-            f"waive names {', '.join(map(repr, odd))}; the checks are "
-            f"{', '.join(check.name for check in CHECKS)} (or problem, or check-problem, or a "
-            "pattern of these)"
+            f"waive names {', '.join(map(repr, odd))}; the checks are {', '.join(checks)} (or "
+            "problem, or check-problem, or a pattern of these)"
         )

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from .._interfaces import Solver
 from ._checks import Case, cases
 from ._report import all_waivers, check_waivers
-from ._subject import CheckSettings
+from ._subject import CheckSettings, form_of
 
 __all__ = ["SolverSuite"]
 
@@ -47,7 +47,7 @@ class SolverSuite:
         """pytest's hook: one test a case."""
         if "case" in metafunc.fixturenames:
             check_waivers(self.waive)
-            found = cases(self.seed)
+            found = cases(self.seed, form_of(self.solver))
             metafunc.parametrize("case", found, ids=[case.id for case in found])
 
     def test_solver(self, case: Case) -> None:
