@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from ._cones import ZeroCone
+from ._cones import NonnegativeCone, ZeroCone
 from ._pattern import Pattern
 from ._program import FAR, ProgramBatch, allowance
 from ._solution import Points
@@ -163,7 +163,8 @@ def _independent(one: Conditioned) -> Conditioned:
     kept, cones = np.flatnonzero(~dropped), []
     for start, cone in zip(structure.offsets, structure.cones, strict=True):
         gone = int(np.count_nonzero(dropped[start : start + cone.dim]))
-        cones.append(type(cone)(cone.dim - gone) if gone else cone)
+        linear = ZeroCone if isinstance(cone, ZeroCone) else NonnegativeCone
+        cones.append(linear(cone.dim - gone) if gone else cone)
     less = Structure(structure.n, kept.size, tuple(cones))
     data = batch.P, batch.q, batch.A[:, kept], batch.b[:, kept]
     batch = ProgramBatch(less, 1, *data, precision=batch.precision)
