@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from ._cones import ZeroCone
+from ._cones import NonnegativeCone, ZeroCone
 from ._pattern import Pattern
 from ._program import FAR, ProgramBatch, allowance
 from ._solution import Points
@@ -142,23 +142,29 @@ def _without_far_bounds(one: Conditioned) -> Conditioned:
 
 
 def _independent(one: Conditioned) -> Conditioned:
-    """Without the equalities of a single dense program that follow from others."""
+    """Without the equalities of a single dense program that follow from others, and without the
+    inequalities that say nothing where these hold: their rows are combinations of those, but for
+    rounding, and no solver can tell where they would meet. Whether the solution keeps to all of
+    them is seen when it is judged."""
     batch, structure = one.batch, one.batch.structure
     at = np.flatnonzero(structure.equality)
     A = batch.A[0, at]
     if not at.size or not np.isfinite(A).all():
         return one
-    R, order = linalg.qr(A.T, mode="r", pivoting=True)
+    Q, R, order = linalg.qr(A.T, mode="economic", pivoting=True)
     least = max(DEPENDENT, allowance(batch.precision)) * np.abs(A).max()
     rank = int(np.count_nonzero(np.abs(np.diag(R)) > least))
-    if rank == at.size:
-        return one
-    dropped = np.zeros(structure.m, dtype=bool)
+    rows, along = batch.A[0], Q[:, :rank]
+    beyond = np.abs(rows - (rows @ along) @ along.T).max(axis=-1, initial=0.0)
+    dropped = structure.nonnegative & (beyond <= least) & np.abs(rows).any(axis=-1)
     dropped[at[order[rank:]]] = True
+    if not dropped.any():
+        return one
     kept, cones = np.flatnonzero(~dropped), []
     for start, cone in zip(structure.offsets, structure.cones, strict=True):
         gone = int(np.count_nonzero(dropped[start : start + cone.dim]))
-        cones.append(ZeroCone(cone.dim - gone) if gone else cone)
+        linear = ZeroCone if isinstance(cone, ZeroCone) else NonnegativeCone
+        cones.append(linear(cone.dim - gone) if gone else cone)
     less = Structure(structure.n, kept.size, tuple(cones))
     data = batch.P, batch.q, batch.A[:, kept], batch.b[:, kept]
     batch = ProgramBatch(less, 1, *data, precision=batch.precision)

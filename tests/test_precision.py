@@ -205,3 +205,34 @@ def test_crossing_bounds_and_shared_values() -> None:
     assert np.isnan(sol.x[1]).all() and np.isfinite(sol.x[[0, 2]]).all()
     nothing = ffoadapt.box_qp(np.full((2, 2), np.nan), q, eye, l, u, on_failure="nan")
     assert np.isnan(nothing.x).all()
+
+
+def said_again(seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """A program that says its equalities again, in other units and as inequalities, rounded to
+    float32, and the same in float64 that says all once."""
+    r = rng(seed)
+    x, rows = r.normal(size=3), r.normal(size=(3, 3))
+    rows[0, 1], rows[1] = 0.0, [0.0, 1.0, 0.0]
+    E = np.concatenate([unit * rows[:1] for unit in (1.0, 1.5, 2.0)] + [rows[1:2]])
+    G = np.concatenate([0.7 * rows[:1], 1.3 * rows[1:2], rows[2:]])
+    root, q = 0.1 * r.normal(size=(2, 3)), r.normal(size=3)
+    data = [root.T @ root, q, G, G @ x, E, E @ x]
+    once = [*data[:2], G[2:], G[2:] @ x, E[[0, 3]], E[[0, 3]] @ x]
+    return rounded(*data), once
+
+
+@pytest.mark.parametrize("seed", range(300, 330))
+def test_inequalities_that_say_equalities_again(seed: int) -> None:
+    """Rounding leaves them one point, or none: they are met as closely as the data are known."""
+    (P, q, G, h, E, b), once = said_again(seed)
+    found = ffoadapt.qp(P, q, G, h, E, b, on_failure="nan")
+    assert found.status is Status.OPTIMAL
+    x = np.asarray(found.x, dtype=np.float64)
+    for A, side, equal in ((E, b, True), (G, h, False)):
+        size = np.abs(A) @ np.abs(x) + np.abs(side)
+        off = A @ x - side
+        assert ((np.abs(off) if equal else off) <= 1e-6 * size).all()
+    best = ffoadapt.qp(*once).x
+    values = [0.5 * v @ once[0] @ v + once[1] @ v for v in (x, best)]
+    sizes = [np.abs(once[1]) @ np.abs(v) + v @ once[0] @ v for v in (x, best)]
+    assert abs(values[0] - values[1]) <= 1e-4 * max(sizes)
