@@ -346,3 +346,45 @@ def test_cvxpylayers_modes() -> None:
     ):
         with pytest.raises(ffoadapt.OptionError):
             gradient(wrong)
+
+
+def test_the_exact_gradient_stays_in_a_jitted_program() -> None:
+    """To name it is no reason to call the host; to resolve is."""
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("mpax")
+    one = jax.numpy.ones(3)
+
+    def lowered(gradient: str) -> str:
+        def x(q: Any) -> Any:
+            P = jax.numpy.eye(3)
+            return ffoadapt.box_qp(P, q, None, -one, one, solver="mpax", gradient=gradient).x.sum()
+
+        return str(jax.jit(jax.grad(x)).lower(one).as_text())
+
+    assert "callback" not in lowered("exact")
+    assert "callback" in lowered("resolve")
+
+
+def test_in_a_compiled_graph() -> None:
+    torch = pytest.importorskip("torch")
+    cp = pytest.importorskip("cvxpy")
+    from ffoadapt_torch import CvxpyLayer
+
+    x, c = cp.Variable(3), cp.Parameter(3)
+    layer = CvxpyLayer(
+        cp.Problem(cp.Minimize(c @ x), [cp.abs(x) <= 1]), [c], [x], gradient="resolve"
+    )
+    weights = torch.tensor([1.0, 3.0, -2.0], dtype=torch.float64)
+
+    def loss(costs: Any) -> Any:
+        return layer(costs)[0] @ weights
+
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    found = []
+    for function in (loss, compiled):
+        costs = torch.tensor([0.5, -2.0, 0.1], dtype=torch.float64, requires_grad=True)
+        function(costs).backward()
+        assert costs.grad is not None
+        found.append(costs.grad.numpy())
+    np.testing.assert_allclose(found[1], found[0], atol=1e-9)
+    assert np.abs(found[0]).max() > 0.0

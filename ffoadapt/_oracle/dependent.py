@@ -78,12 +78,12 @@ class DependentRows:
     def of(cls, H: Floats, C: Floats) -> DependentRows | None:
         """For H (n, n) and C (k, n); None where it is not clear, or x is not determined."""
         k, n = C.shape
-        if not k or not (np.isfinite(H).all() and np.isfinite(C).all()):
+        if not k:
             return None
         single, fixed = _singles(C)
         value = C[single, fixed]
-        others, free = (np.delete(np.arange(size), at) for size, at in ((k, single), (n, fixed)))
-        rows, bent = C[others], H[np.ix_(free, free)]
+        others, free = _without(k, single), _without(n, fixed)
+        rows, bent = C[others], H[free[:, None], free]
         Y = np.ascontiguousarray(rows[:, free])
         U, penalty = np.array(bent, order="C"), None
         if not _factored(U, bent):
@@ -104,7 +104,7 @@ class DependentRows:
         null[single] = -(rows[:, fixed].T @ combination) / value[:, None]
         if not _orthogonal(C, null):
             return None
-        null = np.linalg.qr(null)[0]
+        null = np.linalg.qr(null)[0] if null.shape[1] > 1 else null / np.sqrt(np.vdot(null, null))
         return cls(H, C, single, fixed, value, others, free, U, penalty, Y[kept], R, kept, null)
 
     @property
@@ -148,20 +148,30 @@ class DependentRows:
 def _singles(C: Floats) -> tuple[Ints, Ints]:
     """Rows with one entry, and in which column it is: one row for each of these columns."""
     there = C != 0.0
-    rows = np.flatnonzero(np.count_nonzero(there, axis=1) == 1)
-    columns, first = np.unique(there[rows].argmax(axis=1), return_index=True)
-    return rows[first], columns
+    rows = (np.add.reduce(there, axis=1) == 1).nonzero()[0]
+    row_of = np.full(C.shape[1], -1)
+    row_of[there[rows].argmax(axis=1)] = rows
+    columns = (row_of >= 0).nonzero()[0]
+    return row_of[columns], columns
+
+
+def _without(size: int, some: Ints) -> Ints:
+    """The numbers below ``size`` but for some."""
+    left = np.ones(size, dtype=bool)
+    left[some] = False
+    return left.nonzero()[0]
 
 
 def _orthogonal(C: Floats, null: Floats) -> bool:
     """Whether the columns of ``null`` (k, d) do combine the rows of C to nothing."""
-    sizes = np.abs(C).max(axis=1, initial=0.0)
+    magnitude = np.abs(C)
+    sizes = np.maximum.reduce(magnitude, axis=1)[:, None]
     sizes[sizes == 0.0] = 1.0
-    if sizes.max() > SPREAD * sizes.min():
+    if not np.maximum.reduce(sizes)[0] <= SPREAD * np.minimum.reduce(sizes)[0]:
         return False
-    columns = np.abs(C / sizes[:, None]).max(axis=0, initial=0.0)
-    terms = np.abs(null * sizes[:, None]).max(axis=0, initial=0.0)
-    return bool((np.abs(C.T @ null) <= EXACT * np.outer(columns, terms)).all())
+    columns = np.maximum.reduce(magnitude / sizes, axis=0)[:, None]
+    terms = np.maximum.reduce(np.abs(null) * sizes, axis=0)
+    return bool((np.abs(C.T @ null) <= EXACT * columns * terms).all())
 
 
 def _factored(U: Floats, matrix: Floats) -> bool:
@@ -185,7 +195,7 @@ def _independent(S: Floats) -> tuple[Floats, Ints, Floats] | None:
         rank = 0
     if rank == r or (rank and not factor[rank - 1, rank - 1] ** 2 >= KEPT):
         return None
-    R = np.array(np.triu(factor.T[:rank, :rank]), order="C")
+    R = np.array(factor.T[:rank, :rank], order="C")  # what is below the diagonal is not its
     combined = np.array(factor.T[:rank, rank:], order="C")
     solve_factor(R, combined, transposed=False)
     kept, lost = order[:rank], order[rank:]
