@@ -46,7 +46,7 @@ def race(kit: Any, name: str, steps: int, **options: Any) -> list[str]:
         mean = np.exp(v - np.logaddexp.reduce(v)) @ POINTS
         F = 0.1 * ((mean - TARGET) ** 2).sum()
         for level in LEVELS:
-            if F <= level and level not in reached:
+            if level >= F and level not in reached:
                 reached[level] = (record["gradient_calls"], now - began - aside)
         aside += time.perf_counter() - now
         return len(reached) == len(LEVELS)
