@@ -259,10 +259,10 @@ def capped(kit: Kit) -> tuple[Any, Any]:
 def test_projected_steps_under_a_constraint(kit: Kit, algorithm: str) -> None:
     upper, lower = capped(kit)
     start = kit.array([0.3])
-    options = {} if algorithm == "bome" else {"penalty": 2.0}
+    options = {"lower_steps": 3} if algorithm == "bome" else {"penalty": 2.0, "lower_steps": 3}
     cap = {"y": lambda y: kit.clip(y, None, 1.0)}
     result = minimize(
-        upper, lower, start, start, algorithm, 600, step_size=0.1, project=cap, **options
+        upper, lower, start, start, algorithm, 150, step_size=0.1, project=cap, **options
     )
     assert error(result.x, [3.0]) < 1e-6
     assert error(result.y, [1.0]) < 1e-6

@@ -1,4 +1,4 @@
-"""The conformance kit: what solvers, frameworks, modelers and algorithms must get right, as tests.
+"""The conformance kit: what a solver, framework, modeler or algorithm must get right, as tests.
 
 A third party adopts a suite in three lines, under pytest:
 

@@ -1,0 +1,133 @@
+"""What the bilevel examples share: the two frameworks, a progress bar, a table. Nothing solves."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffoadapt.bilevel import BilevelResult, minimize
+
+
+class Torch:
+    """The lines that know torch."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.xp, self.sigmoid = torch, torch.sigmoid
+
+    def array(self, value: Any) -> Any:
+        return self.xp.tensor(np.asarray(value, dtype=np.float64))
+
+    def integers(self, value: Any) -> Any:
+        return self.xp.tensor(np.asarray(value))
+
+    def logsumexp(self, array: Any) -> Any:
+        return self.xp.logsumexp(array, -1)
+
+    def clip(self, array: Any, low: float, high: float) -> Any:
+        return self.xp.clamp(array, low, high)
+
+    def adam(self, rate: float) -> Any:
+        return lambda parameters: self.xp.optim.Adam(parameters, lr=rate)
+
+
+class Jax:
+    """The lines that know JAX."""
+
+    def __init__(self) -> None:
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        self.xp, self.jax, self.sigmoid = jax.numpy, jax, jax.nn.sigmoid
+
+    def array(self, value: Any) -> Any:
+        return self.xp.array(np.asarray(value, dtype=np.float64))
+
+    def integers(self, value: Any) -> Any:
+        return self.xp.array(np.asarray(value))
+
+    def logsumexp(self, array: Any) -> Any:
+        return self.jax.nn.logsumexp(array, -1)
+
+    def clip(self, array: Any, low: float, high: float) -> Any:
+        return self.xp.clip(array, low, high)
+
+    def adam(self, rate: float) -> Any:
+        import optax
+
+        return optax.adam(rate)
+
+
+FRAMEWORKS = {"torch": Torch, "jax": Jax}
+
+
+def arguments(text: str, picture: str) -> argparse.ArgumentParser:
+    """The options that every example has."""
+    parser = argparse.ArgumentParser(description=text.partition("\n")[0])
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="torch")
+    parser.add_argument("--output", type=Path, default=Path(picture), help="where the picture goes")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the steps: less for a quick look"
+    )
+    return parser
+
+
+class Bars:
+    """A bar for each run, with rich where it is installed."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def run(self, name: str, upper: Any, lower: Any, x: Any, y: Any, **options: Any) -> Any:
+        """`minimize`, timed: the result, and x and y as NumPy after each step."""
+        path: list[tuple[Any, Any]] = []
+        task = None if self._bar is None else self._bar.add_task(name, total=options["steps"])
+
+        def step(state: Any, record: Any) -> None:
+            path.append((np.asarray(state.x), None if state.y is None else np.asarray(state.y)))
+            if task is not None and state.step % 20 == 0:
+                self._bar.update(task, completed=state.step)
+
+        began = time.perf_counter()
+        result: BilevelResult = minimize(upper, lower, x, y, callback=step, **options)
+        seconds = time.perf_counter() - began
+        if task is not None:
+            self._bar.update(task, completed=options["steps"])
+        return result, path, seconds
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Progress of the runs inside."""
+    if importlib.util.find_spec("rich") is None:
+        yield Bars(None)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:36}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, transient=True) as bar:
+        yield Bars(bar)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text in columns, the first aligned to the left."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for row in (header, ["-" * w for w in widths], *rows):
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
