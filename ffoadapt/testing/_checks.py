@@ -191,4 +191,5 @@ def known_waivers() -> frozenset[str]:
     """The names that ``waive`` may hold: of checks, of problems, and check-problem."""
     every = [*cases(), *cases(form="smooth")]
     names = {case.check.name for case in every} | {case.id for case in every}
-    return frozenset(names | {p.name for p in (*problems(), *smooth_problems())})
+    names |= {case.problem.name for case in every if case.problem is not None}
+    return frozenset(names)
