@@ -435,7 +435,7 @@ def solvers_of(wanted: str | None, families: Sequence[str]) -> tuple[str, ...]:
     if wanted is None:
         return ("",) if families == [RANDOM] else ("auto",)
     if wanted == "all":
-        return ("auto", *registry.ready("solver"))
+        return ("auto", *ffoadapt.solvers())
     return tuple(wanted.split(","))
 
 

@@ -35,3 +35,19 @@ def test_portfolio(tmp_path: Path) -> None:
             [float(word) for word in rows["torch"][4:6]], abs=0.02
         )
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("jax", "torch")), reason="needs jax and torch"
+)
+@pytest.mark.parametrize("solver", ["slsqp", "auto"])
+def test_hs71(solver: str) -> None:
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "hs71.py")]
+    command += ["--solver", solver]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+    rows = [line.split() for line in found.stdout.splitlines()]
+    assert [row[0] for row in rows if row[0].endswith(":")] == ["torch:", "JAX:"]
+    gradients = [[float(row[k].strip(",")) for k in (3, 5, 7)] for row in rows if row[0] == "dy3"]
+    assert gradients[0] == pytest.approx(gradients[1], abs=1e-8)
+    assert found.stdout.count("[1.0, 4.743, 3.82115, 1.379408]") == 2

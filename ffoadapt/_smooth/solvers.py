@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -124,7 +124,7 @@ class TrustConstr(_Scipy):
 
     def _solved(self, program: SmoothForm, options: Options, inside: bool) -> Solution:
         p, constraints, given = program, [], dict(options)
-        read = (lambda function: function) if inside else _finite
+        read: Callable[[Any], Any] = _as_it_is if inside else _finite
         counts = {"ineq": p.m_ineq, "eq": p.m_eq, "bounds": p.n}
         if p.m_ineq:
             rows, hold = p.inequality_jacobian, inside & (p.inequalities(p.start) < 0.0)
@@ -165,6 +165,10 @@ def _held(program: SmoothForm, y: Any) -> Status:
 
 class _OutsideError(Exception):
     """A function has no value at a point that the solver came to."""
+
+
+def _as_it_is(function: Any) -> Any:
+    return function
 
 
 def _finite(function: Any) -> Any:

@@ -410,7 +410,9 @@ def check_status(
     A solver that only says that it found nothing (a limit, an error) does not fail: it is skipped.
     """
     found, name = smooth_require(solver, problem)
-    more = {"max_iterations": 200} if "max_iterations" in common_names(found) else {}
+    more: dict[str, Any] = (
+        {"max_iterations": 200} if "max_iterations" in common_names(found) else {}
+    )
     seen = smooth_call(found, name, problem.form(), settings, **more).status
     if seen in _VAGUE:
         raise CheckSkipped(
