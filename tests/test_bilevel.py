@@ -296,7 +296,7 @@ class Affine:
     def __init__(self, objective: Any, slope: float, where: str, to: Callable[[Any], Any]) -> None:
         self.objective, self.slope, self.where, self.to = objective, slope, where, to
         if where == "inequalities":
-            self.inequalities = lambda x, y: y - slope * x
+            self.inequalities = lambda x, y: [(y - 50.0).reshape(1, 1), y - slope * x]
         elif where == "bounds":
             self.bounds = lambda x: (None, slope * x)
         else:  # y + y^3 = slope x
@@ -329,7 +329,7 @@ class Affine:
         dual = np.array([-slope / (1 + 3 * y * y) if equal else max(0.0, -slope)])
         names = {"inequalities": "z_ineq", "equalities": "z_eq", "bounds": "z_upper"}
         duals = dict.fromkeys(["z_ineq", "z_eq", "z_lower", "z_upper"])
-        duals[names[self.where]] = dual
+        duals[names[self.where]] = np.append(0.0, dual) if self.where == "inequalities" else dual
         return type("Point", (), {"y": np.array([y]), **duals})()
 
 

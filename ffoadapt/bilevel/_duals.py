@@ -29,7 +29,8 @@ DUALS = ("z_ineq", "z_eq", "z_lower", "z_upper")
 class LowerProgram(Protocol):
     """argmin_y objective(x, y) s.t. inequalities(x, y) <= 0, equalities(x, y) = 0, bounds(x).
 
-    What "penalty" and "f2sa" need of a constrained lower level. y is one array. The Lagrangian is
+    What "penalty" and "f2sa" need of a constrained lower level. y is one array; inequalities and
+    equalities give an array or a list of arrays, and their duals are one vector. The Lagrangian is
     objective + z_ineq'inequalities + z_eq'equalities + z_lower'(lower - y) + z_upper'(y - upper),
     with z_ineq, z_lower, z_upper >= 0.
     """
@@ -83,13 +84,13 @@ def _functions(problem: BilevelProblem, weight: float, central: bool) -> Any:
         tree, y, *duals = problem.tree_x(arrays[:count]), *arrays[count:]
         total = program.objective(tree, y)
         if program.inequalities is not None:
-            total = total + (duals[0] * program.inequalities(tree, y)).sum()
+            total = total + _paired(duals[0], program.inequalities(tree, y))
         if program.equalities is not None:
-            total = total + (duals[1] * program.equalities(tree, y)).sum()
+            total = total + _paired(duals[1], program.equalities(tree, y))
         if callable(program.bounds):
             lower, upper_bound = program.bounds(tree)
             for dual, bound, sign in ((duals[2], lower, 1.0), (duals[3], upper_bound, -1.0)):
-                if bound is not None:
+                if hasattr(bound, "dtype"):  # a number moves with nothing
                     total = total + sign * (dual * (bound - y)).sum()
         return total
 
@@ -101,6 +102,16 @@ def _functions(problem: BilevelProblem, weight: float, central: bool) -> Any:
     made = (f, lagrangian, mixed(1.0), mixed(-1.0) if central else program)
     problem.cache["programs"] = ((weight, central), made)
     return made
+
+
+def _paired(duals: Any, rows: Any) -> Any:
+    """The inner product of a vector of duals and rows that come as one array or as several."""
+    total, start = 0.0, 0
+    for part in rows if isinstance(rows, list | tuple) else [rows]:
+        flat = part.reshape(-1)
+        total = total + (duals[start : start + flat.shape[0]] * flat).sum()
+        start += flat.shape[0]
+    return total
 
 
 def _point(problem: BilevelProblem, solution: Any, model: Any) -> Arrays:
