@@ -113,7 +113,7 @@ def _check_vectors(name: str, vectors: Mapping[str, Any], sizes: Mapping[str, in
         if sorted(seen) == sorted(expected):
             hint = f". These are the right sizes in another order; return {order}"
         raise ValueError(
-            f"the function {name!r} returned arrays of wrong shapes: {', '.join(map(str, seen))}; "
+            f"the function {name!r} returned the wrong shape or type: {', '.join(map(str, seen))}; "
             f"expected {', '.join(map(str, expected))} for {', '.join(shapes)}{hint}"
         )
 

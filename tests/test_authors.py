@@ -145,7 +145,7 @@ ANSWERS = {
     "two": ((X, Z), "returned 2 values; expected x, z_ineq, y_eq, and perhaps a Status"),
     "no dual": ((X, None, Y), "returned None for z_ineq; expected an array of 1 numbers"),
     "another order": ((Z, Y, X), "right sizes in another order; return x, z_ineq, y_eq"),
-    "other sizes": ((X, Z, Z), r"wrong shapes: (3,), (1,), (1,); expected (3,), (1,), (2,)"),
+    "other sizes": ((X, Z, Z), r"wrong shape or type: (3,), (1,), (1,); expected (3,), (1,), (2,)"),
     "a word": ((X, Z, Y, "optimal"), "the status is 'optimal'; expected an ffoadapt.Status"),
 }
 
