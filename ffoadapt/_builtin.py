@@ -44,7 +44,17 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
                 ("bounds", 300): 0.31,
             },
         ),
-        ("trust-constr", "TrustConstr", every, {("smooth", 10): 0.2, ("bounds", 10): 0.2}),
+        (
+            "trust-constr",
+            "TrustConstr",
+            every,
+            {
+                ("smooth", 10): 0.22,
+                ("smooth", 100): 3.0,
+                ("bounds", 10): 0.19,
+                ("bounds", 100): 1.2,
+            },
+        ),
         (
             "l-bfgs-b",
             "LBFGSB",
