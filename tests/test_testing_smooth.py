@@ -578,3 +578,21 @@ def test_report_of_a_solver_of_functions_reads():
 def test_a_solver_is_an_object_or_a_class():
     assert isinstance(Good(), Solver)
     assert not failing(Good(), "solved", "solution")
+
+
+@pytest.mark.parametrize("solver", ["slsqp", "trust-constr", "l-bfgs-b", "ipopt", "nlopt"])
+@pytest.mark.parametrize("upper", [[1.0, 2.0], [1.0, np.inf]])
+def test_bounds_that_leave_nothing_free(solver, upper):
+    if solver not in ffoadapt.solvers("smooth"):
+        pytest.skip(f"{solver} is not installed")
+    layer = ffoadapt.SmoothLayer(
+        lambda t, y: (((y - t) ** 2).sum(), (2.0 * (t - y), 2.0 * (y - t))),
+        bounds=([1.0, 2.0], upper),
+        start=np.zeros(2),
+        solver=solver,
+    )
+    result = layer.solve(np.array([3.0, 4.0]))
+    fixed = upper[1] == 2.0
+    np.testing.assert_allclose(result.y, [1.0, 2.0 if fixed else 4.0], atol=1e-9)
+    gradient = result.vjp(y=np.ones(2))
+    np.testing.assert_allclose(gradient, [0.0, 0.0 if fixed else 1.0], atol=1e-9)

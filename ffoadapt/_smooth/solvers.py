@@ -54,7 +54,9 @@ class _Scipy(Solver):
 
 
 def _solution(result: Any, dual: Any, status: Status) -> Solution:
-    said = {"status": result.status, "message": str(result.message), "iterations": result.nit}
+    status = status if "status" in result else Status.OPTIMAL  # nothing is free, says scipy
+    known = {"status": "status", "message": "message", "iterations": "nit"}
+    said = {name: result[own] for name, own in known.items() if own in result}
     return Solution(np.asarray(result.x), dual, None, status, said)
 
 
@@ -81,7 +83,7 @@ class SLSQP(_Scipy):
             )
         result = self.run(program, options, constraints=constraints)
         known = {0: Status.OPTIMAL, 8: _held(program, result.x), 9: Status.ITERATION_LIMIT}
-        return _solution(result, None, known.get(result.status, Status.ERROR))
+        return _solution(result, None, known.get(result.get("status"), Status.ERROR))
 
 
 class _Curvature(optimize.SR1):  # type: ignore[misc]
@@ -153,7 +155,7 @@ class TrustConstr(_Scipy):
         here = [k for k, m in counts.items() if m and (k != "bounds" or "bounds" in p.kinds)]
         v = {k: np.zeros(m) for k, m in counts.items()} | dict(zip(here, result.v, strict=True))
         dual = v["ineq"], v["eq"], np.maximum(-v["bounds"], 0.0), np.maximum(v["bounds"], 0.0)
-        return _solution(result, dual, known.get(result.status, Status.ERROR))
+        return _solution(result, dual, known.get(result.get("status"), Status.ERROR))
 
 
 def _held(program: SmoothForm, y: Any) -> Status:
@@ -210,4 +212,4 @@ class LBFGSB(_Scipy):
     def solve(self, program: SmoothForm, options: Options, session: Session) -> Solution:
         result = self.run(program, options)
         known = {0: Status.OPTIMAL, 1: Status.ITERATION_LIMIT}
-        return _solution(result, None, known.get(result.status, Status.OPTIMAL_INACCURATE))
+        return _solution(result, None, known.get(result.get("status"), Status.OPTIMAL_INACCURATE))

@@ -3,7 +3,14 @@
 from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/smooth.py.
-SPEED = {("smooth", 10): 0.02, ("smooth", 100): 0.05, ("bounds", 10): 0.02}
+SPEED = {
+    ("smooth", 10): 0.044,
+    ("smooth", 100): 0.14,
+    ("smooth", 300): 0.47,
+    ("bounds", 10): 0.046,
+    ("bounds", 100): 0.1,
+    ("bounds", 300): 0.22,
+}
 
 
 @hookimpl

@@ -3,7 +3,14 @@
 from ffoadapt import SolverSpec, hookimpl
 
 # Seconds a solve, by benchmarks/smooth.py.
-SPEED = {("smooth", 10): 0.003, ("smooth", 100): 0.2, ("bounds", 10): 0.003}
+SPEED = {
+    ("smooth", 10): 0.0048,
+    ("smooth", 100): 0.3,
+    ("smooth", 300): 8.4,
+    ("bounds", 10): 0.002,
+    ("bounds", 100): 0.0055,
+    ("bounds", 300): 0.011,
+}
 
 
 @hookimpl
