@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 import ffoadapt
-from ffoadapt import ConeProgram, Status
+from ffoadapt import ConeProgram, Status, _native
 from ffoadapt._conditioning import conditioned, solve_conditioned
 from ffoadapt._feasibility import is_ray, is_refutation, nearest_program, ray_program
 from ffoadapt._oracle.acceptance import violations
@@ -85,6 +85,24 @@ def test_the_duality_gap_counts() -> None:
     result = ffoadapt.solve(program, knows, polish=False)
     assert result.status is Status.OPTIMAL_INACCURATE
     assert result.info["violation"] == pytest.approx(1.0 / 4.0, rel=0.6)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_rounding_is_no_gap_where_the_objective_vanishes(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """min x'x/2 + x over x >= 0 at a point and multipliers off by rounding: the objective is 0 up to
+    rounding there, as the gap is."""
+    if not compiled:
+        monkeypatch.setattr(_native, "kernel", None)
+    x, z = np.array([1e-15, 0.0]), np.array([1.0 + 1e-15, 2.0])
+    knows = ffoadapt.split_solver(lambda *_: (x, z, np.zeros(0)))
+    program = ConeProgram.from_split(np.eye(2), [1.0, 2.0], -np.eye(2), np.zeros(2))
+    result = ffoadapt.solve(program, knows, polish=False)
+    assert result.status is Status.OPTIMAL
+    far = np.array([1e-3, 0.0])  # where the gap is none of rounding
+    told = ffoadapt.split_solver(lambda *_: (far, np.array([1.0 + 1e-3, 2.0]), np.zeros(0)))
+    assert ffoadapt.solve(program, told, polish=False).status is not Status.OPTIMAL
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -151,6 +151,7 @@ enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, LENGT
 
 /* Of acceptance: UNSEEN, SMALL, ROW, DATA and BEYOND; and of ProgramBatch: NEAR and FAR. */
 #define UNSEEN_ROW 1e-13
+#define ROUNDING (64 * 2.220446049250313e-16)
 #define SMALL_ROW 1e-7
 #define ROW_LIMIT 3e-7
 #define DATA_LIMIT 3e-6

@@ -153,8 +153,10 @@ static double row_violation(const Point *p, double length, const double *gap, do
 /* The duality gap beside the objective, see acceptance.beside_objective; `bent` is x'Px. */
 static double objective_gap(const Point *p, double bent, double *sizes, int *known)
 {
-    double gap = bent, apart = 0.0, size = fabs(bent);
+    double gap = bent, apart = 0.0, size = fabs(bent), steep = 0.0, curvature = 0.0;
     for (ptrdiff_t j = 0; j < p->n; j++) {
+        steep = larger(fabs(p->q[j]), steep);
+        curvature = larger(p->P[j * p->n + j], curvature);
         gap += p->q[j] * p->x[j];
         size += fabs(p->q[j] * p->x[j]);
     }
@@ -165,6 +167,8 @@ static double objective_gap(const Point *p, double bent, double *sizes, int *kno
         }
     gap = larger(fabs(gap), p->curved ? 0.0 : apart);
     if (gap <= SMALL_ROW * size || gap == 0.0)
+        return 0.0;
+    if (curvature > 0.0 && gap <= ROUNDING * steep * (steep / curvature))
         return 0.0;
     if (!*known)
         column_sizes(p, sizes);

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import ProgramBatch
+from .._program import EPS, ProgramBatch
 from .._solution import Points
 from .active_set import Scales
 
@@ -53,6 +53,9 @@ ROW = 3e-7
 """An optimal point violates no row by more than this share of the row's size, and its duality gap
 is no larger than this share of the objective's."""
 
+ROUNDING = 64 * EPS
+"""A gap of this share of the objective's size without constraints, |q|^2 / P, is rounding."""
+
 
 BEYOND = 1e120
 """With points of this size products overflow: they solve nothing."""
@@ -84,7 +87,10 @@ def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations
     gradient = np.where(gradient > 0.0, gradient, scale.gradient)
     far = outside(batch, points)
     row = beside_rows(batch, points.x, far, length)
-    return Violations(length[:, 0], gradient[:, 0], row, beside_objective(batch, points))
+    with np.errstate(over="ignore"):
+        rounding = ROUNDING * (steepness * own)[:, 0]
+    gap = beside_objective(batch, points, rounding)
+    return Violations(length[:, 0], gradient[:, 0], row, gap)
 
 
 def outside(batch: ProgramBatch, points: Points) -> Floats:
@@ -113,9 +119,10 @@ def beside_rows(batch: ProgramBatch, x: Floats, far: Floats, length: Floats) -> 
     return np.maximum.reduce(beside, axis=-1, initial=0.0)
 
 
-def beside_objective(batch: ProgramBatch, points: Points) -> Floats:
+def beside_objective(batch: ProgramBatch, points: Points, rounding: Floats) -> Floats:
     """(B,) the duality gap |x'Px + q'x + b'z|, or sum |s_i z_i| where that is larger and rows pair
-    up, beside the size of the objective."""
+    up, beside the size of the objective; a gap of no more than ``rounding`` (B,) is none, for that
+    size is 0 where a solution is."""
     x, s, z = points.x, points.s, points.z
     held = np.isfinite(batch.b)
     bent = np.sum(x * batch.multiply("P", x), axis=-1)
@@ -126,7 +133,7 @@ def beside_objective(batch: ProgramBatch, points: Points) -> Floats:
     if batch.structure.polyhedral:
         gap = np.maximum(gap, apart.sum(axis=-1))
     size = np.abs(bent) + np.abs(linear).sum(axis=-1)
-    matters = (gap > SMALL * size) & (gap > 0.0)
+    matters = (gap > SMALL * size) & (gap > rounding)
     if not matters.any():
         return np.zeros(len(x))
     size = size + np.sum(np.abs(batch.q) * column_sizes(batch, x), axis=-1)
