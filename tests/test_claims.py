@@ -91,7 +91,7 @@ def test_the_duality_gap_counts() -> None:
 def test_rounding_is_no_gap_where_the_objective_vanishes(
     compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """min x'x/2 + x over x >= 0 at a point and multipliers off by rounding: the objective is 0 up to
+    """min x'x/2 + q'x over x >= 0, off by rounding: the objective is 0 up to
     rounding there, as the gap is."""
     if not compiled:
         monkeypatch.setattr(_native, "kernel", None)
