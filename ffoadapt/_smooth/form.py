@@ -35,7 +35,7 @@ class SmoothForm:
     start
         (n,) where to start, within the bounds.
     lower, upper
-        (n,) bounds, infinite where there are none.
+        (n,) bounds, infinite where there are none; these arrays are read-only.
 
     Notes
     -----
@@ -57,6 +57,8 @@ class SmoothForm:
         self._units = np.ones(start.size) if typical is None else typical
         self.start = start / self._units
         self.lower, self.upper = lower / self._units, upper / self._units
+        for array in (self.start, self.lower, self.upper):
+            array.flags.writeable = False
         self.n = start.size
         self.m_ineq = model.functions.count("inequalities")
         self.m_eq = model.functions.count("equalities")

@@ -284,6 +284,8 @@ def check_inputs_unmodified(
     found, name = smooth_require(solver, problem)
     form = problem.form()
     before = {k: getattr(form, k).copy() for k in ("start", "lower", "upper")}
+    for k in before:  # read-only for a solver that asks; compiled code does not
+        getattr(form, k).flags.writeable = True
     smooth_call(found, name, form, settings)
     for k, array in before.items():
         if not np.array_equal(getattr(form, k), array):
