@@ -42,8 +42,8 @@ demo: $(STAMP)  ## run the portfolio example
 	@$(BIN)/python examples/portfolio.py
 
 test: lint types docs  ## lint, types, docs and all tests
-	@echo "==> pytest"
-	@$(BIN)/python -m pytest
+	@echo "==> pytest, in one process a core"
+	@$(BIN)/python -m pytest -n auto
 
 sanitize: $(STAMP)  ## fuzz and test the compiled code, built with gcc's sanitizers
 	@echo "==> python tools/sanitize.py"

@@ -258,7 +258,7 @@ def test_float32_functions_meet_float64() -> None:
     """Data that a function holds in float32 do not stop it; the answer is in float32 again."""
     rng = np.random.default_rng(0)
     X, t = (torch.tensor(rng.normal(size=s), dtype=torch.float32) for s in ((20, 3), (20,)))
-    w = torch.zeros(3, requires_grad=True)
+    w = torch.zeros(3, dtype=torch.float32, requires_grad=True)
     layer = SmoothLayer(
         lambda p, y: ((X @ y - t) ** 2).mean() + (p.exp() * y * y).sum(), start=np.zeros(3)
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._exceptions import ParameterError, ShapeError
+from .._exceptions import ParameterError, ShapeError, UnsupportedProblemError
 from .._frameworks import find_framework
 from .._interfaces import Framework
 from .._trees import flatten
@@ -359,7 +359,12 @@ def _framework(x: Any, y: Any) -> Framework:
                 f"{name} is a {type(leaf).__name__}; x and y are arrays of torch or JAX, or trees "
                 "(dicts, lists, tuples) of them"
             )
-    return find_framework(named)
+    framework = find_framework(named)
+    if framework.gradients_by_hand:
+        raise UnsupportedProblemError(
+            "x and y are NumPy arrays, through which no gradients flow; give arrays of torch or JAX"
+        )
+    return framework
 
 
 def _check_floating(name: str, arrays: Arrays) -> None:
