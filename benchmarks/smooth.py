@@ -24,7 +24,7 @@ from ffoadapt._smooth.oracle import Cotangents, SmoothOracle
 from ffoadapt._smooth.solving import Run
 from ffoadapt.testing import SmoothProblem
 
-EPSILONS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+EPSILONS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 CONDITIONS = (1e1, 1e2, 1e3)
 
 

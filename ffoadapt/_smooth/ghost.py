@@ -346,7 +346,7 @@ def conjugate_gradients(
         p, rr = r + (new / rr) * p, new
     residual = history[-1]
     assert total is not None
-    return x, total, residual, "stalled" if residual > STALLED else ""
+    return x, total, residual, "stalled" if residual > max(STALLED, tolerance) else ""
 
 
 def cgls(apply: Callable[[Floats], Floats], b: Floats) -> tuple[Floats, float]:
