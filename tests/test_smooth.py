@@ -322,6 +322,15 @@ def test_warm_starts_begin_at_the_last_solution() -> None:
     assert [s.tolist() for s in starts] == [[0.0], [1.0]]
 
 
+def test_each_element_may_start_elsewhere() -> None:
+    """Of two minima, each finds that on its side; of a y without axes too."""
+    layer = SmoothLayer(
+        lambda p, y: (y * y - p) ** 2, start=1.0, params=torch.tensor(1.0).double(), solver="slsqp"
+    )
+    y = layer(torch.tensor([4.0, 4.0]).double(), start=[1.0, -1.0])
+    assert y.tolist() == pytest.approx([2.0, -2.0])
+
+
 def test_a_solver_in_three_lines() -> None:
     """With or without duals, and its limits said."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._exceptions import FFOAdaptError
 from .functions import Model
 
-__all__ = ["SmoothForm", "TimeLimitError"]
+__all__ = ["SmoothForm", "TimeLimitError", "kinds_of"]
 
 Floats = NDArray[np.float64]
 
@@ -23,6 +23,13 @@ CLOSE = 1e-2, 1e2
 
 class TimeLimitError(Exception):
     """The time limit is over, in a solver that has none of its own."""
+
+
+def kinds_of(lower: Floats, upper: Floats, m_ineq: int, m_eq: int) -> frozenset[str]:
+    """The kinds of constraint: ``"bounds"``, ``"inequalities"``, ``"equalities"``."""
+    bounded = np.isfinite(lower).any() or np.isfinite(upper).any()
+    counts = {"bounds": bounded, "inequalities": m_ineq, "equalities": m_eq}
+    return frozenset(name for name, count in counts.items() if count)
 
 
 class SmoothForm:
@@ -98,9 +105,7 @@ class SmoothForm:
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of constraint: ``"bounds"``, ``"inequalities"``, ``"equalities"``."""
-        bounded = np.isfinite(self.lower).any() or np.isfinite(self.upper).any()
-        counts = {"bounds": bounded, "inequalities": self.m_ineq, "equalities": self.m_eq}
-        return frozenset(name for name, count in counts.items() if count)
+        return kinds_of(self.lower, self.upper, self.m_ineq, self.m_eq)
 
     def objective(self, y: Floats) -> float:
         """g(y)."""

@@ -18,6 +18,7 @@ from .._outcome import Latest, warn_inaccurate
 from .._solution import Status
 from .._solving import raise_failures
 from . import differences
+from .form import kinds_of
 from .functions import Functions, Model, Shifted
 from .oracle import Bounds, Cotangents, SmoothOracle, sizes_of
 from .point import DENSE, Duals, Place
@@ -41,7 +42,6 @@ class SmoothState:
 
     function: SmoothFunction
     axes: Axes
-    values: list[Floats]
     answers: list[Answer]
     bounds: list[Bounds | None]
     oracles: dict[int, SmoothOracle] = field(default_factory=dict)
@@ -61,6 +61,7 @@ class BoundsFunction:
     def __init__(self, framework: Framework, function: Any, rebuild: Any, shape: Shape) -> None:
         self.framework, self.function = framework, function
         self.rebuild, self.shape = rebuild, shape
+        self.absent = (False, False)
 
     def __call__(self, low: Any, high: Any, *leaves: Any) -> Any:
         found = self.function(self.rebuild(leaves))
@@ -68,6 +69,7 @@ class BoundsFunction:
             raise ParameterError(
                 f"bounds returned a {type(found).__name__}; expected a pair (lower, upper)"
             )
+        self.absent = found[0] is None, found[1] is None
         total = 0.0 * low.sum()
         for weight, bound in ((low, found[0]), (high, found[1])):
             if bound is not None:
@@ -114,7 +116,7 @@ class SmoothFunction:
         values = [np.asarray(v, dtype=np.float64) for v in values]
         axes = Axes.of(self.names, self.shapes, [v.shape for v in values])
         flat = axes.flatten(values)
-        state = SmoothState(self, axes, flat, [], [])  # type: ignore[arg-type]
+        state = SmoothState(self, axes, [], [])
         starts = self._starts(axes.size, start)
         for i in range(axes.size):
             try:
@@ -146,8 +148,9 @@ class SmoothFunction:
         given = self.start if start is None else np.asarray(start, dtype=np.float64)
         if given.shape == self.start.shape:
             starts = [given.reshape(-1)] * size
-        elif given.size == size * self.start.size and given.shape[-self.start.ndim or None :] == (
-            self.start.shape
+        elif (
+            given.size == size * self.start.size
+            and given.shape[given.ndim - self.start.ndim :] == self.start.shape
         ):
             starts = list(given.reshape(size, -1))
         else:
@@ -187,12 +190,16 @@ class SmoothFunction:
                 "number?); give a start inside of the domain, and bounds that keep y there"
             )
         settings, n = self.settings, start.size
-        kinds = _kinds(self.functions, bounds)
+        kinds = self._kinds(bounds)
         runs = solvers_for(settings.solver, kinds, n, settings.solver_options)
         answer = solve(
             model, bounds, start, runs, _how(settings, n), settings.polish, settings.typical_of(n)
         )
         return answer, bounds
+
+    def _kinds(self, bounds: Bounds) -> frozenset[str]:
+        counts = (self.functions.count(name) for name in ("inequalities", "equalities"))
+        return kinds_of(bounds.lower, bounds.upper, *counts)
 
     def _bounds(self, model: Model) -> Bounds:
         if self.fixed is not None:
@@ -219,9 +226,8 @@ class SmoothFunction:
 
         with framework.precise():
             low, high = both(model.leaves)
-        pair = self._absent(model)
-        low = np.where(pair[0], -np.inf, low)
-        high = np.where(pair[1], np.inf, high)
+        low = np.where(function.absent[0], -np.inf, low)
+        high = np.where(function.absent[1], np.inf, high)
         if np.isnan(low).any() or np.isnan(high).any():
             raise ProblemError("the bounds hold NaN; expected numbers, or infinities for none")
 
@@ -254,14 +260,6 @@ class SmoothFunction:
             return low_dot, high_dot
 
         return Bounds(low, high, pull, push)
-
-    def _absent(self, model: Model) -> tuple[bool, bool]:
-        """Which of the two bounds are None."""
-        function = self.bounds_function
-        assert function is not None
-        with self.framework.precise():
-            low, high = function.function(function.rebuild(model.leaves))
-        return low is None, high is None
 
     def vjp(
         self, state: SmoothState, cotangents: Sequence[Floats | None], needed: Sequence[bool]
@@ -326,7 +324,7 @@ class SmoothFunction:
         if oracle is None:
             place, bounds = state.answers[i].place, state.bounds[i]
             assert place is not None and bounds is not None
-            oracle = state.oracles[i] = SmoothOracle(place, bounds, self.settings.curvature)
+            oracle = state.oracles[i] = SmoothOracle(place, bounds, _how(self.settings, place.n))
         return oracle
 
     def _resolved(self, state: SmoothState, i: int, given: Cotangents) -> list[Any]:
@@ -348,7 +346,7 @@ class SmoothFunction:
         for sign in (delta, -delta):
             model = Shifted(place.model, sign * given.y, sign * rows)
             moved = Bounds(bounds.lower + sign * zero[0], bounds.upper - sign * zero[1])
-            kinds = _kinds(self.functions, moved)
+            kinds = self._kinds(moved)
             runs = solvers_for(settings.solver, kinds, n, settings.solver_options)
             how = _how(settings, n)
             found = solve(model, moved, place.y, runs, how, True, settings.typical_of(n))
@@ -417,7 +415,7 @@ class SmoothFunction:
             np.broadcast_to(a, (*axes.batch, a.shape[-1])).reshape(axes.size, a.shape[-1])
             for a in arrays
         ]
-        state = SmoothState(self, axes, flat, [], [])  # type: ignore[arg-type]
+        state = SmoothState(self, axes, [], [])
         for i in range(axes.size):
             y, ineq, eq, low, high = (v[i] for v in kept)
             if not np.isfinite(y).all():
@@ -471,15 +469,6 @@ def constant_bounds(bounds: Any, shape: Shape) -> tuple[Floats, Floats]:
         if np.isnan(array).any():
             raise ParameterError(f"the {name} bounds hold NaN")
     return found[0], found[1]
-
-
-def _kinds(functions: Functions, bounds: Bounds) -> frozenset[str]:
-    rows = {
-        "bounds": np.isfinite(bounds.lower).any() or np.isfinite(bounds.upper).any(),
-        "inequalities": functions.count("inequalities"),
-        "equalities": functions.count("equalities"),
-    }
-    return frozenset(kind for kind, count in rows.items() if count)
 
 
 def _how(settings: SmoothSettings, n: int) -> str:

@@ -65,10 +65,8 @@ class Cotangents:
 class SmoothOracle:
     """The derivatives at a place; what it has found out once serves further cotangents."""
 
-    def __init__(self, place: Place, bounds: Bounds, curvature: str = "auto") -> None:
-        self.place, self.bounds = place, bounds
-        how = {"differences": "dense", "cg": "cg", "exact": "exact"}.get(curvature)
-        self.how = how or ("dense" if place.n <= DENSE else "cg")
+    def __init__(self, place: Place, bounds: Bounds, how: str) -> None:
+        self.place, self.bounds, self.how = place, bounds, how
         self.error, self.residual, self.calls = 0.0, 0.0, 0
         self.asked = False
 
