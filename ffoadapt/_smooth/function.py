@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,6 +108,12 @@ class SmoothFunction:
         self.on_report: Callable[[Any], None] | None = None
         self.latest = Latest()
         self._last = threading.local()
+
+    def apart(self) -> SmoothFunction:
+        """The same function for calls that are none of the user's: they leave no trace here."""
+        other = copy(self)
+        other.latest, other.on_report, other._last = Latest(), None, threading.local()
+        return other
 
     # -- the differentiable function
 

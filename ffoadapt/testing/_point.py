@@ -23,7 +23,7 @@ from ._subject import (
     view_of,
 )
 
-__all__ = ["Point", "point_of", "solve_point"]
+__all__ = ["Point", "finite_vector", "point_of", "solve_point"]
 
 Floats = NDArray[np.float64]
 
@@ -198,6 +198,11 @@ def _vector(name: str, value: Any, size: int) -> Floats:
             f"{name} is None under an optimal status; expected an array of shape ({size},)"
             + (": gradients need the multipliers of the constraints" if name != "x" else "")
         )
+    return finite_vector(name, value, size)
+
+
+def finite_vector(name: str, value: Any, size: int) -> Floats:
+    """A solver's (size,) numbers, or the failure that says what else they are."""
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from .._registry import registry
 from .._smooth.solving import Run
 from .._solution import Status
 from .._text import told
+from ._at_once import at_once
 from ._declaration_checks import printed, subset
 from ._smooth_point import (
     PARTS,
@@ -29,6 +29,7 @@ from ._smooth_point import (
 )
 from ._smooth_problem import SmoothProblem
 from ._smooth_problems import smooth_problems
+from ._status_checks import judge_status
 from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
 
 __all__: list[str] = []
@@ -37,8 +38,6 @@ Floats = NDArray[np.float64]
 
 KINDS = ("bounds", "inequalities", "equalities")
 _SMALLEST = {"bounds": "box", "inequalities": "ball", "equalities": "plane"}
-
-_VAGUE = (Status.ITERATION_LIMIT, Status.TIME_LIMIT, Status.ERROR)
 
 LIMIT, PAUSE, GRACE = 0.2, 0.05, 1.5
 """Seconds: the time limit, how long an evaluation takes, how much later a solve may end. No solver
@@ -346,34 +345,12 @@ def check_threads(
         return smooth_point(form, smooth_call(found, name, form, settings))
 
     alone = [solved(program) for program in programs]
-    together: list[list[SmoothPoint]] = [[] for _ in programs]
-    failures: list[BaseException] = []
-    gate = threading.Barrier(threads)
-
-    def work(k: int) -> None:
-        try:
-            gate.wait(60.0)
-            together[k] = [solved(programs[k]) for _ in range(rounds)]
-        except BaseException as error:
-            failures.append(error)
-            gate.abort()
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        workers = [threading.Thread(target=work, args=(k,)) for k in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    finally:
-        sys.setswitchinterval(interval)
     cause = "state on the solver object or in a module; keep it in local variables"
-    if failures:
-        real = [e for e in failures if not isinstance(e, threading.BrokenBarrierError)] or failures
-        raise CheckFailure(
-            f"of {threads} solves at once, one failed: {real[0]}. Likely cause: {cause}"
-        ) from real[0]
+
+    def work(program: SmoothProblem) -> list[SmoothPoint]:
+        return [solved(program) for _ in range(rounds)]
+
+    together = at_once([partial(work, program) for program in programs], cause)
     for single, points in zip(alone, together, strict=True):
         for point in points:
             what = f"{threads} solves at once gave another answer than one after the other"
@@ -416,19 +393,10 @@ def check_status(
         {"max_iterations": 200} if "max_iterations" in common_names(found) else {}
     )
     seen = smooth_call(found, name, problem.form(), settings, **more).status
-    if seen in _VAGUE:
-        raise CheckSkipped(
-            f"it does not tell why: its status is {seen.value!r}, users see that and not "
-            f"{problem.status.value!r}"
-        )
-    if seen is not problem.status:
-        worst = "a point without meaning would be differentiated" if seen.solved else "misleading"
-        raise CheckFailure(
-            f"{problem.about}, and the status is {seen.value!r} ({worst}); expected "
-            f"{problem.status.value!r}. Likely cause: a vendor's status that the adapter does not "
-            "translate, or a default of OPTIMAL; `SmoothForm.violation` says whether a point that "
-            "a solver stopped at holds the constraints"
-        )
+    advice = (
+        "`SmoothForm.violation` says whether a point that a solver stopped at holds the constraints"
+    )
+    judge_status(seen, problem.about, problem.status, advice)
 
 
 def check_iteration_limit(

@@ -19,6 +19,7 @@ from .._options import translate_options
 from .._smooth.form import SmoothForm
 from .._solution import Solution
 from .._text import told
+from ._point import finite_vector
 from ._smooth_problem import SmoothProblem
 from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
 
@@ -195,7 +196,7 @@ def smooth_point(form: SmoothForm, solution: Solution) -> SmoothPoint:
             f"the status is {solution.status.value!r}, expected 'optimal': the problem has a "
             f"solution. The solver said: {dict(solution.info) or 'nothing'}"
         )
-    y = _vector("y", solution.x, form.n)
+    y = finite_vector("y", solution.x, form.n)
     if solution.dual is None:
         return SmoothPoint(form, y, None)
     parts = solution.dual
@@ -206,22 +207,7 @@ def smooth_point(form: SmoothForm, solution: Solution) -> SmoothPoint:
         )
     sizes = (form.m_ineq, form.m_eq, form.n, form.n)
     each = zip(PARTS, parts, sizes, strict=True)
-    return SmoothPoint(form, y, {name: _vector(name, v, size) for name, v, size in each})
-
-
-def _vector(name: str, value: Any, size: int) -> Floats:
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise CheckFailure(f"{name} is no array of numbers: {error}") from error
-    if array.shape != (size,):
-        raise CheckFailure(f"{name} has shape {array.shape}, expected ({size},)")
-    if not np.isfinite(array).all():
-        raise CheckFailure(
-            f"{name} holds {array[~np.isfinite(array)][0]} under an optimal status; a solve that "
-            "failed needs another Status"
-        )
-    return array
+    return SmoothPoint(form, y, {name: finite_vector(name, v, size) for name, v, size in each})
 
 
 def _largest(values: Floats) -> float:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from .._layer import Layer
 from .._problem import ConeProgram
 from .._solution import Solution, Solutions
 from .._solving import translate_options
+from ._at_once import at_once
 from ._point import Point, point_of
 from ._problem import Problem
 from ._subject import (
@@ -185,39 +185,16 @@ def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings =
     programs = [problem.program(**problem.variant(settings.rng(3, k))) for k in range(threads)]
     views = [view_of(found, program) for program in programs]
     alone = [_solve_in(found, name, program, settings, Session()) for program in programs]
-    together: list[list[Point]] = [[] for _ in programs]
-    failures: list[BaseException] = []
-    gate = threading.Barrier(threads)
-
-    def work(k: int) -> None:
-        try:
-            session = Session()
-            gate.wait(60.0)
-            solutions = [call(found, name, views[k], settings, session) for _ in range(rounds)]
-            together[k] = [point_of(views[k], solution) for solution in solutions]
-        except BaseException as error:
-            failures.append(error)
-            gate.abort()
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        workers = [threading.Thread(target=work, args=(k,)) for k in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    finally:
-        sys.setswitchinterval(interval)
     cause = (
         "state on the solver object or in a module; keep it in the session or in local variables"
     )
-    if failures:
-        real = [e for e in failures if not isinstance(e, threading.BrokenBarrierError)]
-        raise CheckFailure(
-            f"of {threads} solves at once, one failed: {real[0] if real else failures[0]}. "
-            f"Likely cause: {cause}"
-        ) from (real or failures)[0]
+
+    def work(view: Any) -> list[Point]:
+        session = Session()
+        solutions = [call(found, name, view, settings, session) for _ in range(rounds)]
+        return [point_of(view, solution) for solution in solutions]
+
+    together = at_once([partial(work, view) for view in views], cause)
     for k, points in enumerate(together):
         for point in points:
             what = f"{threads} solves at once gave another answer than one after the other"

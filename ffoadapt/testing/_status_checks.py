@@ -20,7 +20,7 @@ from ._subject import (
     view_of,
 )
 
-__all__ = ["check_iteration_limit", "check_recovery", "check_status"]
+__all__ = ["check_iteration_limit", "check_recovery", "check_status", "judge_status"]
 
 _VAGUE = (Status.ITERATION_LIMIT, Status.TIME_LIMIT, Status.ERROR)
 
@@ -33,17 +33,24 @@ def check_status(solver: AnySolver, problem: Problem, settings: CheckSettings = 
     found, name = require(solver, problem)
     view = view_of(found, problem.program())
     seen = call(found, name, view, settings).status
+    advice = "unknown ones should become Status.ERROR"
+    judge_status(seen, problem.about, problem.status, advice)
+
+
+def judge_status(seen: Status, about: str, expected: Status, advice: str) -> None:
+    """Whether a solver called a problem without a solution what it is; ``about`` says why it has
+    none."""
     if seen in _VAGUE:
         raise CheckSkipped(
             f"it does not tell why: its status is {seen.value!r}, users see that and not "
-            f"{problem.status.value!r}"
+            f"{expected.value!r}"
         )
-    if seen is not problem.status:
+    if seen is not expected:
         worst = "a point without meaning would be differentiated" if seen.solved else "misleading"
         raise CheckFailure(
-            f"{problem.about}, and the status is {seen.value!r} ({worst}); expected "
-            f"{problem.status.value!r}. Likely cause: a vendor's status that the adapter does not "
-            "translate, or a default of OPTIMAL; unknown ones should become Status.ERROR"
+            f"{about}, and the status is {seen.value!r} ({worst}); expected {expected.value!r}. "
+            "Likely cause: a vendor's status that the adapter does not translate, or a default of "
+            f"OPTIMAL; {advice}"
         )
 
 
