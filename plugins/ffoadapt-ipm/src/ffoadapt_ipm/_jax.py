@@ -28,7 +28,7 @@ class JaxAlgebra:
     def repeat(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
         def going(carry: Any) -> Any:
             count, state = carry
-            return (count < limit) & ~state.done.all()
+            return (count < limit) & ~state.over.all()
 
         def stepped(carry: Any) -> Any:
             return carry[0] + 1, step(carry[1])

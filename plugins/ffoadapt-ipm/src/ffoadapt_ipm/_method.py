@@ -48,7 +48,7 @@ class Algebra(Protocol):
         """Solves with positive definite matrices (..., n, n): right-hand sides (..., n)."""
 
     def repeat(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-        """Apply ``step`` until its ``done`` holds for all elements, or ``limit`` times."""
+        """Apply ``step`` until its ``over`` holds for all elements, or ``limit`` times."""
 
 
 class Answer(NamedTuple):
@@ -66,6 +66,7 @@ class _State(NamedTuple):
     z: Any
     v: Any
     done: Any
+    over: Any
     steps: Any
 
 
@@ -84,89 +85,145 @@ def solve(
     limit
         Newton steps.
     """
-    xp = algebra.xp
-    scaled = _scaled(xp, P, q, A, l, u)
-    P, q, A, b, finite, equal, sign, n = scaled.data
-    count = xp.clip(xp.sum(xp.astype(finite, q.dtype), axis=(-2, -1)), min=1.0)
-    eye = xp.eye(n, dtype=q.dtype) * RHO
-    At = xp.matrix_transpose(A)
-    target = b[..., 0, :]
+    scaled = _scaled(algebra.xp, P, q, A, l, u)
+    method = _Method(algebra, *scaled.data, tolerance)
+    end = algebra.repeat(method.step, method.start(), limit)
+    y = _balance(end.z) + end.v
+    return Answer(end.x * scaled.columns, y * scaled.rows / scaled.cost, end.done, end.steps)
 
-    def times(M: Any, v: Any) -> Any:
-        return (M @ v[..., None])[..., 0]
 
-    def dual(z: Any, v: Any) -> Any:
-        return z[..., 0, :] - z[..., 1, :] + v
+class _Residuals(NamedTuple):
+    """What is left of Px + q + A'y, of the sides and of the equalities; and the terms' sizes."""
 
-    def norm(v: Any) -> Any:
-        return (xp.max if v.shape[-1] else xp.sum)(xp.abs(v), axis=-1)
+    dual: Any
+    sides: Any
+    equal: Any
+    reach: Any
+    slope: Any
+    cost: Any
 
-    def residuals(x: Any, s: Any, z: Any, v: Any) -> tuple[Any, ...]:
-        r, Px, Ay = times(A, x), times(P, x), times(At, dual(z, v))
-        rp = xp.where(finite, sign * r[..., None, :] + s - b, 0.0)
-        re = xp.where(equal, r - target, 0.0)
-        return r, Px, Ay, Px + q + Ay, rp, re
 
-    def step(state: _State) -> _State:
-        x, s, z, v, done, steps = state
-        r, Px, Ay, rd, rp, re = residuals(x, s, z, v)
-        mu = xp.sum(s * z, axis=(-2, -1)) / count
-        weight = z / s
-        d = xp.where(equal, 1.0 / DELTA, xp.sum(weight, axis=-2))
-        solved = algebra.factor(P + eye + At @ (d[..., :, None] * A))
+class _Method:
+    """The steps for a batch of scaled programs."""
 
-        def direction(rc: Any) -> tuple[Any, ...]:
-            push = (z * rp - rc) / s
-            g = push[..., 0, :] - push[..., 1, :] + re / DELTA
-            dx = solved(-(rd + times(At, g)))
-            move = times(A, dx)
-            ds = xp.where(finite, -rp - sign * move[..., None, :], 0.0)
-            dz = xp.where(finite, -(rc + z * ds) / s, 0.0)
-            dv = xp.where(equal, (re + move) / DELTA, 0.0)
-            return dx, ds, dz, dv
+    def __init__(
+        self,
+        algebra: Algebra,
+        P: Any,
+        q: Any,
+        A: Any,
+        b: Any,
+        finite: Any,
+        equal: Any,
+        sign: Any,
+        tolerance: float,
+    ) -> None:
+        xp = self.xp = algebra.xp
+        self.algebra, self.P, self.q, self.A, self.At = algebra, P, q, A, xp.matrix_transpose(A)
+        self.b, self.finite, self.equal, self.sign = b, finite, equal, sign
+        self.target, self.tolerance = b[..., 0, :], tolerance
+        self.shifted = P + RHO * xp.eye(q.shape[-1], dtype=q.dtype)
+        self.count = xp.clip(xp.sum(xp.astype(finite, q.dtype), axis=(-2, -1)), min=1.0)
 
-        def length(ds: Any, dz: Any) -> Any:
-            ratio = xp.maximum(-ds / s, -dz / xp.where(finite, z, 1.0))
-            largest = norm(xp.clip(xp.reshape(ratio, (*ratio.shape[:-2], -1)), min=0.0))
-            return 1.0 / xp.clip(largest, min=1.0)
+    def start(self) -> _State:
+        """Least squares of the middles of the rows, and slacks that are positive."""
+        xp, some = self.xp, self.xp.any(self.finite, axis=-2) | self.equal
+        first = self._factor(xp.astype(some, self.q.dtype))
+        middle = xp.where(self.equal, self.target, _middle(xp, self.b, self.finite))
+        x = first(_times(self.At, xp.where(some, middle, 0.0)) - self.q)
+        gap = xp.where(self.finite, self.b - self._sides(_times(self.A, x)), 1.0)
+        s = xp.where(self.finite, xp.clip(gap, min=1.0), 1.0)
+        z = xp.where(self.finite, xp.clip(-gap, min=1.0), 0.0)
+        v = xp.zeros_like(self.target)
+        done = self._fine(x, s, z, v)
+        return _State(x, s, z, v, done, done, xp.zeros_like(x[..., 0]))
 
-        _, ds, dz, _ = direction(s * z)
-        reach = length(ds, dz)[..., None, None]
-        ahead = xp.sum((s + reach * ds) * (z + reach * dz), axis=(-2, -1)) / count
+    def step(self, state: _State) -> _State:
+        """Predictor, corrector, and a step of one length for primal and dual."""
+        xp, finite = self.xp, self.finite
+        x, s, z, v, done, over, steps = state
+        left = self._residuals(x, s, z, v)
+        mu = xp.sum(s * z, axis=(-2, -1)) / self.count
+        d = xp.where(self.equal, 1.0 / DELTA, xp.sum(z / s, axis=-2))
+        solve = self._factor(d)
+        _, ds, dz, _ = self._direction(solve, left, s, z, s * z)
+        reach = self._length(s, z, ds, dz)[..., None, None]
+        ahead = xp.sum((s + reach * ds) * (z + reach * dz), axis=(-2, -1)) / self.count
         sigma = (ahead / xp.where(mu > 0.0, mu, 1.0)) ** 3
         rc = xp.where(finite, s * z + ds * dz - (sigma * mu)[..., None, None], 0.0)
-        dx, ds, dz, dv = direction(rc)
-        reach = xp.where(done, 0.0, SHORT * length(ds, dz))
+        dx, ds, dz, dv = self._direction(solve, left, s, z, rc)
+        reach = SHORT * self._length(s, z, ds, dz)
         line, side = reach[..., None], reach[..., None, None]
-        x, s, z, v = x + line * dx, s + side * ds, z + side * dz, v + line * dv
-        return _State(x, s, z, v, done | fine(x, s, z, v), steps + xp.astype(~done, q.dtype))
+        after = x + line * dx, s + side * ds, z + side * dz, v + line * dv
+        total = xp.sum(after[0], axis=-1) + xp.sum(after[3], axis=-1)
+        over = over | ~xp.isfinite(total + xp.sum(after[1] + after[2], axis=(-2, -1)))
+        x, s, z, v = (
+            xp.where(xp.reshape(over, over.shape + (1,) * (w.ndim - over.ndim)), old, w)
+            for w, old in zip(after, (x, s, z, v), strict=True)
+        )
+        steps = steps + xp.astype(~over, self.q.dtype)
+        done = done | self._fine(x, s, z, v)
+        return _State(x, s, z, v, done, over | done, steps)
 
-    def fine(x: Any, s: Any, z: Any, v: Any) -> Any:
-        r, Px, Ay, rd, rp, re = residuals(x, s, z, v)
-        mu = xp.sum(s * z, axis=(-2, -1)) / count
-        primal = xp.maximum(norm(re), norm(xp.reshape(rp, (*rp.shape[:-2], -1))))
-        reach = xp.maximum(norm(r), norm(xp.where(equal, target, 0.0)))
-        slope = xp.maximum(xp.maximum(norm(Px), norm(Ay)), norm(q))
-        cost = xp.abs(xp.sum(x * (0.5 * Px + q), axis=-1))
+    def _factor(self, d: Any) -> Callable[[Any], Any]:
+        return self.algebra.factor(self.shifted + self.At @ (d[..., :, None] * self.A))
+
+    def _sides(self, r: Any) -> Any:
+        return self.sign * r[..., None, :]
+
+    def _residuals(self, x: Any, s: Any, z: Any, v: Any) -> _Residuals:
+        xp = self.xp
+        r, Px, Ay = _times(self.A, x), _times(self.P, x), _times(self.At, _balance(z) + v)
+        sides = xp.where(self.finite, self._sides(r) + s - self.b, 0.0)
+        equal = xp.where(self.equal, r - self.target, 0.0)
+        reach = xp.maximum(self._norm(r), self._norm(xp.where(self.equal, self.target, 0.0)))
+        slope = xp.maximum(xp.maximum(self._norm(Px), self._norm(Ay)), self._norm(self.q))
+        cost = xp.abs(xp.sum(x * (0.5 * Px + self.q), axis=-1))
+        return _Residuals(Px + self.q + Ay, sides, equal, reach, slope, cost)
+
+    def _direction(
+        self, solve: Callable[[Any], Any], left: _Residuals, s: Any, z: Any, rc: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        """Newton's, for s z to become s z - rc."""
+        xp = self.xp
+        push = _balance((z * left.sides - rc) / s) + left.equal / DELTA
+        dx = solve(-(left.dual + _times(self.At, push)))
+        move = _times(self.A, dx)
+        ds = xp.where(self.finite, -left.sides - self._sides(move), 0.0)
+        dz = xp.where(self.finite, -(rc + z * ds) / s, 0.0)
+        return dx, ds, dz, xp.where(self.equal, (left.equal + move) / DELTA, 0.0)
+
+    def _length(self, s: Any, z: Any, ds: Any, dz: Any) -> Any:
+        """The longest step, up to 1, that keeps s and z from being negative."""
+        xp = self.xp
+        ratio = xp.maximum(-ds / s, -dz / xp.where(self.finite, z, 1.0))
+        return 1.0 / xp.clip(self._norm(_flat(xp, xp.clip(ratio, min=0.0))), min=1.0)
+
+    def _fine(self, x: Any, s: Any, z: Any, v: Any) -> Any:
+        xp, left = self.xp, self._residuals(x, s, z, v)
+        primal = xp.maximum(self._norm(left.equal), self._norm(_flat(xp, left.sides)))
+        mu = xp.sum(s * z, axis=(-2, -1)) / self.count
         return (
-            (primal <= tolerance * (1.0 + reach))
-            & (norm(rd) <= tolerance * (1.0 + slope))
-            & (mu <= tolerance * (1.0 + cost))
+            (primal <= self.tolerance * (1.0 + left.reach))
+            & (self._norm(left.dual) <= self.tolerance * (1.0 + left.slope))
+            & (mu <= self.tolerance * (1.0 + left.cost))
         )
 
-    # The start: least squares of the middles of the rows, and slacks that are positive.
-    some = xp.astype(xp.any(finite, axis=-2) | equal, q.dtype)
-    first = algebra.factor(P + eye + At @ (some[..., :, None] * A))
-    middle = xp.where(equal, target, _middle(xp, b, finite))
-    x = first(times(At, some * middle) - q)
-    gap = xp.where(finite, b - sign * times(A, x)[..., None, :], 1.0)
-    s = xp.where(finite, xp.clip(gap, min=1.0), 1.0)
-    z = xp.where(finite, xp.clip(-gap, min=1.0), 0.0)
-    v = xp.zeros_like(target)
-    start = _State(x, s, z, v, fine(x, s, z, v), xp.zeros_like(x[..., 0]))
-    end = algebra.repeat(step, start, limit)
-    y = dual(end.z, end.v)
-    return Answer(end.x * scaled.columns, y * scaled.rows / scaled.cost, end.done, end.steps)
+    def _norm(self, v: Any) -> Any:
+        return (self.xp.max if v.shape[-1] else self.xp.sum)(self.xp.abs(v), axis=-1)
+
+
+def _times(matrix: Any, vector: Any) -> Any:
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def _balance(sides: Any) -> Any:
+    """Of the upper sides less that of the lower ones."""
+    return sides[..., 0, :] - sides[..., 1, :]
+
+
+def _flat(xp: Any, sides: Any) -> Any:
+    return xp.reshape(sides, (*sides.shape[:-2], 2 * sides.shape[-1]))
 
 
 class _Scaled(NamedTuple):
@@ -178,12 +235,11 @@ class _Scaled(NamedTuple):
 
 def _scaled(xp: Any, P: Any, q: Any, A: Any, l: Any, u: Any) -> _Scaled:
     """The program in units in which rows, columns and costs are near 1."""
-    n, m = P.shape[-1], A.shape[-2]
     columns, rows = xp.ones_like(q), xp.ones_like(l)
     absP, absA = xp.abs(P), xp.abs(A)
     for _ in range(ROUNDS):
         across = absA * rows[..., :, None] * columns[..., None, :]
-        if m:
+        if A.shape[-2]:
             rows = rows / _root(xp, xp.max(across, axis=-1))
             down = xp.max(across, axis=-2)
         else:
@@ -201,7 +257,7 @@ def _scaled(xp: Any, P: Any, q: Any, A: Any, l: Any, u: Any) -> _Scaled:
     finite = xp.isfinite(b) & ~equal[..., None, :]
     b = xp.where(xp.isfinite(b), b, 0.0)
     sign = xp.stack((xp.ones_like(l), -xp.ones_like(l)), axis=-2)
-    return _Scaled((P, q, A, b, finite, equal, sign, n), columns, rows, cost)
+    return _Scaled((P, q, A, b, finite, equal, sign), columns, rows, cost)
 
 
 def _middle(xp: Any, b: Any, finite: Any) -> Any:
@@ -214,4 +270,3 @@ def _middle(xp: Any, b: Any, finite: Any) -> Any:
 
 def _root(xp: Any, values: Any) -> Any:
     return xp.sqrt(xp.where(values > 0.0, values, 1.0))
-

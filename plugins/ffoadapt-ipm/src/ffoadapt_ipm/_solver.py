@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
-from ffoadapt import Solutions
+from ffoadapt import BoxForm, Options, Session, Solution, Solutions, Solver, Status
 
 from . import _method
 from ._algebra import NumpyAlgebra, algebra_of
@@ -27,9 +24,8 @@ class InteriorPointSolver(Solver):
         return ["tolerance", "max_iterations"]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        p, m = program, program.u.size
-        found = self._solved(p, NumpyAlgebra(), options)
-        status = Status.OPTIMAL if found.solved else claim(p, found.x, found.y)
+        found = self._solved(program, NumpyAlgebra(), options)
+        status = Status.OPTIMAL if found.solved else claim(program, found.x, found.y)
         info = {"iterations": int(found.steps)}
         return Solution(found.x, found.y, None, status, info)
 

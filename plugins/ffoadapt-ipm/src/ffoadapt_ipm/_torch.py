@@ -25,7 +25,7 @@ class TorchAlgebra:
 
     def repeat(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
         for _ in range(min(limit, ALWAYS) if self.waits else limit):
-            if not self.waits and bool(state.done.all()):
+            if not self.waits and bool(state.over.all()):
                 break
             state = step(state)
         return state
