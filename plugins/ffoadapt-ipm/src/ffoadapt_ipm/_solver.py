@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ffoadapt import BoxForm, Options, Session, Solution, Solutions, Solver, Status
+from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
+from ffoadapt.experimental import Solutions
 
 from . import _method
 from ._algebra import NumpyAlgebra, algebra_of
