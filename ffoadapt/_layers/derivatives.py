@@ -1,4 +1,4 @@
-"""How to differentiate, where it is not by the ghost problem: the setting ``gradient=``.
+"""The derivatives of one call, as the settings say, also through the change of infeasible programs.
 
 Next to that, the warning for who trains on a linear program and has not chosen: its solution is a
 vertex, which stays where it is when the costs move a little, so the exact gradient is 0.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._exceptions import ZeroGradientWarning
-from .._oracle.gradient import Adjoint
-from .._oracle.resolve import Resolved
+from .._exceptions import ProblemError, ZeroGradientWarning
+from .._oracle.adjoint import Adjoint
+from .._oracle.differentiation import Differentiation, Exact, Resolving
+from .._oracle.gradient import Tangents
+from .._oracle.resolve import Resolve
 from .._program.batch import ProgramBatch
 from .._program.points import Points, Status
 from .._types import Floats
@@ -22,23 +24,37 @@ from .._types import Floats
 if TYPE_CHECKING:
     from .function import SolveFunction, State
 
-__all__ = ["adjoint", "each", "gradients", "tangents", "warn_zero"]
+__all__ = ["gradients", "named", "tangents", "vjp", "warn_zero"]
 
 
 ZERO = 1e-9
 """The response of x to costs that move by their own size counts as none below this share of |x|."""
 
 
-def adjoint(
+def named(function: SolveFunction, method: str | None, delta: float) -> Differentiation:
+    """The way to differentiate that ``Result.vjp`` is asked for; None is that of the settings."""
+    ways = {
+        None: function.settings.differentiation,
+        "direct": Exact(),
+        "resolve": Resolving(Resolve(delta)),
+    }
+    if method not in ways:
+        raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
+    return ways[method]
+
+
+def vjp(
     function: SolveFunction,
     state: State,
     at: tuple[Floats | None, Floats | None, Floats | None],
-    watched: bool,
+    how: Differentiation,
 ) -> Adjoint:
-    """The gradient for cotangents on x, s and z, as the settings say."""
-    if function.settings.resolve is None:
-        return state.oracle.vjp(*at, watched=watched)
-    return _resolved(function, state).vjp(*at, contain=function.settings.on_failure == "nan")
+    """The gradient for cotangents on x, s and z; the state keeps what it rests on."""
+    contain = function.settings.on_failure == "nan"
+    derivative = how.at(state.oracle, function.solutions, contain)
+    adjoint = derivative.vjp(*at, watched=function.on_report is not None)
+    state.evidence = adjoint.evidence or state.evidence
+    return adjoint
 
 
 def gradients(
@@ -53,47 +69,15 @@ def gradients(
     return [None if g is None or more is None else g + more for g, more in pairs]
 
 
-def tangents(
-    function: SolveFunction, state: State, moved: Mapping[str, Floats]
-) -> tuple[Floats, Floats, Floats]:
-    """Tangents on x, s and z from those on P, q, A and b, as the settings say."""
+def tangents(function: SolveFunction, state: State, moved: Mapping[str, Floats]) -> Tangents:
+    """Tangents on x, s and z from those on P, q, A and b; the state keeps what they rest on."""
     if state.closest is not None:
         moved = state.closest.jvp(state.batch, moved)
-    if function.settings.resolve is None:
-        return state.oracle.jvp(moved)
-    return _resolved(function, state).jvp(moved, contain=function.settings.on_failure == "nan")
-
-
-def _resolved(function: SolveFunction, state: State) -> Resolved:
-    how = function.settings.resolve
-    assert how is not None
-    return Resolved(state.oracle, function.solutions, how)
-
-
-def each(
-    function: SolveFunction,
-    state: State,
-    cotangents: Sequence[Floats | None],
-    needed: Sequence[bool],
-) -> list[Floats | None] | None:
-    """The gradients for several cotangents, of which each has its own solves: one after the other.
-
-    None where there is one cotangent alone.
-    """
-    pairs = zip(cotangents, function.model.outputs, strict=True)
-    axes = len(state.axes.batch)
-    leads = [c.shape[: c.ndim - axes - len(shape)] for c, (_, shape) in pairs if c is not None]
-    lead = next(iter(leads), ())
-    if not lead:
-        return None
-    found = [
-        function.vjp(state, [None if c is None else c[k] for c in cotangents], needed)
-        for k in np.ndindex(lead)
-    ]
-    if not found:
-        return None
-    columns: Any = zip(*found, strict=True)
-    return [None if c[0] is None else np.stack(c).reshape(*lead, *c[0].shape) for c in columns]
+    settings = function.settings
+    contain = settings.on_failure == "nan"
+    found = settings.differentiation.at(state.oracle, function.solutions, contain).jvp(moved)
+    state.evidence = found.evidence or state.evidence
+    return found
 
 
 def warn_zero(

@@ -24,6 +24,7 @@ from .._models.checks import (
     finite_values,
     too_large,
 )
+from .._oracle.factors import Evidence
 from .._oracle.gradient import Oracle
 from .._oracle.report import Reports
 from .._plugins.executor import Executor
@@ -71,6 +72,8 @@ class State:
     oracle: Oracle
     name: str
     closest: _closest.Closest | None = None
+    evidence: Evidence | None = None
+    """What the latest derivative rests on."""
 
 
 class SolveFunction:
@@ -219,10 +222,6 @@ class SolveFunction:
         quiet: bool = False,
     ) -> list[Floats | None]:
         """``quiet`` where who asks is given all gradients, asked for or not."""
-        if self.settings.resolve is not None:
-            several = derivatives.each(self, state, cotangents, needed)
-            if several is not None:
-                return several
         axes, lead = state.axes, ()
         flat: list[Floats | None] = []
         for cotangent, (_, shape) in zip(cotangents, self.model.outputs, strict=True):
@@ -232,7 +231,7 @@ class SolveFunction:
             flat.append(cotangent)
         with self.one_thread:
             at = self.model.retrieve_vjp(flat, state.batch)
-            adjoint = derivatives.adjoint(self, state, at, self.on_report is not None)
+            adjoint = derivatives.vjp(self, state, at, self.settings.differentiation)
             gradients = derivatives.gradients(self, state, adjoint, needed)
             if self.warns_of_zero and not quiet:
                 derivatives.warn_zero(self, adjoint, at[0], gradients)
@@ -246,9 +245,8 @@ class SolveFunction:
         flat = self.flatten(tangents, state.axes)
         with self.one_thread:
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
-            outputs = self.model.retrieve_jvp(
-                *derivatives.tangents(self, state, moved), state.batch
-            )
+            dx, ds, dz, _ = derivatives.tangents(self, state, moved)
+            outputs = self.model.retrieve_jvp(dx, ds, dz, state.batch)
         return self._reshape(outputs, state.axes.batch)
 
     # -- how far to trust it
@@ -257,18 +255,18 @@ class SolveFunction:
         self, axes: Axes, batch: ProgramBatch, points: Points, unmet: Floats | None, name: str
     ) -> State:
         """The state of a call again, from what an `Outcome` knows of it."""
-        oracle = Oracle(batch, points)
-        oracle.unmet = unmet
+        oracle = Oracle(batch, points, unmet=unmet)
         return State(axes, batch, points, self._choosing(oracle), name)
 
     def reports(self, state: State) -> Reports:
         """One report a batch element, of what the outputs and the parameters see of the program."""
         oracle, batch = state.oracle, state.batch
         with self.one_thread:
-            if not oracle.asked:
+            if state.evidence is None:
                 ones = [np.ones((batch.size, *shape)) for _, shape in self.model.outputs]
-                oracle.vjp(self.model.retrieve_vjp(ones, batch)[0], None, None)
-            return oracle.reports(View(self.model))
+                v_x = self.model.retrieve_vjp(ones, batch)[0]
+                state.evidence = oracle.vjp(v_x, None, None).evidence
+            return oracle.reports(View(self.model), state.evidence)
 
     # -- for frameworks that trace
 
@@ -350,8 +348,7 @@ class SolveFunction:
         return list(map(_arranged, flat, self._orders)) if self._ordered else flat
 
     def _choosing(self, oracle: Oracle) -> Oracle:
-        settings = self.settings
-        return oracle.choosing(settings.degenerate, settings.smoothing, self._hidden)
+        return oracle.choosing(self.settings.differentiation.choices(self._hidden))
 
     def _outputs(self, state: State) -> list[Floats]:
         points = state.points

@@ -15,7 +15,6 @@ from .._exceptions import ProblemError, ShapeError
 from .._models.raw import BoxModel, ConeModel, SplitModel
 from .._models.reading import coordinates, numbers, odd_size
 from .._oracle.report import GradientReport
-from .._oracle.resolve import Resolve, Resolved
 from .._plugins.solver import Solver
 from .._program.pattern import Pattern
 from .._runtime.memory import read_only
@@ -179,7 +178,7 @@ class Result:
     def report(self) -> GradientReport:
         """Why to trust the gradient here, or not."""
         with self._function.one_thread:
-            return self._state.oracle.reports()[0]
+            return self._state.oracle.reports(None, self._state.evidence)[0]
 
     def vjp(
         self,
@@ -208,15 +207,8 @@ class Result:
         v_x, v_s, v_z = self._canonical(cotangents)
         state, model = self._state, self.program.model
         with self._function.one_thread:
-            if method is None:
-                adjoint = derivatives.adjoint(self._function, state, (v_x, v_s, v_z), False)
-            elif method == "resolve":
-                resolved = Resolved(state.oracle, self._function.solutions, Resolve(delta))
-                adjoint = resolved.vjp(v_x, v_s, v_z)
-            elif method == "direct":
-                adjoint = state.oracle.vjp(v_x, v_s, v_z)
-            else:
-                raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
+            how = derivatives.named(self._function, method, delta)
+            adjoint = derivatives.vjp(self._function, state, (v_x, v_s, v_z), how)
             needed = [True] * len(model.names)
             gradients: Any = derivatives.gradients(self._function, state, adjoint, needed)
         return SimpleNamespace(
@@ -241,7 +233,7 @@ class Result:
             flat.append(tangent)
         with self._function.one_thread:
             moved = model.program_jvp(flat, state.batch, state.points.z)
-            dx, ds, dz = derivatives.tangents(self._function, state, moved)
+            dx, ds, dz, _ = derivatives.tangents(self._function, state, moved)
             outputs = model.retrieve_jvp(dx, ds, dz, state.batch)
         named = zip((n for n, _ in model.outputs), outputs, strict=True)
         found = {"x": dx[0], "s": ds[0], "z": dz[0]}

@@ -26,8 +26,9 @@ from .._types import Floats
 from .acceptance import Violations
 from .active_set import GhostBatch, Scales
 from .certificate import LIMITS, probe
-from .dense import REFINE, SURE
-from .report import Residuals, curved_violations
+from .factor import REFINE
+from .rank import SURE
+from .residuals import Residuals, curved_violations
 
 __all__ = ["BatchedFactor", "Lent", "Measures", "covers", "definite", "products"]
 
@@ -182,6 +183,8 @@ class BatchedFactor:
         (B,) the number of active rows.
     fine
         (B,) bool: elements of full rank; the solutions of others are 0.
+    complete
+        Whether all are.
     """
 
     _state: tuple[Any, NDArray[np.bool_], Sequence[Lent | None]]
@@ -235,6 +238,7 @@ class BatchedFactor:
 
         _spread(factorize, size, self._work[1] if borrowed.all() else sum(self._work))
         self.active, self.fine, self._state = active, fine, (batch, borrowed, near)
+        self.complete = bool(fine.all())
 
     def solve(
         self, v_x: Floats, v_z: Floats, refine: bool = True, watched: Measures | None = None

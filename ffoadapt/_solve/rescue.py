@@ -100,7 +100,7 @@ class Parts:
         self._status = [Status.ERROR] * size
         self._info: list[Mapping[str, Any]] = [{}] * size
         self._impossible: set[int] = set()
-        self._lent: dict[int, Any] = {}
+        self._nearby: dict[int, Any] = {}
         self._shift, self._bend = np.zeros((size, m)), np.zeros((size, n))
         self._unmet = np.zeros(size)
         self._exact = self._paired = True
@@ -133,9 +133,9 @@ class Parts:
             if i in self._impossible:
                 continue
             self._status[i], self._info[i] = points.status[j], points.info[j]
-            self._lent.pop(i, None)
-            if oracle is not None and j in oracle.lent:
-                self._lent[i] = oracle.lent[j]
+            self._nearby.pop(i, None)
+            if oracle is not None and j in oracle.nearby:
+                self._nearby[i] = oracle.nearby[j]
         self._exact, self._paired = self._exact & points.exact, self._paired & points.paired
 
     def move(self, part: Ints, units: Conditioned, moved: ProgramBatch, unmet: Floats) -> None:
@@ -156,11 +156,9 @@ class Parts:
         batch = self.batch
         if self._unmet.any():
             batch = batch.shifted(self._shift, self._bend)
-        oracle = Oracle(batch, points)
+        unmet = self._unmet if self._unmet.any() else None
         # The derivatives of what was solved at once are what they are without the others.
-        oracle.borrow(self._lent)
-        oracle.unmet = self._unmet if self._unmet.any() else None
-        return batch, points, oracle
+        return batch, points, Oracle(batch, points, unmet=unmet, nearby=self._nearby)
 
 
 class _Rescue:
