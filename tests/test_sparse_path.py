@@ -15,8 +15,8 @@ from ffoadapt import ConeProgram, NonnegativeCone, Structure, ZeroCone, _kernel
 from ffoadapt._layers import functional
 from ffoadapt._models.raw import BoxModel
 from ffoadapt._oracle import workspace
-from ffoadapt._oracle.equilibration import sparse_scaling as _equilibrate
 from ffoadapt._oracle.gradient import Adjoint
+from ffoadapt._oracle.ldl import _equilibrate
 from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
 from ffoadapt._program.pattern import Pattern
 from ffoadapt._program.points import Points

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._exceptions import ProblemError, ZeroGradientWarning
-from .._oracle.adjoint import Adjoint
 from .._oracle.differentiation import Differentiation, Exact, Resolving
-from .._oracle.gradient import Tangents
+from .._oracle.gradient import Adjoint, Tangents
 from .._oracle.resolve import Resolve
 from .._program.batch import ProgramBatch
 from .._program.points import Points, Status
@@ -33,14 +32,13 @@ ZERO = 1e-9
 
 def named(function: SolveFunction, method: str | None, delta: float) -> Differentiation:
     """The way to differentiate that ``Result.vjp`` is asked for; None is that of the settings."""
-    ways = {
-        None: function.settings.differentiation,
-        "direct": Exact(),
-        "resolve": Resolving(Resolve(delta)),
-    }
-    if method not in ways:
-        raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
-    return ways[method]
+    if method is None:
+        return function.settings.differentiation
+    if method == "direct":
+        return Exact()
+    if method == "resolve":
+        return Resolving(how=Resolve(delta))
+    raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
 
 
 def vjp(
@@ -51,8 +49,7 @@ def vjp(
 ) -> Adjoint:
     """The gradient for cotangents on x, s and z; the state keeps what it rests on."""
     contain = function.settings.on_failure == "nan"
-    derivative = how.at(state.oracle, function.solutions, contain)
-    adjoint = derivative.vjp(*at, watched=function.on_report is not None)
+    adjoint = how.at(state.oracle, function.solutions, contain).vjp(*at)
     state.evidence = adjoint.evidence or state.evidence
     return adjoint
 

@@ -22,10 +22,8 @@ from scipy.linalg import eigh
 
 from .._types import Floats
 from .dependent import DependentRows
-from .equilibration import dense_scaling
 from .factor import REFINE, Rank
-from .lapack import solve_both, solve_factor, solve_rows
-from .rank import SPECTRAL, deficient, definite_factor
+from .lapack import SPECTRAL, deficient, definite_factor, solve_both, solve_factor, solve_rows
 from .rows import ElementRows
 
 __all__ = ["DenseFactor"]
@@ -47,12 +45,13 @@ class DenseFactor:
         self._C = C.copy() if rows.ghost.blocks else None
         self._penalty: Floats | None = None
         self._minimal: DependentRows | _Spectral | None = None
-        self.rank = Rank(len(C), 0, 0)
-        if len(C) <= len(H) and self._factorized(C):
-            return
-        C = np.ascontiguousarray(rows.G(A))
-        self._minimal = DependentRows.of(H, C) or _Spectral(H, C)
-        self.rank = Rank(len(C), *self._minimal.deficiency)
+        self.dependent = self.free = 0
+        if len(C) > len(H) or not self._factorized(C):
+            C = np.ascontiguousarray(rows.G(A))
+            self._minimal = DependentRows.of(H, C) or _Spectral(H, C)
+            self.dependent, self.free = self._minimal.deficiency
+        self.active = len(C)
+        self.rank = Rank(self.active, self.dependent, self.free)
 
     def _factorized(self, C: Floats) -> bool:
         """Whether the factors are those of a system of full rank; C is overwritten."""
@@ -216,7 +215,7 @@ class _Spectral:
         K[:n, :n] = H
         K[n:, :n] = C
         K[:n, n:] = C.T
-        scale = dense_scaling(K)
+        scale = _equilibrate(K)
         scaled = K * scale * scale[:, None]
         if not np.isfinite(scaled).all():  # beyond float64: nothing of it can be solved
             scaled, scale = np.zeros_like(scaled), np.ones_like(scale)
@@ -243,3 +242,16 @@ class _Spectral:
         w = self._scale * y
         w = w - self._null @ (self._null.T @ w)
         return w[: self.n], w[self.n :]
+
+
+def _equilibrate(K: Floats, rounds: int = 12) -> Floats:
+    """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1."""
+    magnitude: Any = np.abs(K)
+    scale = np.ones(K.shape[0])
+    for _ in range(rounds):
+        largest = (magnitude * scale).max(axis=1, initial=0.0) * scale
+        largest[largest == 0.0] = 1.0
+        if np.abs(largest - 1.0).max(initial=0.0) < 0.1:
+            break
+        scale /= np.sqrt(largest)
+    return scale

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,10 @@ from scipy.sparse.csgraph import connected_components
 from .._program.batch import ProgramBatch
 from .._types import Floats
 from .active_set import KINK, GhostBatch, Scales
-from .measured import MeasuredPoints
-from .rank import definite_factor
+from .lapack import definite_factor
+
+if TYPE_CHECKING:
+    from .ghost import MeasuredPoints
 
 __all__ = ["Faces", "decided", "faces_at", "harmless", "weak_rows"]
 

@@ -16,7 +16,7 @@ from .._runtime import threads
 from .._runtime.lazy import lazy
 from .._types import Floats
 from .active_set import GhostBatch
-from .batched import BatchedFactor, Lent, Measures, covers
+from .batched import BatchedFactor, Lent, covers
 from .dense import DenseFactor
 from .factor import Rank
 from .lapack import SHORT
@@ -41,13 +41,10 @@ class Evidence:
         (B,) the largest relative residual of each element.
     factors
         What solved it, whose `Factors.rank` says how far the answer is the only one.
-    response
-        The solution for the probe (see `certificate`), where it was asked for on the way.
     """
 
     residual: Floats
     factors: Factors
-    response: Pair | None = None
 
 
 class Factors:
@@ -117,73 +114,53 @@ class Factors:
         return np.flatnonzero(self.solved & ~batched.fine).tolist()
 
     def solve(
-        self,
-        v_x: Floats,
-        v_z: Floats,
-        refine: bool = True,
-        random: bool = False,
-        watched: Measures | None = None,
-        probe: Pair | None = None,
+        self, v_x: Floats, v_z: Floats, refine: bool = True, random: bool = False
     ) -> tuple[Floats, Floats, Evidence]:
         """The ghost solution w and zeta for right-hand sides (..., B, n) and (..., B, m).
 
         Without ``refine`` it is an estimate; ``random`` right-hand sides say something of the rank.
-        On the way, compiled code settles the points that are ``watched``, and factors of single
-        elements solve for the ``probe`` too.
         """
-        shapes, batched = (v_x.shape, v_z.shape), self.batched
-        if v_x.ndim != 3:
-            count = math.prod(v_x.shape[:-2])
-            v_x, v_z = v_x.reshape(count, *v_x.shape[-2:]), v_z.reshape(count, *v_z.shape[-2:])
+        batched = self.batched
         if batched is None:
             w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.batch.size)
         else:
-            w, zeta, residual = batched.solve(v_x, v_z, refine, watched)
+            w, zeta, residual = batched.solve(v_x, v_z, refine)
             if not self._all_solved:
-                w[:, ~self.solved] = zeta[:, ~self.solved] = 0.0
-        response: Pair | None = None
-        if probe is not None:
-            response = np.zeros_like(probe[0]), np.zeros_like(probe[1])
+                w[..., ~self.solved, :] = zeta[..., ~self.solved, :] = 0.0
+        left, lead = self.left, v_x.shape[:-2]
+        count = math.prod(lead)
 
         def solve(part: slice) -> None:
             for i in left[part]:
-                factor = self.element(i)
-                at = factor.solve(v_x[:, i].T, v_z[:, i].T, refine, random)
-                w[:, i], zeta[:, i], residual[i] = at[0].T, at[1].T, at[2].max(initial=0.0)
-                if probe is not None and response is not None:
-                    columns = probe[0][i, :, None], probe[1][i, :, None]
-                    at = factor.solve(*columns, refine=False, random=True)
-                    response[0][i], response[1][i] = at[0][:, 0], at[1][:, 0]
+                columns = (v[..., i, :].reshape(count, v.shape[-1]).T for v in (v_x, v_z))
+                w_i, zeta_i, sizes = self.element(i).solve(*columns, refine, random)
+                w[..., i, :] = w_i.T.reshape(*lead, len(w_i))
+                zeta[..., i, :] = zeta_i.T.reshape(*lead, len(zeta_i))
+                residual[i] = sizes.max(initial=0.0)
 
-        left = self.left
         if left:
             threads.run(solve, len(left), None if self.batch.structure.n > SHORT else 1)
-        evidence = Evidence(residual, self, response)
-        return w.reshape(shapes[0]), zeta.reshape(shapes[1]), evidence
+        return w, zeta, Evidence(residual, self)
 
     @property
     def rank(self) -> Rank:
         """(B,) of each element; 0 where there is no solution."""
-        none = np.zeros(self.batch.size, dtype=np.int64)
-        active = none if self.batched is None else self.batched.active
-        left = self.left
-        if not left:
-            return Rank(active, none, none)
-        rank = Rank(active.copy(), none.copy(), none.copy())
-        for i in left:
-            for counts, count in zip(rank, self.element(i).rank, strict=True):
-                counts[i] = count
-        return rank
+        known = (0, 0, 0) if self.batched is None else self.batched.rank
+        counts = [np.zeros(self.batch.size, dtype=np.int64) + count for count in known]
+        for i in self.left:
+            for found, count in zip(counts, self.element(i).rank, strict=True):
+                found[i] = count
+        return Rank(*counts)
 
     def null(self, i: int) -> Pair | None:
         """(w, zeta) (B, n), (B, m): a random vector of what the system of element ``i`` leaves
         open, 0 in the others; None where that is nothing."""
         if self.batched is not None and self.batched.fine[i]:
             return None
-        factor = self.element(i)
+        factor, structure = self.element(i), self.batch.structure
         if not factor.rank.deficiency:
             return None
-        w, zeta = (np.zeros((self.batch.size, k)) for k in (self.batch.structure.n, self._m))
+        w, zeta = (np.zeros((self.batch.size, k)) for k in (structure.n, structure.m))
         at_w, at_zeta = factor.null()
         # Both parts by themselves are in the null space; one that is empty is all rounding.
         if factor.rank.free:
@@ -191,10 +168,6 @@ class Factors:
         if factor.rank.dependent:
             zeta[i] = at_zeta
         return w, zeta
-
-    @property
-    def _m(self) -> int:
-        return self.batch.structure.m
 
     def reusable(self, i: int) -> SparseFactor | Lent | None:
         """The factorization of element ``i``, if it may serve at nearby points too."""

@@ -2,31 +2,125 @@
 
 At solutions (x, z) of a batch, with w and zeta from the ghost problem (design: section 3),
 
-    vjp:  the gradient of `Adjoint`
+    vjp:  q_bar = -w    b_bar = zeta    A_bar = -(z w' + zeta x')    P_bar = -1/2 (w x' + x w')
     jvp:  (dx, dz) = the ghost solution for v_x = -(dP x + dq + dA'z),  v_z = db - dA x
 
-and a cotangent on s = b - Ax folds in first: v_x -= A'v_s, zeta += v_s.
+and a cotangent on s = b - Ax folds in first: v_x -= A'v_s, zeta += v_s. A_bar and P_bar are formed
+only when asked for, on the pattern where there is one, and once where the batch shares the datum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from .. import _kernel
+from .._program.batch import ProgramBatch
+from .._program.pattern import Pattern
+from .._program.points import Points
 from .._runtime.lazy import lazy
+from .._runtime.memory import empty
 from .._types import Floats
-from .adjoint import Adjoint, folded, moved_sides, reduce_batch
-from .batched import Measures
+from .batched import products
 from .certificate import Certificate, examine
-from .evidence import View, facts
 from .factors import Evidence
 from .ghost import GhostProblems
 from .report import Reports
+from .verdicts import Facts, View
 
-__all__ = ["Adjoint", "Oracle", "Tangents", "reduce_batch"]
+__all__ = ["Adjoint", "Oracle", "Tangents", "folded", "reduce_batch"]
+
+
+class Adjoint(Mapping[str, Floats]):
+    """The gradient of a batch as vectors; matrices are formed when asked for by name.
+
+    ``adjoint["P"]``, ``["q"]``, ``["A"]``, ``["b"]`` have the shape of that datum in the batch:
+    the leading axis is B, or 1 with the sum over the batch where the batch shares the datum.
+    Axes before the batch axis are further cotangents. ``evidence`` is what the ghost solve says of
+    its own answer; None where there was none.
+    """
+
+    def __init__(
+        self,
+        batch: ProgramBatch,
+        points: Points,
+        w: Floats,
+        zeta: Floats,
+        evidence: Evidence | None = None,
+    ) -> None:
+        self.batch, self.evidence = batch, evidence
+        self.x, self.z = points.x, points.z
+        self.w, self.zeta = w, zeta
+
+    def __getitem__(self, name: str) -> Floats:
+        batch, structure = self.batch, self.batch.structure
+        if name == "q":
+            return reduce_batch(-self.w, batch.q.shape[0])
+        if name == "b":
+            return reduce_batch(self.zeta, batch.b.shape[0])
+        if name == "A":
+            return self.matrix(structure.A, batch.A.shape[0], self.z, self.zeta)
+        if name == "P":
+            return self.matrix(structure.P, batch.P.shape[0], self.x, self.w, -0.5)
+        raise KeyError(name)
+
+    def matrix(
+        self, pattern: Pattern | None, lead: int, z: Floats, zeta: Floats, sign: float = -1.0
+    ) -> Floats:
+        """sign * (z w' + zeta x'): the gradient of any stacking of rows with multipliers z."""
+        shape = self.w.shape[:-1]
+        shared = lead == 1 and shape[-1] != 1
+        if pattern is not None:
+            return self._on_pattern(pattern, shared, z, zeta, sign)
+        if not shared and (matrices := products(sign, z, zeta, self.w, self.x)) is not None:
+            return matrices
+        left, right = np.empty((*shape, z.shape[-1], 2)), self._right
+        left[..., 0], left[..., 1] = z, zeta
+        left *= sign
+        if not shared:
+            return np.matmul(left, right, out=empty(*left.shape[:-1], right.shape[-1]))
+        left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], z.shape[-1], 2 * shape[-1])
+        right = right.reshape(*shape[:-1], 2 * shape[-1], right.shape[-1])
+        return (left @ right)[..., None, :, :]
+
+    @lazy
+    def _right(self) -> Floats:
+        """(..., B, 2, n) the vectors w and x."""
+        right = np.empty((*self.w.shape[:-1], 2, self.w.shape[-1]))
+        right[..., 0, :], right[..., 1, :] = self.w, self.x
+        return right
+
+    def _on_pattern(
+        self, pattern: Pattern, shared: bool, z: Floats, zeta: Floats, sign: float
+    ) -> Floats:
+        """The entries of `matrix` on the pattern, without the rest."""
+        *lead, size = self.w.shape[:-1]
+        if _kernel.kernel is not None and pattern.nnz:
+            values = np.empty((*lead, 1 if shared else size, pattern.nnz))
+            at = z.shape[-1], self.w.shape[-1], size if shared else 1, sign
+            vectors = map(np.ascontiguousarray, (z, zeta, self.w, self.x))
+            _kernel.kernel.entries(*at, pattern.indptr, pattern.indices, *vectors, values)
+            return values
+        values = np.zeros((*lead, 1 if shared else size, pattern.nnz))
+        for entries, columns in pattern.blocks():
+            rows = pattern.indices[entries]
+            counts = np.diff(pattern.indptr[columns.start : columns.stop + 1])
+            for i in range(size):
+                z_i, zeta_i = z[..., i, rows], zeta[..., i, rows]
+                w_i, x_i = self.w[..., i, columns], self.x[..., i, columns]
+                part = z_i * np.repeat(w_i, counts, axis=-1)
+                part += zeta_i * np.repeat(x_i, counts, axis=-1)
+                values[..., 0 if shared else i, entries] += sign * part
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("P", "q", "A", "b"))
+
+    def __len__(self) -> int:
+        return 4
 
 
 class Tangents(NamedTuple):
@@ -44,16 +138,10 @@ class Oracle(GhostProblems):
     Elements whose status is not solved get zero gradient: their points are NaN and nothing flows.
     """
 
-    def vjp(
-        self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None, watched: bool = False
-    ) -> Adjoint:
-        """Cotangents on x (..., B, n), s and z (..., B, m) to the gradient; None means zero.
-
-        If it is ``watched``, its report costs less.
-        """
+    def vjp(self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None) -> Adjoint:
+        """Cotangents on x (..., B, n), s and z (..., B, m) to the gradient; None means zero."""
         v_x, v_z = folded(self.batch, v_x, v_s, v_z)
-        watch = self._watch() if watched else ()
-        w, zeta, evidence = self.factors.solve(v_x, v_z, True, False, *watch)
+        w, zeta, evidence = self.factors.solve(v_x, v_z)
         if v_s is not None:
             zeta = zeta + np.where(self.solved[:, None], v_s, 0.0)
         return Adjoint(self.batch, self.points, w, zeta, evidence)
@@ -77,27 +165,15 @@ class Oracle(GhostProblems):
 
     # -- how far to trust them
 
-    def _watch(self) -> tuple[Measures | None, tuple[Floats, Floats] | None]:
-        """What a solve may find out on its way, for the certificate."""
-        if "_certificate" in self.__dict__:
-            return None, None
-        if self._batched is not None:
-            return self._measures if self._regular else None, None
-        return None, self._probe
-
     def reports(self, view: View | None = None, evidence: Evidence | None = None) -> Reports:
         """Why to trust the gradients here, or not: that with this evidence, or any.
 
         ``view`` says what who asks can see of the ghost solution; None for everything.
         """
-        if not self.batch.size:
-            return Reports.none()
         if evidence is None:
             nowhere = np.zeros_like(self.points.z)
             evidence = self.factors.solve(np.ones_like(self.points.x), nowhere)[2]
-        if evidence.response is not None and "_certificate" not in self.__dict__:
-            self._certificate = self._examined(evidence.response)
-        return Reports(facts(self, evidence, view))
+        return Reports(Facts(self, evidence, view))
 
     @lazy
     def _certificate(self) -> Certificate | None:
@@ -105,10 +181,52 @@ class Oracle(GhostProblems):
             assert self._measures is not None and self._batched is not None
             if self._batched.settled(self._measures):
                 return None
-        return self._examined(self.solve(*self._probe, estimate=True, random=True))
-
-    def _examined(self, response: tuple[Floats, Floats]) -> Certificate | None:
-        """The certificate, given the ghost solution for the probe."""
+        response = self.solve(*self._probe, estimate=True, random=True)
         solve, margins = partial(self.solve, estimate=True), (self._margins, self.ghost.margin)
         at = self.batch, self.points, self.scales, self._probe[1], response, solve
         return examine(*at, self.measured.kkt, *margins, self.choices.smoothing)
+
+
+def folded(
+    batch: ProgramBatch, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None
+) -> tuple[Floats, Floats]:
+    """Cotangents on x and z that stand for those on x, s and z: v_x - A'v_s, v_z; None is zero."""
+    if v_x is None or v_z is None:
+        structure, given = (
+            batch.structure,
+            next((v for v in (v_x, v_z, v_s) if v is not None), None),
+        )
+        lead = (batch.size,) if given is None else given.shape[:-1]
+        v_x = np.zeros((*lead, structure.n)) if v_x is None else v_x
+        v_z = np.zeros((*lead, structure.m)) if v_z is None else v_z
+    return v_x if v_s is None else v_x - batch.multiply("A", v_s, transpose=True), v_z
+
+
+def moved_sides(
+    batch: ProgramBatch, points: Points, tangents: Mapping[str, Floats]
+) -> tuple[Floats, Floats]:
+    """v_x = -(dP x + dq + dA'z) and v_z = db - dA x: the transpose of what `Adjoint` does.
+
+    Tangents of P, q, A, b are (B or 1, ...) each; missing names are zero.
+    """
+    v_x, v_z = np.zeros((batch.size, batch.structure.n)), np.zeros((batch.size, batch.structure.m))
+    if "q" in tangents:
+        v_x -= tangents["q"]
+    if "b" in tangents:
+        v_z += tangents["b"]
+    moved = ProgramBatch(batch.structure, batch.size, batch.P, batch.q, batch.A, batch.b)
+    if "P" in tangents:
+        moved.P = tangents["P"]
+        v_x -= moved.multiply("P", points.x)
+    if "A" in tangents:
+        moved.A = tangents["A"]
+        v_x -= moved.multiply("A", points.z, transpose=True)
+        v_z -= moved.multiply("A", points.x)
+    return v_x, v_z
+
+
+def reduce_batch(values: Floats, lead: int) -> Floats:
+    """Sum over the batch axis (-2) where the datum is shared by the batch (lead 1)."""
+    if lead == values.shape[-2]:
+        return values
+    return values.sum(axis=-2, keepdims=True)

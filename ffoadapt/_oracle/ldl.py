@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import _kernel
 from .._types import Floats
-from .equilibration import sparse_scaling, units
 from .workspace import Lease, Workspace
 
 __all__ = ["ROUGH", "TARGET", "RefinedLDL", "norm"]
@@ -40,6 +40,9 @@ ROUNDS = 60
 
 REUSED = 1e-12
 """Where a nearby factor leaves more than this relative residual, the system gets its own."""
+
+NEAR = 2.0
+"""Equilibration ends where the largest entries of all rows are within this factor of 1."""
 
 APART = 1e3
 """Parts of a right-hand side whose sizes differ by more than this are solved for one by one."""
@@ -83,7 +86,7 @@ class RefinedLDL:
         if near and self._shared:
             self.scale: Floats = near.scale
         else:
-            self.scale = sparse_scaling(space, self._data, diagonal, units(P.data, values))
+            self.scale = _equilibrate(space, self._data, diagonal, _units(P.data, values))
         space.scaled(self._data, self.scale)
         self._diagonal = diagonal * self.scale**2
         self._D *= self.scale**2
@@ -188,3 +191,45 @@ class RefinedLDL:
 def norm(v: Floats) -> float:
     """Without BLAS, whose threads cost more than they save on long vectors."""
     return float(np.sqrt(np.square(v).sum()))
+
+
+def _units(P: Floats, C: Floats) -> tuple[float, float]:
+    """Units of x and of the rows in which P, and then C, have size 1."""
+    curvature, steepness = (float(np.abs(v).max(initial=0.0)) for v in (P, C))
+    x = 1.0 / np.sqrt(curvature) if curvature > 0.0 else 1.0
+    return x, 1.0 / (steepness * x) if steepness > 0.0 else 1.0
+
+
+def _equilibrate(
+    space: Workspace, data: Floats, diagonal: Floats, start: tuple[float, float], rounds: int = 10
+) -> Floats:
+    """Symmetric Ruiz scaling of the triangle in a workspace with these entries and this diagonal:
+    the largest entries of all rows are within a factor of 4 of 1.
+
+    It starts from `_units`. Without these the rows alone could make every largest entry 1, and P,
+    in far smaller units, would drown in the regularization. Powers of 2, which scale without
+    rounding.
+    """
+    scale = np.repeat(start, (space.n, diagonal.size - space.n))
+    magnitudes = np.abs(data)
+    magnitudes[space.last] = np.abs(diagonal)
+    space.scaled(magnitudes, scale)
+    if _kernel.kernel is not None:
+        upper = space.upper.indptr, space.upper.indices
+        _kernel.kernel.equilibrate(rounds, NEAR, *upper, magnitudes, scale)
+    else:
+        _even_out(space, magnitudes, scale, rounds)
+    powers: Floats = np.exp2(np.round(np.log2(scale)))
+    return powers
+
+
+def _even_out(space: Workspace, magnitudes: Floats, scale: Floats, rounds: int) -> None:
+    """What compiled code does in `_equilibrate`: both arrays are changed."""
+    for _ in range(rounds):
+        largest = space.largest(magnitudes)
+        largest[largest == 0.0] = 1.0
+        if largest.min() >= 1.0 / NEAR and largest.max() <= NEAR:
+            break
+        factor = 1.0 / np.sqrt(largest)
+        space.scaled(magnitudes, factor)
+        scale *= factor

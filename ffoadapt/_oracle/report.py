@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._types import Floats
-from .active_set import KINK
-from .certificate import Certificate
-from .factor import Rank
+if TYPE_CHECKING:
+    from .verdicts import Facts
 
-__all__ = [
-    "Facts",
-    "GradientReport",
-    "Reports",
-    "Verdict",
-]
+__all__ = ["GradientReport", "Reports", "Verdict"]
 
 
 Verdict = Literal[
@@ -126,110 +118,11 @@ UNSOLVED = GradientReport("inaccurate_solution", np.nan, 0, 0, np.nan, np.inf)
 """The report of an element that has no solution."""
 
 
-@dataclass(slots=True, eq=False)
-class Facts:
-    """What is known of the points of a batch and of their ghost problems, each (B,).
-
-    Attributes
-    ----------
-    solved
-        Whether there is a solution.
-    kkt, margin
-        The residual of the point, and the least margin of its rows and curved cones.
-    residual
-        The relative residual of the gradient.
-    rank
-        The counts of the factorization.
-    dependent, free
-        The two kinds of deficiency, dependent rows and directions that are not determined, as far
-        as they show in what is asked of the program, and there are any in other units too.
-    unproven
-        Whether there is only what looks like one of these, as a matter of units.
-    certificate
-        See `certificate`; None where nothing there is in doubt.
-    quiet
-        Whether nothing that is weakly active shows in what is asked, see `_layers.visibility`.
-    biased
-        Whether there is a proximal term, whose bias counts as an error of the response in x.
-    """
-
-    solved: NDArray[np.bool_]
-    kkt: Floats
-    margin: Floats
-    residual: Floats
-    rank: Rank
-    dependent: NDArray[np.int64]
-    free: NDArray[np.int64]
-    unproven: NDArray[np.bool_]
-    certificate: Certificate | None
-    quiet: NDArray[np.bool_]
-    biased: bool
-
-    def beyond_doubt(self) -> NDArray[np.bool_]:
-        """Where the verdict is ``differentiable``."""
-        c = self.certificate
-        regular = self.solved & (self.dependent + self.free == 0) & ~self.unproven
-        regular &= (self.kkt <= INACCURATE) & (self.residual <= GHOST)
-        regular &= (self.margin >= KINK) | self.quiet
-        if c is not None:
-            regular &= ((c.shift <= SHIFT) | self.quiet) & (c.distance <= ERROR)
-            regular &= (c.z_error <= ERROR) & (c.x_error <= ERROR)
-        return regular
-
-    def verdict(self, i: int) -> Verdict:
-        """The gravest that applies to element ``i``."""
-        kkt, margin, c = self.kkt.item(i), self.margin.item(i), self.certificate
-        dependent, free = self.dependent.item(i), self.free.item(i)
-        verdict: Verdict = "differentiable"
-        unclear = self.unproven.item(i)
-        if dependent or free:
-            if margin < max(KINK, 10 * kkt):
-                verdict = "weakly_active"
-        else:
-            kink = not margin >= KINK or (c and not c.shift[i] <= SHIFT)
-            if kink and not self.quiet.item(i):
-                verdict = "weakly_active"
-            elif c and not c.distance[i] <= ERROR:
-                unclear = True
-            if c and not (c.z_error[i] <= ERROR and c.x_error[i] <= ERROR):
-                if self.biased and not c.x_error[i] <= ERROR:
-                    verdict = "not_unique"
-                else:
-                    unclear = True  # the rank is full, but rounding decides
-        if dependent:
-            verdict = "dependent_constraints"
-        if free:
-            verdict = "not_unique"
-        if not self.residual.item(i) <= GHOST:
-            verdict = "not_unique"
-            unclear |= not self.rank.deficiency[i]
-        if unclear or not kkt <= INACCURATE or not self.solved.item(i):
-            verdict = "inaccurate_solution"
-        return verdict
-
-
 class Reports(Sequence[GradientReport]):
     """The reports of a batch in its order, each made when it is looked at."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-
-    @classmethod
-    def none(cls) -> Reports:
-        """Those of an empty batch."""
-        marks, numbers = np.zeros(0, dtype=bool), np.zeros(0)
-        counts = np.zeros(0, dtype=np.int64)
-        known = (
-            marks,
-            numbers,
-            numbers,
-            numbers,
-            Rank(counts, counts, counts),
-            counts,
-            counts,
-            marks,
-        )
-        return cls(Facts(*known, None, marks, False))
 
     @property
     def verdicts(self) -> list[Verdict]:

@@ -27,8 +27,7 @@ from .._program.batch import ProgramBatch
 from .._program.pattern import Pattern
 from .._program.points import Points
 from .._types import Floats, Ints
-from .adjoint import Adjoint, folded
-from .gradient import Oracle, Tangents
+from .gradient import Adjoint, Oracle, Tangents, folded
 
 __all__ = ["Resolve", "Resolved"]
 
@@ -91,9 +90,7 @@ class Resolved:
     ) -> None:
         self._oracle, self._solve, self._how, self._contain = oracle, solve, how, contain
 
-    def vjp(
-        self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None, watched: bool = False
-    ) -> Adjoint:
+    def vjp(self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None) -> Adjoint:
         """See `Derivative`; several cotangents have their own solves, one after the other."""
         oracle, batch, points = self._oracle, self._oracle.batch, self._oracle.points
         v_x, v_z = folded(batch, v_x, v_s, v_z)

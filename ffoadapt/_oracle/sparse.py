@@ -19,8 +19,8 @@ from .._program.pattern import digest
 from .._runtime.lazy import lazy
 from .._types import Floats
 from .factor import Rank
+from .lapack import deficient
 from .ldl import ROUGH, TARGET, RefinedLDL, norm
-from .rank import deficient
 from .rows import ElementRows
 from .workspace import Workspace
 

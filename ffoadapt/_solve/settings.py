@@ -188,9 +188,9 @@ class Settings:
     def differentiation(self) -> Differentiation:
         """How to differentiate."""
         if self.resolve is not None:
-            return Resolving(self.resolve, self.degenerate)
+            return Resolving(self.degenerate, self.resolve)
         if self.smoothing:
-            return Smoothed(self.smoothing, self.degenerate)
+            return Smoothed(self.degenerate, self.smoothing)
         return Exact(self.degenerate)
 
     @cached_property
