@@ -41,13 +41,12 @@ class DenseFactor:
         C = np.ascontiguousarray(rows.G(A))
         self.H = H = _hessian(P, A, rows)
         self._steepness = float(np.vdot(C, C))
-        # Unit rows are rows of A: C' mu is A' zeta, and another copy of them is not needed.
-        self._C = C.copy() if rows.ghost.blocks else None
+        # Unit rows are rows of A: C' mu is A' zeta, and a copy of them is not kept.
+        self._C = C if rows.ghost.blocks else None
         self._penalty: Floats | None = None
         self._minimal: DependentRows | _Spectral | None = None
         self.dependent = self.free = 0
-        if len(C) > len(H) or not self._factorized(C):
-            C = np.ascontiguousarray(rows.G(A))
+        if len(C) > len(H) or not self._factorized(C.copy()):
             self._minimal = DependentRows.of(H, C) or _Spectral(H, C)
             self.dependent, self.free = self._minimal.deficiency
         self.active = len(C)

@@ -132,8 +132,8 @@ class Factors:
 
         def solve(part: slice) -> None:
             for i in left[part]:
-                columns = (v[..., i, :].reshape(count, v.shape[-1]).T for v in (v_x, v_z))
-                w_i, zeta_i, sizes = self.element(i).solve(*columns, refine, random)
+                at_x, at_z = (v[..., i, :].reshape(count, v.shape[-1]).T for v in (v_x, v_z))
+                w_i, zeta_i, sizes = self.element(i).solve(at_x, at_z, refine, random)
                 w[..., i, :] = w_i.T.reshape(*lead, len(w_i))
                 zeta[..., i, :] = zeta_i.T.reshape(*lead, len(zeta_i))
                 residual[i] = sizes.max(initial=0.0)
