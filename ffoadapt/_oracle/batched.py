@@ -21,7 +21,7 @@ from .._memory import empty
 from .._program import ProgramBatch
 from .._solution import Points
 from .._structure import Structure
-from .acceptance import Violations
+from .acceptance import DATA, ROW, Violations, beside_cones
 from .active_set import GhostBatch, Scales
 from .certificate import LIMITS, probe
 from .dense import REFINE, SURE
@@ -115,6 +115,13 @@ class Measures:
             found = self._figures.copy()  # another thread may read it
             found[:, 5] = np.maximum(found[:, 5], outside)
             found[:, 4] = np.maximum(np.maximum(found[:, 4], gap), outside)
+            if outside.any():
+                row = beside_cones(self.batch, self.points, found[:, 8:9])
+                found[:, 10] = np.maximum(found[:, 10], row)
+            with np.errstate(all="ignore"):
+                grown = np.maximum(found[:, 0] / found[:, 8], found[:, 1] / found[:, 9]).clip(1.0)
+                doubt = np.maximum(found[:, 4] * grown / DATA, found[:, 10] / ROW)
+            found[:, 12] = np.maximum(found[:, 12], doubt)
             self._figures, self._complete = found, True
         return self._figures
 
