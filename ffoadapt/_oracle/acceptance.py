@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import EPS, ProgramBatch
-from .._solution import Points
+from .._program.batch import EPS, ProgramBatch
+from .._program.points import Points
+from .._types import Floats
 from .active_set import Scales
 from .certificate import stationarity
 
@@ -41,7 +42,6 @@ __all__ = [
     "violations",
 ]
 
-Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 UNSEEN = 1e-13
