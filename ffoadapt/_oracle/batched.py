@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -308,7 +309,7 @@ def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floa
 
 def _plain(*arrays: Floats) -> list[Floats]:
     """The arrays as compiled code takes them."""
-    return [np.ascontiguousarray(array, dtype=np.float64) for array in arrays]
+    return list(map(np.ascontiguousarray, arrays, repeat(np.float64)))
 
 
 def _curved(ghost: GhostBatch) -> tuple[Floats, tuple[Any, ...]] | None:
