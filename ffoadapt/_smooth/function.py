@@ -17,7 +17,7 @@ from .._layers.outcome import Latest, warn_inaccurate
 from .._oracle.report import UNSOLVED, GradientReport
 from .._plugins.framework import Framework
 from .._program.points import Status
-from .._solve.job import raise_failures
+from .._solve.failures import raise_failures
 from . import differences
 from .form import kinds_of
 from .functions import Functions, Model, Shifted

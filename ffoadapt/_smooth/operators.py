@@ -23,8 +23,8 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator, minres
 
 from .._cones import Cone
 from .._exceptions import OptionError, ShapeError, SolveError, UnsupportedProblemError
-from .._layers.functional import ConeSolution
-from .._layers.problem import check_cones
+from .._layers.solutions import ConeSolution
+from .._models.reading import check_cones
 from .._oracle.active_set import KINK
 from .._oracle.report import ERROR, INACCURATE, GradientReport, Verdict
 from .._plugins.frameworks import find_framework
