@@ -102,9 +102,8 @@ def conditioned(batch: ProgramBatch) -> Conditioned:
         row, column = _largest(log_A, r, c)
         _, curved = _largest(log_P, c, c)
         r -= 0.5 * _alike(batch.structure, row)
-        c -= 0.5 * np.maximum(column, np.where(np.isfinite(curved), curved + t, -np.inf)).clip(
-            -4096
-        )
+        bent = np.where(np.isfinite(curved), curved + t, -np.inf)
+        c -= 0.5 * np.maximum(column, bent).clip(-4096)
         c[~np.isfinite(column) & ~np.isfinite(curved)] = 0.0
         r, c = np.where(np.isfinite(r), r, 0.0), np.where(np.isfinite(c), c, 0.0)
         far = r + log_b

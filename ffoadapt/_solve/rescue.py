@@ -209,10 +209,8 @@ class _Rescue:
                 self.proved.add(i)
                 # Without the message, which was of another failure.
                 info = {k: v for k, v in self.points.info[i].items() if k != "message"}
-                self.points.status[i], self.points.info[i] = (
-                    status,
-                    {**info, "proof": "certificate"},
-                )
+                self.points.info[i] = {**info, "proof": "certificate"}
+                self.points.status[i] = status
             elif verdict.beside > UNSEEN:
                 self._move(i, verdict, status is Status.PRIMAL_INFEASIBLE)
                 moved.append(i)
