@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._oracle.acceptance import UNSEEN
 from .._program.batch import ProgramBatch, allowance
 from .._types import Floats
 from .acceptance import Run, accept
-from .feasibility import is_ray, is_refutation, nearest_program, ray_program, to_cone
+from .feasibility import is_refutation, nearest_program, ray_program, to_cone
 from .settings import Settings
 
 __all__ = ["Verdict", "prove_infeasible", "prove_unbounded"]
@@ -66,8 +67,8 @@ def prove_unbounded(batch: ProgramBatch, solvers: Iterable[Run]) -> dict[int, Ve
         search, allowed = ray_program(some), allowance(batch.precision)
         points, _ = accept(search.program, run(search.program), _PLAIN)
         d = np.nan_to_num(points.x)
-        rays: Mask = is_ray(some, d, allowed)
         change, beside = search.leveling(d)
+        rays = search.are_rays(d, allowed) & (beside > UNSEEN)
         level = np.isfinite(points.x).all(axis=-1) & ~rays & (beside <= allowed)
         return rays, level, change, beside
 

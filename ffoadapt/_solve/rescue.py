@@ -19,7 +19,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from .._oracle.acceptance import UNSEEN
+from .._oracle.acceptance import UNSEEN, unbalanced
 from .._program.batch import EPS, ProgramBatch
 from .._program.points import Points, Status
 from .._program.structure import Structure
@@ -72,6 +72,7 @@ def rescue(
     work.solve_with_all(changed)
     work.solve_with_all([i for i in work.left() if i not in changed])
     work.solve_with_all(work.prove(work.doubtful()))
+    work.look_down()
     work.conclude()
     return work.changed(), work.points, work.unmet if work.unmet.any() else None
 
@@ -103,6 +104,7 @@ class _Rescue:
         self.proved = {i for i, known in enumerate(info) if known.get("proof") is not None}
         self.searched: set[int] = set()  # for a certificate
         self.feasible: set[int] = set()
+        self.level: set[int] = set()  # searched for rays
 
     def left(self) -> list[int]:
         """The elements of which there is neither a solution nor a proof that there is none."""
@@ -162,6 +164,17 @@ class _Rescue:
                 return
             self._solve(left, *other)
 
+    def look_down(self) -> None:
+        """Points whose objective may fall for ever along some variable are no solutions where it
+        does: in the units that make a program easy that may be too little to be seen."""
+        status, at = self.points.status, self.points
+        solved = [i for i, s in enumerate(status) if s is Status.OPTIMAL and i not in self.level]
+        if solved:
+            x, s, z = (v[solved] for v in (at.x, at.s, at.z))
+            points = Points(x, s, z, [Status.OPTIMAL] * len(solved), [{}] * len(solved))
+            doubtful = unbalanced(self._part(solved), points)
+            self._prove_unbounded([solved[j] for j in np.flatnonzero(doubtful)], move=False)
+
     def conclude(self) -> None:
         """What is claimed without a proof is a failure, unless a second solver says the same."""
         status, info = self.points.status, self.points.info
@@ -191,15 +204,16 @@ class _Rescue:
         self.feasible |= {elements[j] for j, verdict in verdicts.items() if verdict.solution}
         return self._judge(elements, verdicts, Status.PRIMAL_INFEASIBLE)
 
-    def _prove_unbounded(self, elements: list[int]) -> list[int]:
+    def _prove_unbounded(self, elements: list[int], move: bool = True) -> list[int]:
+        self.level.update(elements)
         if not elements:
             return []
         some = self._part(elements)
         verdicts = prove_unbounded(some, self._able(ray_program(some).program.structure))
-        return self._judge(elements, verdicts, Status.DUAL_INFEASIBLE)
+        return self._judge(elements, verdicts, Status.DUAL_INFEASIBLE, move)
 
     def _judge(
-        self, elements: list[int], verdicts: dict[int, Verdict], status: Status
+        self, elements: list[int], verdicts: dict[int, Verdict], status: Status, move: bool = True
     ) -> list[int]:
         """Records the verdicts, by place in ``elements``; the elements that are others now."""
         moved = []
@@ -211,7 +225,7 @@ class _Rescue:
                 info = {k: v for k, v in self.points.info[i].items() if k != "message"}
                 self.points.info[i] = {**info, "proof": "certificate"}
                 self.points.status[i] = status
-            elif verdict.beside > UNSEEN:
+            elif move and verdict.beside > UNSEEN:
                 self._move(i, verdict, status is Status.PRIMAL_INFEASIBLE)
                 moved.append(i)
         return moved

@@ -15,7 +15,7 @@ import torch
 from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError
 
 from . import _functions
-from ._arrays import as_given, common_dtype, sparse_parts, to_numpy
+from ._arrays import as_given, common_dtype, sparse_parts
 from ._batching import batch_parameters, batched, front, output_ndims, unbatched
 
 __all__ = ["TorchFramework"]
