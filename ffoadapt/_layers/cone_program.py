@@ -27,7 +27,7 @@ from .._models.split import SplitModel
 from .._plugins.solver import Solver
 from .._runtime.memory import read_only
 from .._solve.settings import Settings, SolveSettings
-from .._types import Floats, Shape
+from .._types import Floats
 from .function import SolveFunction
 from .result import Result
 
@@ -105,7 +105,7 @@ class ConeProgram:
         self,
         model: type[MatrixModel],
         data: dict[str, Any],
-        shapes: Mapping[str, Shape],
+        shapes: Mapping[str, tuple[int, int]],
         stated: Sequence[Any],
         sizes: tuple[Any, ...],
     ) -> None:
@@ -161,11 +161,13 @@ def solve(
     return Result(program, function, state)
 
 
-def _read_matrices(data: dict[str, Any], rows: Mapping[str, int]) -> dict[str, Shape]:
+def _read_matrices(data: dict[str, Any], rows: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """Puts matrices of float64 in the places of those of ``data``, by how many rows each has, and
     returns their shapes; where they do not fit, the error names what they outvote."""
-    n, given = data["q"].size, dict(data)
-    shapes = {name: (rows.get(name, n), n) for name in data if name in MATRICES}
+    n, given = len(data["q"]), dict(data)
+    shapes: dict[str, tuple[int, int]] = {
+        name: (rows.get(name, n), n) for name in data if name in MATRICES
+    }
     try:
         for name, shape in shapes.items():
             data[name] = matrix(name, data[name], *shape)

@@ -33,6 +33,7 @@ from .._solve.program_solver import ProgramSolver
 from .._solve.settings import Settings
 from .._solve.traced import Traced
 from .._types import Floats, Shape
+from ..experimental import Keyed
 from . import derivatives
 from .axes import Axes
 from .outcome import Latest, Outcome, warn_inaccurate
@@ -47,7 +48,7 @@ SHAPES = 64
 _FLOAT64 = np.dtype(np.float64)
 
 
-class SolveFunction:
+class SolveFunction(Keyed):
     """Parameters -> outputs of the solved program; see `ffoadapt.Differentiable` for the laws."""
 
     def __init__(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from .._oracle.gradient import Adjoint, reduce_batch
 from .._program.batch import BoxData, ProgramBatch
 from .._program.pattern import Pattern
 from .._program.structure import BoxRows, Structure, polyhedral_cones
-from .._types import Floats, Shape
+from .._types import Floats
 from .matrix_model import MatrixModel, join, or_zero
 
 __all__ = ["BoxModel"]
@@ -63,18 +62,10 @@ class BoxModel(MatrixModel):
     unbounded = frozenset({"l", "u"})
     box = True
 
-    @property
-    def rows(self) -> Mapping[str, int]:
-        return {"A": self.m, "l": self.m, "u": self.m}
-
-    @cached_property
-    def structure(self) -> Structure:
-        cones = polyhedral_cones(0, self.m)
-        return Structure(self.n, self.m, cones, self.patterns.get("P"), self.patterns.get("A"))
-
-    @cached_property
-    def outputs(self) -> list[tuple[str, Shape]]:
-        return [("x", (self.n,)), ("y", (self.m,))]
+    def __post_init__(self) -> None:
+        n, m, cones, patterns = self.n, self.m, polyhedral_cones(0, self.m), self.patterns
+        structure = Structure(n, m, cones, patterns.get("P"), patterns.get("A"))
+        self._set(structure, {"A": m, "l": m, "u": m}, {"x": n, "y": m})
 
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
         P, q, A, lower, upper = values

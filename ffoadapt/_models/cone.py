@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from .._exceptions import ProblemError
 from .._program.batch import ProgramBatch
 from .._program.structure import Structure
 from .._runtime import blas
-from .._types import Floats, Shape
+from .._types import Floats
 from .matrix_model import MatrixModel
 
 __all__ = ["ConeModel"]
@@ -30,17 +29,10 @@ class ConeModel(MatrixModel):
     names = ("P", "q", "A", "b")
     unbounded = frozenset({"b"})
 
-    @property
-    def rows(self) -> Mapping[str, int]:
-        return {"A": self.m, "b": self.m}
-
-    @cached_property
-    def structure(self) -> Structure:
-        return Structure(self.n, self.m, self.cones, self.patterns.get("P"), self.patterns.get("A"))
-
-    @cached_property
-    def outputs(self) -> list[tuple[str, Shape]]:
-        return [("x", (self.n,)), ("s", (self.m,)), ("z", (self.m,))]
+    def __post_init__(self) -> None:
+        n, m, patterns = self.n, self.m, self.patterns
+        structure = Structure(n, m, self.cones, patterns.get("P"), patterns.get("A"))
+        self._set(structure, {"A": m, "b": m}, {"x": n, "s": m, "z": m})
 
     def check(self, values: Sequence[Floats], precision: Sequence[float] | None = None) -> None:
         b = values[3]

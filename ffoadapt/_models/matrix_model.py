@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from scipy import sparse
 
 from .._plugins.modeler import ParametricProgram
 from .._program.pattern import Pattern
+from .._program.structure import Structure
 from .._runtime.memory import LARGE, empty
 from .._types import Floats, Shape
 
@@ -37,14 +37,11 @@ class MatrixModel(ParametricProgram):
     convex = False  # P is the user's
     traceable = True
 
-    @property
-    def rows(self) -> Mapping[str, int]:
-        """How many rows each datum has, but for P and q, which have n."""
-        raise NotImplementedError
-
-    @cached_property
-    def parameters(self) -> list[tuple[str, Shape]]:
-        return [(name, self._shape(name, self.rows.get(name, self.n))) for name in self.names]
+    def _set(self, structure: Structure, rows: Mapping[str, int], outputs: dict[str, int]) -> None:
+        """The members that follow from sizes: ``rows`` are those of each datum but P and q."""
+        self.structure = structure
+        self.parameters = [(name, self._shape(name, rows.get(name, self.n))) for name in self.names]
+        self.outputs = [(name, (size,)) for name, size in outputs.items()]
 
     def _shape(self, name: str, rows: int) -> Shape:
         if name not in MATRICES:
@@ -58,7 +55,7 @@ class MatrixModel(ParametricProgram):
         return values if pattern is None else pattern.filled(xp, values)
 
     def traced_outputs(self, xp: Any, x: Any, s: Any, y: Any) -> list[Any]:
-        return self.retrieve(x, s, y, None)
+        return self.retrieve(x, s, y, None)  # type: ignore[arg-type]  # no batch is needed
 
     def retrieve_jvp(self, dx: Floats, ds: Floats, dz: Floats, batch: Any) -> list[Floats]:
         return self.retrieve(dx, ds, dz, batch)

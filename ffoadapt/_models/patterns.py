@@ -35,7 +35,7 @@ _lock = threading.Lock()
 
 def put_on_patterns(
     data: dict[str, Any],
-    shapes: Mapping[str, Shape],
+    shapes: Mapping[str, tuple[int, int]],
     sparse_parts: Callable[[Any], Parts | None],
 ) -> tuple[Mapping[str, Pattern], Orders]:
     """Where a matrix of ``shapes`` is sparse, puts the values of all of them in the places of the
@@ -86,7 +86,7 @@ def _check_shape(name: str, shape: Shape, expected: Shape) -> None:
     raise ShapeError(text)
 
 
-def _whole(name: str, value: Any, shape: Shape) -> tuple[Pattern, Any]:
+def _whole(name: str, value: Any, shape: tuple[int, int]) -> tuple[Pattern, Any]:
     """The pattern of all entries of a dense matrix, of none where it is None, and their values."""
     if value is None:
         return Pattern.of(sparse.csc_matrix(shape))

@@ -283,6 +283,7 @@ def check_bounds(n: int, rows: int) -> None:
 def shape_of(value: Any) -> tuple[int, ...]:
     """The shape of an array of any framework, or of what NumPy makes of a list."""
     try:
-        return value.shape  # type: ignore[no-any-return]
+        shape: tuple[int, ...] = value.shape
+        return shape
     except AttributeError:
         return np.shape(value)

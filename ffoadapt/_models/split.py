@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._oracle.gradient import Adjoint, reduce_batch
 from .._program.batch import ProgramBatch
-from .._program.pattern import Pattern
 from .._program.structure import Structure, polyhedral_cones
-from .._types import Floats, Shape
+from .._types import Floats
 from .matrix_model import MatrixModel, join, or_zero, stack
 
 __all__ = ["SplitModel"]
@@ -33,31 +30,18 @@ class SplitModel(MatrixModel):
     names = ("P", "q", "G", "h", "A", "b")
     unbounded = frozenset({"h"})
 
-    @property
-    def rows(self) -> Mapping[str, int]:
-        k, p = self.inequalities, self.equalities
-        return {"G": k, "h": k, "A": p, "b": p}
-
-    @cached_property
-    def _stacked(self) -> tuple[Pattern, NDArray[np.int32]] | None:
-        """The pattern of [A; G], and where in (values of A, values of G) its entries are."""
-        if "A" not in self.patterns:
-            return None
-        return stack([self.patterns["A"], self.patterns["G"]])
-
-    @cached_property
-    def structure(self) -> Structure:
-        p, k = self.equalities, self.inequalities
-        A = self._stacked and self._stacked[0]
-        return Structure(self.n, p + k, polyhedral_cones(p, k), self.patterns.get("P"), A)
-
-    @cached_property
-    def outputs(self) -> list[tuple[str, Shape]]:
-        return [("x", (self.n,)), ("z_ineq", (self.inequalities,)), ("y_eq", (self.equalities,))]
+    def __post_init__(self) -> None:
+        n, k, p, patterns = self.n, self.inequalities, self.equalities, self.patterns
+        pattern, self._order = None, None
+        if patterns:  # of [A; G], and where in (values of A, values of G) its entries are
+            pattern, self._order = stack([patterns["A"], patterns["G"]])
+        structure = Structure(n, p + k, polyhedral_cones(p, k), patterns.get("P"), pattern)
+        rows = {"G": k, "h": k, "A": p, "b": p}
+        self._set(structure, rows, {"x": n, "z_ineq": k, "y_eq": p})
 
     def _join(self, A: Floats, G: Floats) -> Floats:
-        if self._stacked is not None:
-            return join(A, G, axis=-1)[..., self._stacked[1]]
+        if self._order is not None:
+            return join(A, G, axis=-1)[..., self._order]
         return join(A, G, axis=-2)
 
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:

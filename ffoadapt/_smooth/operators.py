@@ -31,6 +31,7 @@ from .._plugins.frameworks import find_framework
 from .._plugins.solver import Session, Solver
 from .._program.forms import ConeForm
 from .._program.points import Solution, Status
+from ..experimental import Keyed
 
 __all__ = ["operator_program"]
 
@@ -158,7 +159,7 @@ class OperatorState:
 
 
 @dataclass(eq=False)
-class OperatorFunction:
+class OperatorFunction(Keyed):
     """q, b -> x, s, z; see `ffoadapt.Differentiable`."""
 
     P: LinearOperator

@@ -14,7 +14,7 @@ from .._program.points import Status
 from .._runtime import interrupts
 from .._runtime.text import told
 from .._types import Floats
-from .returned import ENDS, as_returned, failure, interrupted, put_dual
+from .returned import ENDS, as_returned, failure, put_dual
 
 __all__ = ["Solved", "solve_at_once", "takes_at_once"]
 
@@ -42,12 +42,13 @@ def solve_at_once(
         x[:] = as_returned(solutions.x, x.shape)
         put_dual(dual, solutions.dual, form, given.structure)
         status, info = list(solutions.status), list(solutions.info)
-        if any(map(interrupted, status, info)):
+        if any(map(interrupts.said, status, info)):
             interrupts.tell_python()
             session.clear()
             return None  # nobody wanted to stop
         if not len(status) == len(info) == given.size:
             raise ValueError(f"not {given.size} statuses and infos")
+        unsolved = [i for i, each in enumerate(status) if not each.solved]
     except ENDS:
         session.clear()
         raise
@@ -57,7 +58,7 @@ def solve_at_once(
             raise KeyboardInterrupt from error
         failed = failure(f"solve_batch: {told(error)}", exception=error)
         status, info = [failed.status] * given.size, [failed.info] * given.size
-    if status.count(Status.OPTIMAL) != given.size:
-        unsolved = [i for i, each in enumerate(status) if not each.solved]
+        unsolved = list(range(given.size))
+    if unsolved:
         x[unsolved] = dual[unsolved] = np.nan
     return x, dual, None, status, info

@@ -31,7 +31,6 @@ from .returned import (
     as_returned,
     check_kind,
     failure,
-    interrupted,
     put_dual,
     void_failures,
 )
@@ -167,7 +166,7 @@ class SolveJob:
                 check_kind(solution)
                 if interrupts.swallowed(start):
                     raise KeyboardInterrupt
-                if not interrupted(solution.status, solution.info):
+                if not interrupts.said(solution.status, solution.info):
                     self._long = time.perf_counter() - start > LONG
                     return solution
                 self._remember(session, None)

@@ -47,7 +47,8 @@ def prove_infeasible(batch: ProgramBatch, solvers: Iterable[Run]) -> dict[int, V
         for polished in (False, True):
             if polished:
                 points, _ = accept(nearest.program, points, _PLAIN)
-            known: Mask = np.isfinite(points.x).all(axis=-1) & np.isfinite(points.z).all(axis=-1)
+            finite = np.isfinite(points.x).all(axis=-1) & np.isfinite(points.z).all(axis=-1)
+            known: Mask = np.asarray(finite)
             refuted = is_refutation(some, np.where(known[:, None], points.z, 0.0), allowed)
             shift = to_cone(some, points.x[:, : some.structure.n])
             beside = nearest.beside(shift)

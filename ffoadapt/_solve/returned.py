@@ -9,7 +9,7 @@ import numpy as np
 
 from .._program.points import Points, Solution, Status
 from .._program.structure import Structure
-from .._runtime import blas, interrupts
+from .._runtime import blas
 from .._types import Floats
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "as_returned",
     "check_kind",
     "failure",
-    "interrupted",
     "put_dual",
     "void_failures",
 ]
@@ -68,11 +67,6 @@ def put_dual(into: Floats, dual: Any, form: str, structure: Structure) -> None:
 def failure(message: str, **more: Any) -> Solution:
     """What stands for a solve that returned nothing."""
     return Solution(status=Status.ERROR, info={"message": message, **more})
-
-
-def interrupted(status: Status, info: Mapping[str, Any]) -> bool:
-    """Whether a solver says that it was interrupted."""
-    return status is Status.ERROR and interrupts.said(info.get("status"))
 
 
 def void_failures(points: Points) -> None:

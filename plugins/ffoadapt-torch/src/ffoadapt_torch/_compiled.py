@@ -20,9 +20,9 @@ from torch.autograd import forward_ad
 
 import ffoadapt
 from ffoadapt import Differentiable, DifferentiationError, ParameterError
+from ffoadapt.experimental import Keyed
 
 from ._arrays import as_given, common_dtype, to_numpy
-from ._layers import layers_of
 
 __all__ = ["call", "prepare", "solve"]
 
@@ -152,16 +152,16 @@ def solve(key: str, arrays: list[Tensor]) -> list[Tensor]:
     if any(t.key() == TransformType.Jvp for t in retrieve_all_functorch_interpreters()):
         raise _no_tangents()
     number = int(key)
-    function = _functions.setdefault(number, ffoadapt.Framework.by_key(key))
+    function = _functions.setdefault(number, Keyed.of(key))
     outputs = len(function.output_shapes([tuple(t.shape) for t in arrays]))
     return _solve(arrays, number, common_dtype(arrays))[:outputs]
 
 
 @torch._dynamo.nonstrict_trace
 def call(key: str, params: tuple[Tensor, ...], arguments: dict[str, Any]) -> tuple[Tensor, ...]:
-    """What the `CvxpyLayers` with this key give, in a graph; no argument is None, as torch asks."""
+    """What the module with this key gives, in a graph; no argument is None, as torch asks."""
     given = arguments.get("solver_args"), arguments.get("warm_start")
-    return layers_of(key)(params, torch.log, torch.exp, *given)
+    return Keyed.of(key).layers(params, torch.log, torch.exp, *given)
 
 
 def prepare() -> None:
