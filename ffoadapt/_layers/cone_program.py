@@ -109,7 +109,9 @@ class ConeProgram:
         stated: Sequence[Any],
         sizes: tuple[Any, ...],
     ) -> None:
-        patterns, orders = put_on_patterns(data, shapes, lambda _: None)
+        coo = {name: data[name] for name in shapes if isinstance(data[name], SPARSE)}
+        parts = {name: (value.row, value.col, value.data) for name, value in coo.items()}
+        patterns, orders = put_on_patterns(data, shapes, parts) if parts else ({}, {})
         self.model = model(data["q"].size, patterns, *sizes)
         # What rounding in their types explains is no contradiction.
         self._types = list(map(_float_type, stated))

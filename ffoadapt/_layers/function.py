@@ -104,7 +104,10 @@ class SolveFunction(Keyed):
         axes = self.axes([v.shape for v in values])
         refused = Refused(settings.on_failure == "nan")
         finite = blas.finite(*values)
-        flat = self.flatten(values, axes)
+        if axes.single and not self._ordered:
+            flat = [v[None] for v in values]
+        else:
+            flat = self.flatten(values, axes)
         # The check factorizes P: also there, BLAS threads would only be in the way.
         with self.one_thread:
             if not finite:
@@ -167,6 +170,8 @@ class SolveFunction(Keyed):
                 self.on_report(self.reports(state))
         if self._ordered:
             gradients = list(map(_restored, gradients, self._orders))
+        if axes.single and not lead:
+            return [None if g is None else g[0] for g in gradients]
         return axes.unflatten(gradients, len(lead))
 
     def jvp(self, state: State, tangents: Sequence[Floats | None]) -> list[Floats]:

@@ -10,22 +10,22 @@ from typing import Any, Unpack
 import numpy as np
 
 from .._cones import Cone
-from .._exceptions import ShapeError
+from .._exceptions import ParameterError, ShapeError
 from .._models.box import BoxModel
 from .._models.cone import ConeModel
 from .._models.matrix_model import MATRICES, MatrixModel
-from .._models.patterns import Orders, put_on_patterns
+from .._models.patterns import Orders, Parts, put_on_patterns
 from .._models.reading import (
     OTHERS,
     SPARSE,
     check_bounds,
     check_cones,
     checked,
+    coordinates,
     identity,
     numbers,
     odd_size,
     plain,
-    shape_of,
 )
 from .._models.split import SplitModel
 from .._plugins.framework import Framework
@@ -136,8 +136,7 @@ def box_qp(
     n, m = _size("q", q), _size("l", l)
     if A is None:
         check_bounds(n, m)
-        is_sparse = isinstance(P, SPARSE) or framework.sparse_parts(P) is not None
-        data["A"] = identity(n, dense=P is not None and not is_sparse)
+        data["A"] = identity(n, dense=P is not None and not _sparse_parts(framework, "P", P))
     rows = {"P": n, "q": n, "A": m, "l": m, "u": m}
     return _solved(BoxSolution, framework, BoxModel, data, rows, (m,), chosen)
 
@@ -226,7 +225,8 @@ def _solved(
     n, given = rows["q"], data.copy()
     shapes = {name: (rows[name], n) for name in data if name in MATRICES}
     try:
-        patterns, orders = put_on_patterns(data, shapes, framework.sparse_parts)
+        parts = {k: part for k in shapes if (part := _sparse_parts(framework, k, data[k]))}
+        patterns, orders = put_on_patterns(data, shapes, parts) if parts else ({}, {})
         for name, value in data.items():
             if value is None:
                 # Of a type that decides no other.
@@ -249,6 +249,19 @@ def _solved(
     return solution
 
 
+def _sparse_parts(framework: Framework, name: str, value: Any) -> Parts | None:
+    """Rows, columns and values of a sparse matrix; None for other arrays."""
+    if value is None or type(value) is np.ndarray:
+        return None
+    if isinstance(value, SPARSE):
+        coo = coordinates(name, value)
+        return coo.row, coo.col, coo.data
+    try:
+        return framework.sparse_parts(value)
+    except (ParameterError, ShapeError) as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
 def _function(
     model: type[MatrixModel],
     sizes: tuple[int, tuple[Any, ...]],
@@ -260,8 +273,9 @@ def _function(
     n, rest = sizes
     if settings.key is None:
         return SolveFunction(model(n, patterns, *rest), settings, orders)
-    by_name = tuple([(name, p.key, id(orders.get(name))) for name, p in patterns.items()])
-    key = (model, sizes, by_name, settings.key)
+    key: Any = model, sizes, settings.key
+    if patterns:
+        key = key, *((name, p.key, id(orders.get(name))) for name, p in patterns.items())
     with _cache_lock:
         function = _cache.get(key)
         if function is not None:
@@ -278,10 +292,13 @@ def _size(name: str, value: Any) -> int:
     """Length of the last axis of a vector argument."""
     if value is None:
         raise ShapeError(f"{name} is missing; expected a vector, or a batch of vectors")
-    shape = shape_of(value)
-    if len(shape) == 0:
-        raise ShapeError(f"{name} is a single number; expected a vector, or a batch of vectors")
-    return int(shape[-1])
+    try:
+        shape = value.shape
+    except AttributeError:
+        shape = np.shape(value)
+    if shape:
+        return int(shape[-1])
+    raise ShapeError(f"{name} is a single number; expected a vector, or a batch of vectors")
 
 
 def _rows(data: dict[str, Any], matrix: str, vector: str) -> int:
@@ -295,7 +312,7 @@ def _rows(data: dict[str, Any], matrix: str, vector: str) -> int:
         raise ShapeError(f"{other} is given without {missing}; give both or neither")
     if v is None:
         return 0
-    if shape_of(v) == (0,) == shape_of(M):
+    rows = _size(vector, v)
+    if not rows and np.shape(v) == (0,) == np.shape(M):
         data[matrix] = data[vector] = None
-        return 0
-    return _size(vector, v)
+    return rows

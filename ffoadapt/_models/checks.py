@@ -37,7 +37,7 @@ WHERE = {
 }
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Refused:
     """The elements of a batch that state no program, each with the error that says why.
 

@@ -49,6 +49,9 @@ class MatrixModel(ParametricProgram):
         pattern = self.patterns.get(name)
         return (rows, self.n) if pattern is None else (pattern.nnz,)
 
+    def check(self, values: Sequence[Floats], precision: Sequence[float] | None = None) -> None:
+        """Nothing to say of the values one by one."""
+
     def _filled(self, xp: Any, name: str, values: Any) -> Any:
         """The matrix of one element, dense, in the arrays of the namespace ``xp``."""
         pattern = self.patterns.get(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,8 @@ from .. import _kernel
 from .._exceptions import ParameterError, ShapeError
 from .._program.pattern import Pattern
 from .._types import Shape
-from .reading import SPARSE, coordinates
 
-__all__ = ["Orders", "put_on_patterns"]
+__all__ = ["Orders", "Parts", "put_on_patterns"]
 
 Parts = tuple[Any, Any, Any]
 """Rows and columns of the entries of a matrix, and their values in a framework's array."""
@@ -34,37 +33,18 @@ _lock = threading.Lock()
 
 
 def put_on_patterns(
-    data: dict[str, Any],
-    shapes: Mapping[str, tuple[int, int]],
-    sparse_parts: Callable[[Any], Parts | None],
+    data: dict[str, Any], shapes: Mapping[str, tuple[int, int]], parts: Mapping[str, Parts]
 ) -> tuple[Mapping[str, Pattern], Orders]:
-    """Where a matrix of ``shapes`` is sparse, puts the values of all of them in the places of the
-    matrices in ``data``; returns their patterns, and orders where the values are not in order.
+    """Puts the values of all matrices in their places in ``data``, since some are sparse: those of
+    ``parts``. Returns their patterns, and orders where the values are not in order.
 
     A dense matrix among sparse ones keeps all its entries, zeros too: its gradient is dense.
-    ``sparse_parts`` are those of a framework's sparse matrix, None for its other arrays.
     """
-    parts: dict[str, Parts] = {}
-    for name in shapes:
-        value = data[name]
-        if value is None or type(value) is np.ndarray:
-            continue
-        if isinstance(value, SPARSE):
-            coo = coordinates(name, value)
-            parts[name] = coo.row, coo.col, coo.data
-        else:
-            try:
-                own = sparse_parts(value)
-            except (ParameterError, ShapeError) as error:
-                raise type(error)(f"{name}: {error}") from error
-            if own is None:
-                continue
-            parts[name] = own
-        _check_shape(name, tuple(value.shape), shapes[name])
     patterns: dict[str, Pattern] = {}
     orders: dict[str, NDArray[np.int32]] = {}
-    for name, shape in shapes.items() if parts else ():
+    for name, shape in shapes.items():
         if name in parts:
+            _check_shape(name, tuple(data[name].shape), shape)
             rows, columns, data[name] = parts[name]
             patterns[name], order = _known(rows, columns, shape, name)
             if order is not None:

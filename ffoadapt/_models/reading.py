@@ -30,7 +30,6 @@ __all__ = [
     "numbers",
     "odd_size",
     "plain",
-    "shape_of",
     "vector",
 ]
 
@@ -278,12 +277,3 @@ def check_bounds(n: int, rows: int) -> None:
         raise ShapeError(
             f"A is None, so that l and u are bounds on x: expected {n} of each, got {rows}"
         )
-
-
-def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of an array of any framework, or of what NumPy makes of a list."""
-    try:
-        shape: tuple[int, ...] = value.shape
-        return shape
-    except AttributeError:
-        return np.shape(value)

@@ -22,8 +22,6 @@ def contradictions(batch: ProgramBatch) -> dict[int, Solution]:
         if box.crossed is not None:
             bad = bad | (box.crossed > allowance(batch.precision))
         words = "row {k} has lower bound {lower:g} and upper bound {upper:g}"
-    elif batch.unbounding is None:
-        return {}
     else:
         lower = upper = batch.b
         bad = np.isneginf(batch.b)

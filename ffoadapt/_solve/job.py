@@ -97,7 +97,9 @@ class SolveJob:
         """Solve all elements, one after the other unless the solver takes them at once."""
         interrupts.watch()
         given, structure, form = self._given(batch), batch.structure, self.solver.form
-        session, impossible = self._session(given.structure), contradictions(batch)
+        session, impossible = self._session(given.structure), dict[int, Solution]()
+        if batch.box is not None or batch.unbounding is not None:
+            impossible = contradictions(batch)
         solved: Solved | None = None
         if batch.size > 1 and self._at_once and not impossible and self._takes_dense(structure):
             solved = solve_at_once(self.solver, given, self.options, session)

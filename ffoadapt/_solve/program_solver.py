@@ -43,6 +43,7 @@ class ProgramSolver:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._jobs: dict[Any, SolveJob] = {}
+        self._latest: tuple[Structure, SolveJob] | None = None
         self._provers: dict[tuple[str, float], SolveJob] = {}
 
     def solve(
@@ -50,8 +51,10 @@ class ProgramSolver:
     ) -> tuple[ProgramBatch, Points, Oracle, str, closest.Closest | None]:
         """The programs, their points, an oracle there, the solver's name, and what was solved in
         the place of infeasible programs; ``refused`` elements are not solved."""
-        settings, job = self.settings, self.job(batch.structure)
-        known = None
+        settings, latest, known = self.settings, self._latest, None
+        if latest is None or latest[0] is not batch.structure:
+            latest = self._latest = batch.structure, self.job(batch.structure)
+        job = latest[1]
         if not refused.errors:
             known = points, oracle = accept(batch, self._run(job, batch), settings)
         optimal = known is not None and points.optimal

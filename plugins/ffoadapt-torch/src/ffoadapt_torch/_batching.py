@@ -48,12 +48,9 @@ def front(tensor: Any, dim: int | None, size: int) -> Any:
 # batched tensors to autograd functions as they are.
 
 
-def unbatched(tensors: Sequence[Any]) -> tuple[list[int], list[Any]]:
-    """Arrays with the axes of that vmap in front, and its levels that these axes belong to."""
-    torch._C._vmapmode_increment_nesting()
-    nesting = torch._C._vmapmode_decrement_nesting()
-    if not nesting:
-        return [], [None if t is None else to_numpy(t) for t in tensors]
+def unbatched(tensors: Sequence[Any], nesting: int) -> tuple[list[int], list[Any]]:
+    """Arrays with the axes of that vmap in front, and its levels that these axes belong to, of so
+    many."""
     for level in range(nesting, 0, -1):  # a tensor without the level gets an axis of size 1
         tensors = [None if t is None else torch._remove_batch_dim(t, level, 1, 0) for t in tensors]
     sizes = np.broadcast_shapes(*(t.shape[:nesting] for t in tensors if t is not None))

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError
 
 from . import _functions
-from ._arrays import as_given, common_dtype, sparse_parts
+from ._arrays import as_given, common_dtype, sparse_parts, to_numpy
 from ._batching import batch_parameters, batched, front, output_ndims, unbatched
 
 __all__ = ["TorchFramework"]
@@ -94,20 +95,45 @@ class _Call:
         where = self if like is None else like
         return tensor.to(device=where.device, dtype=where.dtype)
 
+    def outputs(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
+        """Those of the function, whose state is kept."""
+        try:
+            arrays = [t.numpy() for t in tensors] if self.plain else list(map(as_given, tensors))
+        except (RuntimeError, TypeError):  # one is sparse, negated lazily, or in a graph
+            arrays = list(map(as_given, tensors))
+        outputs, self.state = self.function.forward(arrays)
+        if self.plain:
+            return tuple([torch.from_numpy(np.asarray(v, order="C")) for v in outputs])
+        return tuple(map(self.tensor, outputs))
+
     def gradients(
         self, needed: Sequence[bool], tensors: Sequence[Any], cotangents: Sequence[Any]
     ) -> list[Any]:
         """One for each of the tensors, None where it is not needed."""
-        levels, arrays = unbatched(cotangents)
+        levels, arrays = self._arrays(cotangents)
         gradients = self.function.vjp(self.state, arrays, needed)
-        return [
-            None if g is None else batched(self.tensor(g, t), levels)
+        made = [
+            None if g is None else self.tensor(g, t)
             for g, t in zip(gradients, tensors, strict=True)
         ]
+        return [None if g is None else batched(g, levels) for g in made] if levels else made
+
+    def _arrays(self, tensors: Sequence[Any]) -> tuple[list[int], list[Any]]:
+        """As NumPy's, with the axes of torch's first vmap in front, and the levels of these."""
+        torch._C._vmapmode_increment_nesting()
+        nesting = torch._C._vmapmode_decrement_nesting()
+        if nesting:
+            return unbatched(tensors, nesting)
+        if self.plain:
+            try:
+                return [], [None if t is None else t.numpy() for t in tensors]
+            except (RuntimeError, TypeError):  # see `to_numpy`
+                pass
+        return [], [None if t is None else to_numpy(t) for t in tensors]
 
     def moves(self, tangents: Sequence[Any]) -> tuple[Any, ...]:
         """The tangents on the outputs from those on the parameters."""
-        levels, arrays = unbatched(tangents)
+        levels, arrays = self._arrays(tangents)
         if not levels:
             return tuple(map(self.tensor, self.function.jvp(self.state, arrays)))
         sizes = next(a.shape[: len(levels)] for a in arrays if a is not None)
@@ -124,17 +150,14 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, *tensors: Any) -> Any:
-        arrays: list[Any] = []
-        try:
-            arrays.extend([t.numpy() for t in tensors] if call.plain else map(as_given, tensors))
-        except (RuntimeError, TypeError):  # one is sparse, negated lazily, or in a graph
-            arrays.extend(map(as_given, tensors))
-        outputs, call.state = call.function.forward(arrays)
-        return tuple(map(call.tensor, outputs))
+        return call.outputs(tensors)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _keep(ctx, *inputs)
+        ctx.call, *tensors = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
@@ -159,20 +182,17 @@ class _Solve(torch.autograd.Function):
         return outputs, (0,) * len(outputs)
 
 
-def _keep(ctx: Any, call: _Call, *tensors: Any) -> None:
-    ctx.call = call
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors)
-    ctx.save_for_forward(*tensors)
-
-
 class _PlainSolve(torch.autograd.Function):
     """`_Solve` outside torch.func, in the form of autograd function that costs torch less."""
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Any) -> Any:
-        _keep(ctx, call, *tensors)
-        return _Solve.forward(call, *tensors)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        if forward_ad._current_level >= 0:
+            ctx.save_for_forward(*tensors)
+        return call.outputs(tensors)
 
     backward = _Solve.backward
     jvp = _Solve.jvp
