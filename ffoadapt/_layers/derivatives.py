@@ -7,8 +7,8 @@ vertex, which stays where it is when the costs move a little, so the exact gradi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -16,12 +16,12 @@ from .._exceptions import ProblemError, ZeroGradientWarning
 from .._oracle.differentiation import Differentiation, Exact, Resolving
 from .._oracle.gradient import Adjoint, Tangents
 from .._oracle.resolve import Resolve
+from .._plugins.modeler import ParametricProgram
 from .._program.batch import ProgramBatch
 from .._program.points import Points, Status
+from .._solve.settings import Settings
 from .._types import Floats
-
-if TYPE_CHECKING:
-    from .function import SolveFunction, State
+from .state import State
 
 __all__ = ["gradients", "named", "tangents", "vjp", "warn_zero"]
 
@@ -30,7 +30,21 @@ ZERO = 1e-9
 """The response of x to costs that move by their own size counts as none below this share of |x|."""
 
 
-def named(function: SolveFunction, method: str | None, delta: float) -> Differentiation:
+class Function(Protocol):
+    """What derivatives ask of the function of a call."""
+
+    model: ParametricProgram
+    settings: Settings
+    names: list[str]
+    warns_of_zero: bool
+    """Whether the warning of `warn_zero` is still to be given."""
+
+    @property
+    def solutions(self) -> Callable[[ProgramBatch], Points]:
+        """Solves programs of its structure with other numbers; NaN where there is no solution."""
+
+
+def named(function: Function, method: str | None, delta: float) -> Differentiation:
     """The way to differentiate that ``Result.vjp`` is asked for; None is that of the settings."""
     if method is None:
         return function.settings.differentiation
@@ -42,7 +56,7 @@ def named(function: SolveFunction, method: str | None, delta: float) -> Differen
 
 
 def vjp(
-    function: SolveFunction,
+    function: Function,
     state: State,
     at: tuple[Floats | None, Floats | None, Floats | None],
     how: Differentiation,
@@ -55,30 +69,30 @@ def vjp(
 
 
 def gradients(
-    function: SolveFunction, state: State, adjoint: Adjoint, needed: Sequence[bool]
+    function: Function, state: State, adjoint: Adjoint, needed: Sequence[bool]
 ) -> list[Floats | None]:
     """The gradients by the parameters, also through the change of infeasible programs."""
-    found = function.model.program_vjp(adjoint, needed)
+    direct = function.model.program_vjp(adjoint, needed)
     if state.closest is None:
-        return found
+        return direct
     through = state.closest.vjp(state.batch, state.points, adjoint.zeta)
-    pairs = zip(found, function.model.program_vjp(through, needed), strict=True)
+    pairs = zip(direct, function.model.program_vjp(through, needed), strict=True)
     return [None if g is None or more is None else g + more for g, more in pairs]
 
 
-def tangents(function: SolveFunction, state: State, moved: Mapping[str, Floats]) -> Tangents:
+def tangents(function: Function, state: State, moved: Mapping[str, Floats]) -> Tangents:
     """Tangents on x, s and z from those on P, q, A and b; the state keeps what they rest on."""
     if state.closest is not None:
         moved = state.closest.jvp(state.batch, moved)
     settings = function.settings
     contain = settings.on_failure == "nan"
-    found = settings.differentiation.at(state.oracle, function.solutions, contain).jvp(moved)
-    state.evidence = found.evidence or state.evidence
-    return found
+    moves = settings.differentiation.at(state.oracle, function.solutions, contain).jvp(moved)
+    state.evidence = moves.evidence or state.evidence
+    return moves
 
 
 def warn_zero(
-    function: SolveFunction,
+    function: Function,
     adjoint: Adjoint,
     v_x: Floats | None,
     gradients: Sequence[Floats | None],
@@ -112,7 +126,7 @@ def warn_zero(
 
 
 def _costs_in(
-    function: SolveFunction, batch: ProgramBatch, gradients: Sequence[Floats | None]
+    function: Function, batch: ProgramBatch, gradients: Sequence[Floats | None]
 ) -> list[bool]:
     """Which of the parameters that a gradient was asked for enter the costs q."""
     structure = batch.structure
