@@ -20,11 +20,13 @@ from .._program.points import Status
 from .._solve.options import check_options
 from .._solve.settings import Settings, SolveSettings
 from .function import SolveFunction, State
+from .geometric import GeometricFunction, GeometricState
 from .gradient_check import GradientCheck, check_gradients
 from .outcome import Latest, Outcome, described, infos, statuses
 
 __all__ = ["Layer", "LayerResult"]
 
+Function = SolveFunction | GeometricFunction
 
 OTHERS = 16
 """How many sets of per-call solver options a layer remembers."""
@@ -46,6 +48,9 @@ class Layer:
     solver
         A name from `ffoadapt.solvers`, a `Solver` object or class, a decorated function, or
         ``"auto"`` for the fastest installed.
+    gp
+        The problem is a geometric program: solved in logarithms; parameters, variables and their
+        gradients are as the problem states them.
     settings
         See `ffoadapt.SolveSettings`.
 
@@ -64,23 +69,21 @@ class Layer:
         variables: Sequence[Any] = (),
         *,
         solver: str | Solver | type[Solver] = "auto",
+        gp: bool = False,
         **settings: Unpack[SolveSettings],
     ) -> None:
-        if "gp" in settings:
-            raise OptionError(
-                "a Layer takes no gp: geometric programs are for the CvxpyLayer of a framework's "
-                "plugin, such as ffoadapt_torch.CvxpyLayer(..., gp=True)"
-            )
-        self.program = _parametrize(problem, parameters, variables)
-        self._function = SolveFunction(self.program, Settings.of(solver, settings))
-        self._function.latest = Latest(wanted=True, said=[])
-        self._others: dict[Any, SolveFunction] = {}
+        self.program = _parametrize(problem, parameters, variables, gp)
+        function = SolveFunction(self.program, Settings.of(solver, settings))
+        function.latest = Latest(wanted=True, said=[])
         structure = getattr(self.program, "structure", None)
         if structure is not None:  # an unknown solver or option is an error of the constructor
-            self._function._job(structure)
+            function._job(structure)
+        geometric = hasattr(self.program, "logged")
+        self._function: Function = GeometricFunction(function) if geometric else function
+        self._others: dict[Any, Function] = {}
 
     def __repr__(self) -> str:
-        model, solver = self.program, self._function.settings.solver
+        model, solver = self._function.model, self._function.settings.solver
         sides = (
             ", ".join(f"{name}{shape}" for name, shape in pairs) or "none"
             for pairs in (model.parameters, model.outputs)
@@ -147,7 +150,7 @@ class Layer:
         for function in (self._function, *self._others.values()):
             function.on_report = hook
 
-    def _with(self, options: Mapping[str, Any] | None) -> SolveFunction:
+    def _with(self, options: Mapping[str, Any] | None) -> Function:
         if options is None or options == {}:
             return self._function
         settings = self._function.settings
@@ -189,7 +192,7 @@ class LayerResult:
     """
 
     def __init__(
-        self, function: SolveFunction, values: list[Any], outputs: list[Any], state: State
+        self, function: Any, values: list[Any], outputs: list[Any], state: State | GeometricState
     ) -> None:
         self._function, self._state = function, state
         self.variables = tuple(outputs)
@@ -267,11 +270,16 @@ def _float64(name: str, value: Any) -> np.ndarray[Any, Any]:
     return numbers(name, value).astype(np.float64, copy=False)
 
 
-def _parametrize(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Any:
+def _parametrize(
+    problem: Any, parameters: Sequence[Any], variables: Sequence[Any], gp: bool
+) -> Any:
     spec = registry.by_module("modeler", type(problem))
     if spec is not None:
         modeler: Modeler = registry.get("modeler", spec.name)
-        return modeler.parametrize(problem, parameters, variables)
+        made = modeler.geometric if gp else modeler.parametrize
+        return made(problem, parameters, variables)
+    if gp:
+        raise OptionError("gp=True is for problems of a modeler, such as cvxpy.Problem")
     if all(hasattr(problem, name) for name in ("program", "program_vjp", "retrieve")):
         program: ParametricProgram = problem
         return program

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from .._exceptions import UnsupportedProblemError
 from .._program.batch import ProgramBatch
 from .._types import Floats
 
@@ -87,3 +88,17 @@ class Modeler(ABC):
         self, problem: Any, parameters: Sequence[Any], outputs: Sequence[Any]
     ) -> ParametricProgram:
         """The family of programs; all work that does not depend on numbers is done here."""
+
+    def geometric(
+        self, problem: Any, parameters: Sequence[Any], outputs: Sequence[Any]
+    ) -> ParametricProgram:
+        """A geometric program as a convex one in logarithms; what ``Layer(..., gp=True)`` asks for.
+
+        Its parameters are those of the user and after them the logarithms of some. It has two more
+        attributes: ``logged``, of which parameters these are (their numbers, in order), and
+        ``exponentiated``, for each output whether it is a logarithm of what the user gets. The
+        layer takes the logarithms and the exponentials, also of the objective.
+        """
+        raise UnsupportedProblemError(
+            f"gp=True, but {type(self).__name__} knows no geometric programs"
+        )
