@@ -120,7 +120,7 @@ def test_batches_at_once_too() -> None:
         def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
             size = len(programs.q)
             nothing = np.zeros((size, 1)), (np.zeros((size, 0)), np.zeros((size, 0)))
-            return ffoadapt.Solutions(
+            return ffoadapt.experimental.Solutions(
                 *nothing, [Status.ERROR] * size, [{"status": "interrupted"}] * size
             )
 
@@ -196,6 +196,32 @@ def test_so_is_one_after_another_that_took_long(monkeypatch: pytest.MonkeyPatch)
     solve([1, 2, 3], Scripted(at_1=noted(0.1), at_2=noted(0.0), at_3=noted(0.0)))
     main = threading.main_thread()
     assert [thread is main for thread in threads] == [True, False, True]
+
+
+WAITED_FOR = """
+import random, signal
+from ffoadapt import Session
+from ffoadapt._solve import watchdog
+class Seven:
+    def solve(self, program, options, session): return 7
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+draw, interrupted = random.Random(0), 0
+for _ in range(5000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 4e-4))
+        while True:
+            assert watchdog.solve(Seven(), None, {}, Session(), None) == 7
+    except KeyboardInterrupt:
+        interrupted += 1
+print(interrupted)
+"""
+
+
+def test_an_interrupt_at_any_time_of_a_solve_that_is_waited_for() -> None:
+    """It is raised as what it is, and no thread is left that fails to begin."""
+    command = [sys.executable, "-c", WAITED_FOR]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == ("5000", "")
 
 
 def test_check_speaks_to_threads_of_the_pool_alone() -> None:
@@ -295,7 +321,7 @@ class Swallows(Scripted):
     def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
         self.does["at_2"]()
         size = len(programs.q)
-        return ffoadapt.Solutions(
+        return ffoadapt.experimental.Solutions(
             -programs.q,
             (np.zeros((size, 0)), np.zeros((size, 0))),
             [Status.OPTIMAL] * size,

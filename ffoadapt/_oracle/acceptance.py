@@ -9,7 +9,8 @@ nothing of a point. Here violations are compared with sizes that follow from the
 - the size of a row, at most r_i X and at least |b_i|: the sum of its terms |a_ij| D_j, where D_j is
   the larger of |x_j| and of what the constraints say of it, max_k |b_k| |a_kj| / r_k^2.
 
-The size of a row does not depend on the units of rows and columns.
+The size of a row does not depend on the units of rows and columns. A block of a curved cone has
+that of its largest row.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._program.batch import EPS, ProgramBatch
 from .._program.points import Points
 from .._types import Floats
 from .active_set import Scales
+from .certificate import stationarity
 
 __all__ = [
     "BEYOND",
@@ -30,13 +33,16 @@ __all__ = [
     "SMALL",
     "UNSEEN",
     "Violations",
+    "beside_cones",
     "beside_objective",
     "beside_rows",
     "column_sizes",
     "row_sizes",
+    "unbalanced",
     "violations",
 ]
 
+Mask = NDArray[np.bool_]
 
 UNSEEN = 1e-13
 """Violations below this share of r_i X are rounding."""
@@ -86,6 +92,8 @@ def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations
     gradient = np.where(gradient > 0.0, gradient, scale.gradient)
     far = outside(batch, points)
     row = beside_rows(batch, points.x, far, length)
+    if not (batch.structure.polyhedral or points.paired):
+        row = np.maximum(row, beside_cones(batch, points, length))
     with np.errstate(over="ignore"):
         rounding = ROUNDING * (steepness * own)[:, 0]
     gap = beside_objective(batch, points, rounding)
@@ -94,7 +102,7 @@ def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations
 
 def outside(batch: ProgramBatch, points: Points) -> Floats:
     """(B, m) how far each row is from being satisfied; of curved cones, whose rows are not
-    satisfied one by one, what Ax + s lacks of b."""
+    satisfied one by one, what Ax + s lacks of b. How far s is from these say `beside_cones`."""
     structure, free = batch.structure, batch.unbounding
     far = np.where(structure.nonnegative, np.maximum(-points.s, 0.0), 0.0)
     eq = structure.split[0]
@@ -118,6 +126,33 @@ def beside_rows(batch: ProgramBatch, x: Floats, far: Floats, length: Floats) -> 
     return np.maximum.reduce(beside, axis=-1, initial=0.0)
 
 
+def beside_cones(batch: ProgramBatch, points: Points, length: Floats) -> Floats:
+    """(B,) the largest distance of a block of s from its curved cone beside the size of the block;
+    ``length`` (B, 1)."""
+    worst, sizes = np.zeros(len(points.s)), None
+    for cone, start, count in batch.structure.groups:
+        if cone.polyhedral:
+            continue
+        rows, dim = slice(start, start + count * cone.dim), cone.dim
+        far = cone.violation(points.s[:, rows].reshape(-1, dim)).reshape(-1, count)
+        norm, b = (_largest_rows(v[:, rows], dim) for v in (batch.norms, np.abs(batch.b)))
+        matters = far > np.maximum(UNSEEN * norm * length, SMALL * b)
+        if not matters.any():
+            continue
+        if sizes is None:
+            sizes = row_sizes(batch, points.x, length)
+        size = _largest_rows(sizes[:, rows], dim)
+        beside = np.divide(far, size, out=np.zeros_like(far), where=matters)
+        worst = np.maximum(worst, beside.max(axis=-1, initial=0.0))
+    return worst
+
+
+def _largest_rows(values: Floats, dim: int) -> Floats:
+    """(B, count) the largest of each block of ``dim`` rows of (B, count * dim)."""
+    found: Floats = values.reshape(len(values), -1, dim).max(axis=-1)
+    return found
+
+
 def beside_objective(batch: ProgramBatch, points: Points, rounding: Floats) -> Floats:
     """(B,) the duality gap |x'Px + q'x + b'z|, or sum |s_i z_i| where that is larger and rows pair
     up, beside the size of the objective; a gap of no more than ``rounding`` (B,) is none, for that
@@ -138,6 +173,16 @@ def beside_objective(batch: ProgramBatch, points: Points, rounding: Floats) -> F
     size = size + np.sum(np.abs(batch.q) * column_sizes(batch, x), axis=-1)
     # Without an objective there is nothing that the gap could be of.
     return np.divide(gap, size, out=np.zeros_like(gap), where=matters & (size > 0.0))
+
+
+def unbalanced(batch: ProgramBatch, points: Points) -> Mask:
+    """(B,) whether Px + q + A'z lacks more of 0 in some variable than this share, `DATA`, of the
+    terms of that variable, in any units: the objective might fall along it for ever."""
+    x, z = points.x, points.z
+    absolute = replace(batch, P=np.abs(batch.P), A=np.abs(batch.A), box=None, P_factor=None)
+    terms = np.abs(batch.q) + absolute.multiply("P", np.abs(x))
+    terms = terms + absolute.multiply("A", np.abs(z), transpose=True)
+    return np.asarray((np.abs(stationarity(batch, x, z)) > DATA * terms).any(axis=-1))
 
 
 def row_sizes(batch: ProgramBatch, x: Floats, length: Floats) -> Floats:

@@ -200,9 +200,9 @@ class ProgramBatch:
         if form == "box":
             box = self._stated()
             data = map(self._repeated, (self.P, self.q, box.A, box.lower, box.upper))
-            factor = None if self.P_factor is None else self._repeated(self.P_factor)
-            P, q, A, lower, upper = data
-            return BoxForm(P, q, A, lower, upper, factor)
+            boxes = BoxForm(*data)
+            boxes._cholesky = None if self.P_factor is None else self._repeated(self.P_factor)
+            return boxes
         if form == "split":
             eq, ineq = self.structure.split
             rows = self.A[:, ineq], self.b[:, ineq], self.A[:, eq], self.b[:, eq]
@@ -248,8 +248,10 @@ class ProgramBatch:
         box = self._stated()
         A = self._elements(box.A, box.pattern)
         bounds = map(self._elements, (box.lower, box.upper))
-        factor = repeat(None) if self.P_factor is None else self._elements(self.P_factor)
-        return map(BoxForm, self._each("P"), self._each("q"), A, *bounds, factor)
+        forms = map(BoxForm, self._each("P"), self._each("q"), A, *bounds)
+        if self.P_factor is None:
+            return forms
+        return map(_with_factor, forms, self._elements(self.P_factor))
 
     def _split_forms(self) -> Iterator[SplitForm]:
         eq, ineq = self.structure.split
@@ -472,6 +474,12 @@ def _diagonal(batch: ProgramBatch) -> Floats:
     if pattern is None:
         return batch.P.diagonal(axis1=-2, axis2=-1)
     return batch.P[:, pattern.diagonal]
+
+
+def _with_factor(form: BoxForm, factor: Floats) -> BoxForm:
+    """The form, with the Cholesky factor of its P."""
+    form._cholesky = factor
+    return form
 
 
 def _freed(A: Any, b: Floats, free: NDArray[np.bool_]) -> tuple[Any, Floats]:

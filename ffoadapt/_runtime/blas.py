@@ -70,16 +70,14 @@ SHORT = 8192
 
 def finite(*arrays: NDArray[np.float64]) -> bool:
     """A cheap look: True says that all entries are finite, False that some may not be."""
-    # Sums of finite numbers are finite unless they overflow.
     kernel = _kernel.kernel
+    if kernel is not None:
+        return kernel.finite(*arrays)
+    # Sums of finite numbers are finite unless they overflow.
     for values in arrays:
         if values.size > SHORT:
             with np.errstate(invalid="ignore", over="ignore"):
                 total = values.sum()
-        elif kernel is not None:
-            if not kernel.finite(values.ravel("K")):
-                return False
-            continue
         else:
             flat = values.ravel("K")
             total = ddot(flat, flat) if flat.size else 0.0  # NumPy's would warn of an overflow
