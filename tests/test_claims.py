@@ -94,7 +94,7 @@ def test_rounding_is_no_gap_where_the_objective_vanishes(
     """min x'x/2 + q'x over x >= 0, off by rounding: the objective is 0 up to
     rounding there, as the gap is."""
     if not compiled:
-        monkeypatch.setattr(_kernel, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     x, z = np.array([1e-15, 0.0]), np.array([1.0 + 1e-15, 2.0])
     knows = ffoadapt.split_solver(lambda *_: (x, z, np.zeros(0)))
     program = ConeProgram.from_split(np.eye(2), [1.0, 2.0], -np.eye(2), np.zeros(2))

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import ddot
 
 from .. import _kernel
 
@@ -71,19 +70,13 @@ SHORT = 8192
 def finite(*arrays: NDArray[np.float64]) -> bool:
     """A cheap look: True says that all entries are finite, False that some may not be."""
     # Sums of finite numbers are finite unless they overflow.
-    kernel = _kernel.kernel
     for values in arrays:
         if values.size > SHORT:
             with np.errstate(invalid="ignore", over="ignore"):
-                total = values.sum()
-        elif kernel is not None:
-            if not kernel.finite(values.ravel("K")):
-                return False
-            continue
+                finite = math.isfinite(values.sum())
         else:
-            flat = values.ravel("K")
-            total = ddot(flat, flat) if flat.size else 0.0  # NumPy's would warn of an overflow
-        if not math.isfinite(total):
+            finite = _kernel.kernel.all_finite(values.ravel("K"))
+        if not finite:
             return False
     return True
 
