@@ -229,7 +229,7 @@ def test_outer_products_in_blocks(shared: bool, monkeypatch: pytest.MonkeyPatch)
     """On the pattern, for leading axes, and summed where the batch shares the matrix."""
     rng = np.random.default_rng(3)
     pattern, _ = Pattern.of(sparse.random(9, 7, 0.5, rng=rng))
-    monkeypatch.setattr(Pattern.blocks, "__defaults__", (5,))
+    monkeypatch.setattr(runs, "__defaults__", (5,))
     a, c = rng.standard_normal((2, 4, 3, 9))
     w, x = rng.standard_normal((4, 3, 7)), rng.standard_normal((3, 7))
     points = Points(x, a[0], a[0], [ffoadapt.Status.OPTIMAL] * 3, [{}] * 3)
