@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same to the interpreter
-    from . import bilevel, testing
+    from . import bilevel, experimental, testing
     from ._cones import (
         Cone,
         ExponentialCone,
@@ -79,7 +79,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._program.batch import ProgramBatch
     from ._program.forms import BoxForm, ConeForm, SplitForm
     from ._program.pattern import Pattern
-    from ._program.points import Points, Solution, Solutions, Status
+    from ._program.points import Points, Solution, Status
     from ._program.structure import Structure
     from ._smooth.form import SmoothForm
     from ._smooth.layer import SmoothLayer, SmoothResult, SmoothSolution, smooth
@@ -87,8 +87,6 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._smooth.settings import SmoothSettings
     from ._solve.choice import SolverChoice
     from ._solve.settings import SolveSettings
-    from .experimental.call_each import call_each
-    from .experimental.least_distance import LeastDistance
     from .hookspecs import hookimpl
     from .testing import check_solver
 
@@ -122,7 +120,6 @@ __all__ = [
     "Job",
     "Layer",
     "LayerResult",
-    "LeastDistance",
     "MissingDependencyError",
     "Modeler",
     "ModelerSpec",
@@ -152,7 +149,6 @@ __all__ = [
     "SmoothSettings",
     "SmoothSolution",
     "Solution",
-    "Solutions",
     "SolveError",
     "SolveSettings",
     "Solver",
@@ -171,12 +167,12 @@ __all__ = [
     "bilevel",
     "box_qp",
     "box_solver",
-    "call_each",
     "check_solver",
     "choose_solver",
     "cone_program",
     "conic_solver",
     "executors",
+    "experimental",
     "frameworks",
     "get_plugin",
     "gradient_report",
@@ -224,7 +220,7 @@ _WHERE = {
     "_program.batch": "ProgramBatch",
     "_program.forms": "BoxForm ConeForm SplitForm",
     "_program.pattern": "Pattern",
-    "_program.points": "Points Solution Solutions Status",
+    "_program.points": "Points Solution Status",
     "_program.structure": "Structure",
     "_smooth.form": "SmoothForm",
     "_smooth.layer": "SmoothLayer SmoothResult SmoothSolution smooth",
@@ -232,19 +228,19 @@ _WHERE = {
     "_smooth.settings": "SmoothSettings",
     "_solve.choice": "SolverChoice",
     "_solve.settings": "SolveSettings",
-    "experimental.call_each": "call_each",
-    "experimental.least_distance": "LeastDistance",
     "hookspecs": "hookimpl",
     "testing": "check_solver",
 }
+_MOVED = {"LeastDistance", "Solutions", "call_each"}
 _MODULE = {name: module for module, names in _WHERE.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("bilevel", "testing"):
+    if name in ("bilevel", "experimental", "testing"):
         return importlib.import_module(f".{name}", __name__)
     if name not in _MODULE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        moved = f"; it is {__name__}.experimental.{name} now" if name in _MOVED else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{moved}")
     value = getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
     globals()[name] = value  # the next look-up does not come here
     return value

@@ -130,6 +130,15 @@ def test_public_names_are_those_of_the_package() -> None:
         assert name in ffoadapt.__all__ and getattr(ffoadapt, name) is not None
 
 
+@pytest.mark.parametrize("name", ["LeastDistance", "Solutions", "call_each"])
+def test_a_name_that_moved_says_where_it_is(name: str) -> None:
+    with pytest.raises(
+        AttributeError, match=rf"{name!r}; it is ffoadapt\.experimental\.{name} now"
+    ):
+        getattr(ffoadapt, name)
+    assert getattr(ffoadapt.experimental, name).__name__ == name
+
+
 def test_every_exception_is_public() -> None:
     errors = importlib.import_module("ffoadapt._exceptions")
     assert set(errors.__all__) <= set(ffoadapt.__all__)
@@ -267,7 +276,7 @@ def test_plugins_import_only_public_names(path: Path) -> None:
                 for alias in node.names:
                     assert alias.name in names, f"{alias.name} is not public in {module}"
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "ffoadapt":
-            assert node.attr in ffoadapt.__all__ or node.attr == "testing", node.attr
+            assert node.attr in ffoadapt.__all__, node.attr
     for root in roots(path):
         if root.startswith("ffoadapt_"):
             assert root == own, f"{path} imports another plugin: {root}"

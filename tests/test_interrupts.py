@@ -120,7 +120,7 @@ def test_batches_at_once_too() -> None:
         def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
             size = len(programs.q)
             nothing = np.zeros((size, 1)), (np.zeros((size, 0)), np.zeros((size, 0)))
-            return ffoadapt.Solutions(
+            return ffoadapt.experimental.Solutions(
                 *nothing, [Status.ERROR] * size, [{"status": "interrupted"}] * size
             )
 
@@ -295,7 +295,7 @@ class Swallows(Scripted):
     def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
         self.does["at_2"]()
         size = len(programs.q)
-        return ffoadapt.Solutions(
+        return ffoadapt.experimental.Solutions(
             -programs.q,
             (np.zeros((size, 0)), np.zeros((size, 0))),
             [Status.OPTIMAL] * size,

@@ -70,7 +70,7 @@ def test_twins_have_the_parameters_that_are_declared(name: str) -> None:
 
 def test_nobody_outside_asks_which_of_the_two_it_is() -> None:
     """But to tell the user, or a plugin that has another way."""
-    tell = {"_cli/plugins.py", "experimental/least_distance.py"}
+    tell = {"_cli/plugins.py", "experimental/_least_distance.py"}
     core, asking = ROOT / "ffoadapt", set()
     for path in core.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -120,10 +120,10 @@ class Solver(ABC):
         """Solve all programs of a dense batch at once; None leaves them to `solve`, one by one.
 
         Not needed: it is for solvers that have a batch of their own, or that take so little time
-        that Python between the elements would take longer (see `call_each`). Not called for sparse
-        matrices, nor where a start or a time limit is given, nor for a batch (or a thread's part of
-        one) of a single element or in which the bounds of one contradict each other. The slack of
-        the answers is b - Ax.
+        that Python between the elements would take longer (see `ffoadapt.experimental`, where the
+        class of the result is). Not called for sparse matrices, nor where a start or a time limit
+        is given, nor for a batch (or a thread's part of one) of a single element or in which the
+        bounds of one contradict each other. The slack of the solutions is b - Ax.
 
         Laws: those of `solve`; every element has, to the bit, the answer that `solve` gives for it
         alone, whatever its neighbours are.

@@ -51,10 +51,12 @@ def each(batch: ProgramBatch, form: str) -> Iterator[ConeForm | BoxForm | SplitF
 def stacked(batch: ProgramBatch, form: str) -> ConeForm | BoxForm | SplitForm:
     """See `ProgramBatch.stacked`."""
     if form == "box":
-        box, factor = _stated(batch), batch.P_factor
+        box = _stated(batch)
         given = batch.P, batch.q, box.A, box.lower, box.upper
-        P, q, A, lower, upper = (_repeated(batch, v) for v in given)
-        return BoxForm(P, q, A, lower, upper, None if factor is None else _repeated(batch, factor))
+        boxes = BoxForm(*(_repeated(batch, v) for v in given))
+        if batch.P_factor is not None:
+            boxes._cholesky = _repeated(batch, batch.P_factor)
+        return boxes
     if form == "split":
         eq, ineq = batch.structure.split
         rows = batch.A[:, ineq], batch.b[:, ineq], batch.A[:, eq], batch.b[:, eq]
@@ -97,10 +99,19 @@ def _cone_forms(batch: ProgramBatch, P: Iterator[Any], q: Iterator[Any]) -> Iter
 
 
 def _box_forms(batch: ProgramBatch, P: Iterator[Any], q: Iterator[Any]) -> Iterator[BoxForm]:
-    box, U = _stated(batch), batch.P_factor
+    box = _stated(batch)
     A = _elements(batch, box.A, box.pattern)
     bounds = _elements(batch, box.lower), _elements(batch, box.upper)
-    return map(BoxForm, P, q, A, *bounds, repeat(None) if U is None else _elements(batch, U))
+    forms = map(BoxForm, P, q, A, *bounds)
+    if batch.P_factor is None:
+        return forms
+    return map(_with_factor, forms, _elements(batch, batch.P_factor))
+
+
+def _with_factor(form: BoxForm, factor: Floats) -> BoxForm:
+    """The form, with the Cholesky factor of its P."""
+    form._cholesky = factor
+    return form
 
 
 def _split_forms(batch: ProgramBatch, P: Iterator[Any], q: Iterator[Any]) -> Iterator[SplitForm]:

@@ -23,8 +23,7 @@ from .._program.forms import BoxForm
 from .._runtime.memory import empty
 from .._types import Floats
 
-__all__ = ["LeastDistance"]
-
+__all__ = ["LeastDistance", "elements"]
 
 PIVOT = 1e-5
 """The least share of its diagonal entry that a pivot of P may keep: P is far from singular then."""
@@ -53,10 +52,10 @@ class LeastDistance:
         """
         size, m, n = programs.A.shape
         data = programs.P, programs.q, programs.A, programs.l, programs.u
-        factor = None if programs.P_factor is None else _shared(programs.P_factor)
+        factor = None if programs._cholesky is None else _shared(programs._cholesky)
         # In the order of distance.c; what is after the rows and bounds is for `restore` alone.
-        room = m * n + 2 * m + 3 * n + (m + 1) // 2 + (n * n if factor is None else 0)
-        state = empty(size, room)
+        length = m * n + 2 * m + 3 * n + (m + 1) // 2 + (n * n if factor is None else 0)
+        state = empty(size, length)
         bounds = m * n
         self.sizes, self.equalities = (n, m), np.empty(size, dtype=np.int32)
         self.rows = state[:, :bounds]
@@ -93,6 +92,14 @@ class LeastDistance:
         x, multipliers = np.empty(t.shape), np.empty(dual.shape)
         _kernel.kernel.from_least_distance(n, m, *self._arrays, t, dual, x, multipliers)
         return x, multipliers
+
+
+def elements(programs: BoxForm, part: slice | None) -> BoxForm:
+    """The programs of a part of a batch; None makes a batch of one program. Nothing is copied."""
+    p = programs
+    chosen = BoxForm(p.P[part], p.q[part], p.A[part], p.l[part], p.u[part])
+    chosen._cholesky = None if p._cholesky is None else p._cholesky[part]
+    return chosen
 
 
 def _wide(values: Floats, width: int) -> Floats:
