@@ -20,6 +20,7 @@ from ffoadapt import Session, Solution, Solver, Status, _kernel
 from ffoadapt._runtime import interrupts
 from ffoadapt._runtime import threads as _threads
 from ffoadapt._runtime.text import told
+from ffoadapt._solve import job
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
 
@@ -83,11 +84,11 @@ def kill() -> None:
 )
 def test_words(word: str) -> None:
     """Of OSQP and SCS, Gurobi, HiGHS and QPALM."""
-    assert interrupts.said(Status.ERROR, {"status": word})
-    assert not interrupts.said(Status.OPTIMAL, {"status": word})
+    assert job._interrupted(Status.ERROR, {"status": word})
+    assert not job._interrupted(Status.OPTIMAL, {"status": word})
     for other in ("not interrupted", "error", -3, None):
-        assert not interrupts.said(Status.ERROR, {"status": other})
-    assert not interrupts.said(Status.ERROR, {})
+        assert not job._interrupted(Status.ERROR, {"status": other})
+    assert not job._interrupted(Status.ERROR, {})
 
 
 def test_an_interrupted_status_is_an_interrupt() -> None:
@@ -196,6 +197,32 @@ def test_so_is_one_after_another_that_took_long(monkeypatch: pytest.MonkeyPatch)
     solve([1, 2, 3], Scripted(at_1=noted(0.1), at_2=noted(0.0), at_3=noted(0.0)))
     main = threading.main_thread()
     assert [thread is main for thread in threads] == [True, False, True]
+
+
+WAITED_FOR = """
+import random, signal
+from ffoadapt import Session
+from ffoadapt._solve import watchdog
+class Seven:
+    def solve(self, program, options, session): return 7
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+draw, interrupted = random.Random(0), 0
+for _ in range(5000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 4e-4))
+        while True:
+            assert watchdog.solve(Seven(), None, {}, Session(), None) == 7
+    except KeyboardInterrupt:
+        interrupted += 1
+print(interrupted)
+"""
+
+
+def test_an_interrupt_at_any_time_of_a_solve_that_is_waited_for() -> None:
+    """It is raised as what it is, and no thread is left that fails to begin."""
+    command = [sys.executable, "-c", WAITED_FOR]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == ("5000", "")
 
 
 def test_check_speaks_to_threads_of_the_pool_alone() -> None:

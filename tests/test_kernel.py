@@ -52,7 +52,7 @@ def declared() -> dict[str, list[str]]:
     """The functions of the stub and their parameters."""
     tree = ast.parse((ROOT / "ffoadapt" / "_kernel" / "_compiled.pyi").read_text())
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return {f.name: [a.arg for a in (*f.args.posonlyargs, *f.args.args)] for f in functions}
+    return {f.name: [a.arg for a in ast.walk(f.args) if isinstance(a, ast.arg)] for f in functions}
 
 
 def test_both_have_the_functions_that_are_declared(kernel: Any) -> None:
@@ -104,7 +104,12 @@ def test_finite_numbers(kernel: Any, wrong: float) -> None:
     values = rng().standard_normal(50)
     assert kernel.all_finite(values) and kernel.all_finite(np.empty(0))
     values[31] = wrong
-    assert not kernel.all_finite(values)
+    assert not kernel.all_finite(values) and not kernel.all_finite(np.ones((2, 2)), values[::-1])
+    assert kernel.all_finite(values[::2], np.ones((3, 4)).T, np.empty((0, 2)))
+    many = np.ones(20_000)
+    assert kernel.all_finite(many)
+    many[-1] = wrong
+    assert not kernel.all_finite(many)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (2, 1, 0), (0, 2, 2), (2, 0, 3)])

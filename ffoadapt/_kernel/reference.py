@@ -44,14 +44,26 @@ __all__ = [
 
 Pattern = NDArray[np.int32]
 
+SHORT = 8192
+"""Up to this length a dot product is computed by one thread."""
+
 
 def memory(size: int) -> Any:
     return np.empty(size, np.uint8)
 
 
-def all_finite(array: Floats) -> bool:
-    # NumPy's own product would warn of an overflow.
-    return not array.size or math.isfinite(ddot(array, array))
+def all_finite(*arrays: Floats) -> bool:
+    # Sums of finite numbers are finite unless they overflow.
+    for values in arrays:
+        if values.size > SHORT:
+            with np.errstate(invalid="ignore", over="ignore"):
+                total = values.sum()
+        else:
+            flat = values.ravel("K")
+            total = ddot(flat, flat) if flat.size else 0.0  # NumPy's would warn of an overflow
+        if not math.isfinite(total):
+            return False
+    return True
 
 
 @np.errstate(all="ignore")

@@ -9,7 +9,8 @@ nothing of a point. Here violations are compared with sizes that follow from the
 - the size of a row, at most r_i X and at least |b_i|: the sum of its terms |a_ij| D_j, where D_j is
   the larger of |x_j| and of what the constraints say of it, max_k |b_k| |a_kj| / r_k^2.
 
-The size of a row does not depend on the units of rows and columns.
+The size of a row does not depend on the units of rows and columns. A block of a curved cone has
+that of its largest row.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._kernel import measures, polyhedral
 from .._kernel.polyhedral import LIMITS
@@ -25,7 +27,7 @@ from .._program.batch import ProgramBatch
 from .._program.points import Points
 from .._types import Floats
 from .active_set import Scales
-from .certificate import infeasibility
+from .certificate import infeasibility, stationarity
 
 __all__ = [
     "BEYOND",
@@ -33,11 +35,14 @@ __all__ = [
     "ROW",
     "UNSEEN",
     "Violations",
+    "beside_cones",
     "column_sizes",
     "row_sizes",
+    "unbalanced",
     "violations",
 ]
 
+Mask = NDArray[np.bool_]
 
 BEYOND, DATA, ROW, UNSEEN = LIMITS.beyond, LIMITS.data, LIMITS.row, LIMITS.unseen
 """See `polyhedral.Limits`."""
@@ -68,11 +73,50 @@ def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations
 
     terms = partial(_row_terms, batch, x)
     row = measures.largest_row_violation(far, batch.norms, batch.b, length, terms, LIMITS)
+    if not (structure.polyhedral or points.paired):
+        row = np.maximum(row, beside_cones(batch, points, length))
     pairs = (np.where(held, v, 0.0) * z for v in (batch.b, s))
     objective = np.sum(x * batch.multiply("P", x), axis=-1), batch.q * x, *pairs
     rounding = measures.rounding_gap(sizes.steepness[:, 0], sizes.curvature[:, 0], LIMITS)
     gap = measures.duality_gap(*objective, structure.polyhedral, rounding, size, LIMITS)
     return Violations(length[:, 0], steepness[:, 0], row, gap)
+
+
+def beside_cones(batch: ProgramBatch, points: Points, length: Floats) -> Floats:
+    """(B,) the largest distance of a block of s from its curved cone beside the size of the block;
+    ``length`` (B, 1)."""
+    worst, sizes = np.zeros(len(points.s)), None
+    for cone, start, count in batch.structure.groups:
+        if cone.polyhedral:
+            continue
+        rows, dim = slice(start, start + count * cone.dim), cone.dim
+        far = cone.violation(points.s[:, rows].reshape(-1, dim)).reshape(-1, count)
+        norm, b = (_largest_rows(v[:, rows], dim) for v in (batch.norms, np.abs(batch.b)))
+        matters = far > np.maximum(UNSEEN * norm * length, LIMITS.small * b)
+        if not matters.any():
+            continue
+        if sizes is None:
+            sizes = row_sizes(batch, points.x, length)
+        size = _largest_rows(sizes[:, rows], dim)
+        beside = np.divide(far, size, out=np.zeros_like(far), where=matters)
+        worst = np.maximum(worst, beside.max(axis=-1, initial=0.0))
+    return worst
+
+
+def _largest_rows(values: Floats, dim: int) -> Floats:
+    """(B, count) the largest of each block of ``dim`` rows of (B, count * dim)."""
+    found: Floats = values.reshape(len(values), -1, dim).max(axis=-1)
+    return found
+
+
+def unbalanced(batch: ProgramBatch, points: Points) -> Mask:
+    """(B,) whether Px + q + A'z lacks more of 0 in some variable than this share, `DATA`, of the
+    terms of that variable, in any units: the objective might fall along it for ever."""
+    x, z = points.x, points.z
+    absolute = replace(batch, P=np.abs(batch.P), A=np.abs(batch.A), box=None, P_factor=None)
+    terms = np.abs(batch.q) + absolute.multiply("P", np.abs(x))
+    terms = terms + absolute.multiply("A", np.abs(z), transpose=True)
+    return np.asarray((np.abs(stationarity(batch, x, z)) > DATA * terms).any(axis=-1))
 
 
 def row_sizes(batch: ProgramBatch, x: Floats, length: Floats) -> Floats:

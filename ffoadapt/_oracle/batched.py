@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from .._runtime import threads
 from .._runtime.lazy import lazy
 from .._runtime.memory import empty
 from .._types import Floats
-from .acceptance import Violations
+from .acceptance import Violations, beside_cones
 from .active_set import GhostBatch, Scales
 from .certificate import SURENESS, probe
 from .dense import REFINE, SURE
@@ -116,6 +117,13 @@ class Measures:
             found = self._figures.copy()  # another thread may read it
             found[:, 5] = np.maximum(found[:, 5], outside)
             found[:, 4] = np.maximum(np.maximum(found[:, 4], gap), outside)
+            if outside.any():
+                row = beside_cones(self.batch, self.points, found[:, 8:9])
+                found[:, 10] = np.maximum(found[:, 10], row)
+            with np.errstate(all="ignore"):
+                grown = np.maximum(found[:, 0] / found[:, 8], found[:, 1] / found[:, 9]).clip(1.0)
+                doubt = np.maximum(found[:, 4] * grown / LIMITS.data, found[:, 10] / LIMITS.row)
+            found[:, 12] = np.maximum(found[:, 12], doubt)
             self._figures, self._complete = found, True
         return self._figures
 
@@ -292,7 +300,7 @@ def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floa
 
 def _plain(*arrays: Floats) -> list[Floats]:
     """The arrays as compiled code takes them."""
-    return [np.ascontiguousarray(array, dtype=np.float64) for array in arrays]
+    return list(map(np.ascontiguousarray, arrays, repeat(np.float64)))
 
 
 def _curved(ghost: GhostBatch) -> tuple[Floats, tuple[Any, ...]] | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .._program.batch import ProgramBatch, largest
 from .._program.points import Points
 from .._types import Floats
+from .acceptance import ROW
 from .active_set import Scales, complementary, scales
 from .batched import Lent
 from .certificate import defects, worst
@@ -33,7 +34,8 @@ ENOUGH = 1e-11
 
 SMALL = 1e-2
 """But not where x or z is less than this share of the size that residuals are relative to:
-gradients of P and A are products with x and z, whose own relative error is larger there."""
+gradients of P and A are products with x and z, whose own relative error is larger there. Nor where
+they violate a row by more than its own size allows, which may be nothing next to that size."""
 
 FEASIBLE = 1e-9
 """Polished points may violate feasibility by this, or by as much as they did; never by more."""
@@ -70,7 +72,9 @@ def polish(
     if batch.structure.polyhedral and not always and wanted.any():
         between = wanted & (before.kkt <= ENOUGH)
         if between.any():
-            wanted &= ~between | _small(oracle)
+            known = oracle.violations
+            doubtful = ~(np.maximum(known.row, known.gap) <= ROW)
+            wanted &= ~between | _small(oracle) | doubtful
     if not wanted.any():
         return points, oracle, before.kkt
     latest: tuple[Oracle, NDArray[np.intp]] | None = None

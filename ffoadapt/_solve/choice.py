@@ -161,7 +161,7 @@ def choose(structure: Structure) -> SolverChoice:
 def lasting(name: str, structure: Structure) -> bool:
     """Whether a solve takes so long that threads pay: handing over the GIL costs them tens of
     microseconds. So it is for solvers whose speed is not known; fill only makes solves longer."""
-    spec = registry.specs("solver").get(name)
+    spec = registry.spec("solver", name)
     speed = getattr(spec, "speed", {})
     return predicted(speed, kind_of(structure), structure.n) > LASTING
 

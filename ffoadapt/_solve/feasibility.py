@@ -45,6 +45,9 @@ ROUNDING = 1e-13
 LEAST = 1e-3
 """The least size of an entry of the gradient, beside the largest."""
 
+NOISE = 1e-9
+"""Entries of a ray below this share of the largest, each beside its size, may be rounding."""
+
 INSIDE = 1e-9
 """A certificate may be outside of its cone by this share of its size."""
 
@@ -143,6 +146,16 @@ class Steepest:
         that beside its size."""
         bend = np.square(self.sizes) * d
         return bend, np.maximum.reduce(np.abs(self.sizes * d), axis=-1, initial=0.0)
+
+    def are_rays(self, d: Floats, precision: float) -> Mask:
+        """(B,) whether d (B, n) are rays, as they are or without the entries that are nothing
+        beside the largest: what rounding leaves there is a direction of its own."""
+        found = is_ray(self.batch, d, precision)
+        if found.all():
+            return found
+        share = np.abs(self.sizes * d)
+        plain = np.where(share > NOISE * largest(share), d, 0.0)
+        return found | is_ray(self.batch, plain, precision)
 
 
 def ray_program(batch: ProgramBatch) -> Steepest:

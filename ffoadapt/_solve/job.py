@@ -388,7 +388,7 @@ def find_solver(solver: str | Solver | type[Solver], structure: Structure) -> tu
     """The solver object and its name; checks that it has the cones of the program."""
     if isinstance(solver, str):
         solver = registry.spelled("solver", solver)
-        spec = registry.specs("solver").get(solver)
+        spec = registry.spec("solver", solver)
         if spec is not None and spec.form == "smooth":
             raise UnsupportedProblemError(_of_functions(solver, structure))
         if spec is not None and spec.cones is not None and not structure.kinds <= spec.cones:

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._oracle.acceptance import UNSEEN
+from .._oracle.acceptance import UNSEEN, unbalanced
 from .._oracle.gradient import Oracle
 from .._program.batch import EPS, ProgramBatch, allowance
 from .._program.points import Points, Status
 from .._program.structure import Structure
 from .._types import Floats, Ints
 from .conditioning import Conditioned, solve_conditioned
-from .feasibility import Nearest, is_ray, is_refutation, nearest_program, ray_program
+from .feasibility import Nearest, is_refutation, nearest_program, ray_program
 from .settings import Settings
 from .settle import Run, settle
 
@@ -74,6 +74,7 @@ def rescue(
     work.again(moved)
     work.again([i for i in work.left() if i not in moved])
     work.again(work.prove(work.doubtful()))
+    work.look_down()
     work.conclude()
     return work.result()
 
@@ -185,6 +186,7 @@ class _Rescue:
         }
         self.searched: set[int] = set()  # for a certificate
         self.feasible: set[int] = set()
+        self.level: set[int] = set()  # searched for rays
 
     def left(self) -> list[int]:
         """The elements of which there is neither a solution nor a proof that there is none."""
@@ -265,8 +267,19 @@ class _Rescue:
                 break
         return refuted, feasible, shift, beside
 
-    def _prove_unbounded(self, elements: list[int]) -> list[int]:
+    def look_down(self) -> None:
+        """Points whose objective may fall for ever along some variable are no solutions where it
+        does: in the units that make a program easy that may be too little to be seen."""
+        solved = [i for i, s in enumerate(self.status) if s is Status.OPTIMAL]
+        solved = [i for i in solved if i not in self.level]
+        for part, some in self._parts(solved):
+            at = self.x[part], self.s[part], self.z[part]
+            doubtful = unbalanced(some, Points(*at, [Status.OPTIMAL] * len(part), [{}] * len(part)))
+            self._prove_unbounded([i for i, d in zip(part, doubtful, strict=True) if d], False)
+
+    def _prove_unbounded(self, elements: list[int], move: bool = True) -> list[int]:
         """As `_prove_infeasible`; those whose q was moved so that the objective is bounded."""
+        self.level.update(elements)
         moved: list[int] = []
         allowed = allowance(self.batch.precision)
         for part, some in self._parts(elements):
@@ -274,15 +287,15 @@ class _Rescue:
                 search = ray_program(some)
                 found, _ = settle(search.program, run(search.program), self._plain)
                 d = np.nan_to_num(found.x)
-                rays: Mask = is_ray(some, d, allowed)
                 known = np.isfinite(found.x).all(axis=-1)
                 bend, beside = search.bend(d)
+                rays = search.are_rays(d, allowed) & (beside > UNSEEN)
                 level = known & ~rays & (beside <= allowed)
                 for j in np.flatnonzero(rays | level).tolist():
                     i = part[j]
                     if rays[j]:
                         self._has_none(i, Status.DUAL_INFEASIBLE)
-                    elif beside[j] > UNSEEN:
+                    elif move and beside[j] > UNSEEN:
                         self._move(i, None, bend[j], float(beside[j]))
                         moved.append(i)
                 rest = np.flatnonzero(~(rays | level))
