@@ -20,7 +20,6 @@ from ffoadapt import Session, Solution, Solver, Status, _kernel
 from ffoadapt._runtime import interrupts
 from ffoadapt._runtime import threads as _threads
 from ffoadapt._runtime.text import told
-from ffoadapt._solve import job
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
 
@@ -84,11 +83,11 @@ def kill() -> None:
 )
 def test_words(word: str) -> None:
     """Of OSQP and SCS, Gurobi, HiGHS and QPALM."""
-    assert job._interrupted(Status.ERROR, {"status": word})
-    assert not job._interrupted(Status.OPTIMAL, {"status": word})
+    assert interrupts.said(Status.ERROR, {"status": word})
+    assert not interrupts.said(Status.OPTIMAL, {"status": word})
     for other in ("not interrupted", "error", -3, None):
-        assert not job._interrupted(Status.ERROR, {"status": other})
-    assert not job._interrupted(Status.ERROR, {})
+        assert not interrupts.said(Status.ERROR, {"status": other})
+    assert not interrupts.said(Status.ERROR, {})
 
 
 def test_an_interrupted_status_is_an_interrupt() -> None:

@@ -54,8 +54,8 @@ def measure(
 ) -> None:
     """Writes ``active`` (B, m) and ``figures`` (B, 14) of elements ``begin`` to ``end - 1``."""
     part = slice(begin, end)
-    data = (v[part] if len(v) > 1 else v for v in (P, q, A, b, squares))
-    points = _Points(*data, x[part], s[part], z[part], kinds, limits)
+    P, q, A, b, squares = (v[part] if len(v) > 1 else v for v in (P, q, A, b, squares))
+    points = _Points(P, q, A, b, squares, x[part], s[part], z[part], kinds, limits)
     active[part] = points.active()
     gradient = np.matmul(points.P, points.x[..., None])[..., 0] + points.q
     gap = None if exact else points.gap()

@@ -149,8 +149,8 @@ def data_scales(xp: Any, sizes: Sizes, primal: Any, gradient: Any) -> tuple[Any,
     return xp.where(length > 0.0, length, primal), xp.where(steep > 0.0, steep, gradient)
 
 
-def active_rows(xp: Any, s: Any, z: Any, squares: Any, scale: Scales, equality: Any) -> Any:
-    """(..., m) whether z_i r_i / g > s_i / (r_i X), multiplied out; equalities always are."""
+def active_rows(xp: Any, s: Any, z: Any, squares: Any, scale: Any, equality: Any) -> Any:
+    """(..., m) whether z_i r_i / g > s_i / (r_i X), multiplied out, at a `Scales`, or equal."""
     return (z * (squares * (scale.primal / scale.gradient)) > s) | equality
 
 

@@ -75,8 +75,8 @@ def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations
     row = measures.largest_row_violation(far, batch.norms, batch.b, length, terms, LIMITS)
     if not (structure.polyhedral or points.paired):
         row = np.maximum(row, beside_cones(batch, points, length))
-    pairs = (np.where(held, v, 0.0) * z for v in (batch.b, s))
-    objective = np.sum(x * batch.multiply("P", x), axis=-1), batch.q * x, *pairs
+    pushed, apart = (np.where(held, v, 0.0) * z for v in (batch.b, s))
+    objective = np.sum(x * batch.multiply("P", x), axis=-1), batch.q * x, pushed, apart
     rounding = measures.rounding_gap(sizes.steepness[:, 0], sizes.curvature[:, 0], LIMITS)
     gap = measures.duality_gap(*objective, structure.polyhedral, rounding, size, LIMITS)
     return Violations(length[:, 0], steepness[:, 0], row, gap)
