@@ -13,8 +13,8 @@ from scipy import sparse
 import ffoadapt
 from ffoadapt import ConeProgram, NonnegativeCone, Structure, ZeroCone, _kernel
 from ffoadapt._kernel.reference import runs
-from ffoadapt._layers import functional
-from ffoadapt._models.raw import BoxModel
+from ffoadapt._models import patterns as functional
+from ffoadapt._models.box import BoxModel
 from ffoadapt._oracle import workspace
 from ffoadapt._oracle.gradient import Adjoint
 from ffoadapt._oracle.sparse import _equilibrate

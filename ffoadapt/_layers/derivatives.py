@@ -20,7 +20,8 @@ from .._program.points import Points, Status
 from .._types import Floats
 
 if TYPE_CHECKING:
-    from .function import SolveFunction, State
+    from .function import SolveFunction
+    from .state import State
 
 __all__ = ["adjoint", "each", "gradients", "tangents", "warn_zero"]
 
