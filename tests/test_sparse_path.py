@@ -17,7 +17,7 @@ from ffoadapt._models import patterns as functional
 from ffoadapt._models.box import BoxModel
 from ffoadapt._oracle import workspace
 from ffoadapt._oracle.gradient import Adjoint
-from ffoadapt._oracle.sparse import _equilibrate
+from ffoadapt._oracle.ldl import _equilibrate
 from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
 from ffoadapt._program.pattern import Pattern
 from ffoadapt._program.points import Points

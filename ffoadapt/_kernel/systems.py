@@ -12,6 +12,7 @@ one after the other, as are those whose Cholesky pivots show a lost rank.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,9 +95,13 @@ def solve(
     zeta: Floats,
     residual: Floats,
 ) -> None:
-    at, n = np.flatnonzero(batch.fine[begin:end]) + begin, batch.P.shape[-1]
+    at = np.flatnonzero(batch.fine[begin:end]) + begin
+    (size, m), n = batch.active.shape, batch.P.shape[-1]
     if not at.size:
         return
+    count = math.prod(v_x.shape[:-2])
+    v_x, w = (v.reshape(count, size, n) for v in (v_x, w))
+    v_z, zeta = (v.reshape(count, size, m) for v in (v_z, zeta))
     K, X = batch.K[at], batch.inverse[at]
     v = np.concatenate((v_x[:, at], np.where(batch.active[at], v_z[:, at], 0.0)), axis=-1)
     y, size = _refined(K, X, v, n, limit)

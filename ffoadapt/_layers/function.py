@@ -149,10 +149,6 @@ class SolveFunction(Keyed):
         quiet: bool = False,
     ) -> list[Floats | None]:
         """``quiet`` where who asks is given all gradients, asked for or not."""
-        if self.settings.resolve is not None:
-            several = derivatives.each(self, state, cotangents, needed)
-            if several is not None:
-                return several
         axes, lead = state.axes, ()
         flat: list[Floats | None] = []
         for cotangent, (_, shape) in zip(cotangents, self.model.outputs, strict=True):
@@ -162,7 +158,7 @@ class SolveFunction(Keyed):
             flat.append(cotangent)
         with self.one_thread:
             at = self.model.retrieve_vjp(flat, state.batch)
-            adjoint = derivatives.adjoint(self, state, at, self.on_report is not None)
+            adjoint = derivatives.vjp(self, state, at, self.settings.differentiation)
             gradients = derivatives.gradients(self, state, adjoint, needed)
             if self.warns_of_zero and not quiet:
                 derivatives.warn_zero(self, adjoint, at[0], gradients)
@@ -178,9 +174,8 @@ class SolveFunction(Keyed):
         flat = self.flatten(tangents, state.axes)
         with self.one_thread:
             moved = self.model.program_jvp(flat, state.batch, state.points.z)
-            outputs = self.model.retrieve_jvp(
-                *derivatives.tangents(self, state, moved), state.batch
-            )
+            dx, ds, dz, _ = derivatives.tangents(self, state, moved)
+            outputs = self.model.retrieve_jvp(dx, ds, dz, state.batch)
         return [out.reshape(state.axes.batch + out.shape[1:]) for out in outputs]
 
     # -- how far to trust it
@@ -189,18 +184,18 @@ class SolveFunction(Keyed):
         self, axes: Axes, batch: ProgramBatch, points: Points, unmet: Floats | None, name: str
     ) -> State:
         """The state of a call again, from what an `Outcome` knows of it."""
-        oracle = Oracle(batch, points)
-        oracle.unmet = unmet
+        oracle = Oracle(batch, points, unmet=unmet)
         return State(axes, batch, points, self._with_choices(oracle), name)
 
     def reports(self, state: State) -> Reports:
         """One report a batch element, of what the outputs and the parameters see of the program."""
         oracle, batch = state.oracle, state.batch
         with self.one_thread:
-            if not oracle.asked:
+            if state.evidence is None:
                 ones = [np.ones((batch.size, *shape)) for _, shape in self.model.outputs]
-                oracle.vjp(self.model.retrieve_vjp(ones, batch)[0], None, None)
-            return oracle.reports(View(self.model))
+                v_x = self.model.retrieve_vjp(ones, batch)[0]
+                state.evidence = oracle.vjp(v_x, None, None).evidence
+            return oracle.reports(View(self.model), state.evidence)
 
     # -- for frameworks that trace
 
@@ -287,8 +282,7 @@ class SolveFunction(Keyed):
         return [out.copy().reshape(lead + out.shape[1:]) for out in outputs]
 
     def _with_choices(self, oracle: Oracle) -> Oracle:
-        settings = self.settings
-        return oracle.choosing(settings.degenerate, settings.smoothing, self._hidden)
+        return oracle.choosing(self.settings.differentiation.choices(self._hidden))
 
 
 def _precision(value: NDArray[Any]) -> float:

@@ -13,7 +13,6 @@ from .._exceptions import DifferentiationError, ProblemError, ShapeError
 from .._models.matrix_model import MatrixModel
 from .._models.reading import SPARSE, coordinates, numbers
 from .._oracle.report import GradientReport, Reports
-from .._oracle.resolve import Resolve, Resolved
 from .._program.points import Status
 from .._types import Floats, Shape
 from . import derivatives
@@ -84,7 +83,7 @@ class Result(_SolveResult):
     def report(self) -> GradientReport:
         """Why to trust the gradient here, or not."""
         with self._function.one_thread:
-            return self._state.oracle.reports()[0]
+            return self._state.oracle.reports(None, self._state.evidence)[0]
 
     def vjp(
         self,
@@ -113,14 +112,8 @@ class Result(_SolveResult):
         at = self._canonical(cotangents)
         function, state, model = self._function, self._state, self.program.model
         with function.one_thread:
-            if method is None:
-                adjoint = derivatives.adjoint(function, state, at, False)
-            elif method == "resolve":
-                adjoint = Resolved(state.oracle, function.solutions, Resolve(delta)).vjp(*at)
-            elif method == "direct":
-                adjoint = state.oracle.vjp(*at)
-            else:
-                raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
+            how = derivatives.named(function, method, delta)
+            adjoint = derivatives.vjp(function, state, at, how)
             needed = [True] * len(model.names)
             gradients: Any = derivatives.gradients(function, state, adjoint, needed)
         return SimpleNamespace(
@@ -142,7 +135,7 @@ class Result(_SolveResult):
         ]
         with function.one_thread:
             moved = model.program_jvp(flat, state.batch, state.points.z)
-            dx, ds, dz = derivatives.tangents(function, state, moved)
+            dx, ds, dz, _ = derivatives.tangents(function, state, moved)
             outputs = model.retrieve_jvp(dx, ds, dz, state.batch)
         named = {name: v[0] for (name, _), v in zip(model.outputs, outputs, strict=True)}
         return SimpleNamespace(**{**named, "x": dx[0], "s": ds[0], "z": dz[0]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .._oracle.factors import Evidence
 from .._oracle.gradient import Oracle
 from .._program.batch import ProgramBatch
 from .._program.points import Points
@@ -23,3 +24,5 @@ class State:
     oracle: Oracle
     name: str
     closest: Closest | None = None
+    evidence: Evidence | None = None
+    """What the latest derivative rests on."""

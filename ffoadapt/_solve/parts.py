@@ -26,7 +26,7 @@ class Parts:
         x, s, z = (np.full((size, k), np.nan) for k in (n, m, m))
         self._points = Points(x, s, z, [Status.ERROR] * size, [{}] * size, True, True)
         self._impossible: set[int] = set()
-        self._factors: dict[int, Any] = {}
+        self._nearby: dict[int, Any] = {}
         self._shift_b, self._shift_q = np.zeros((size, m)), np.zeros((size, n))
         self._unmet = np.zeros(size)
 
@@ -59,9 +59,9 @@ class Parts:
             if i in self._impossible:
                 continue
             at.status[i], at.info[i] = points.status[j], points.info[j]
-            self._factors.pop(i, None)
-            if oracle is not None and j in oracle.lent:
-                self._factors[i] = oracle.lent[j]
+            self._nearby.pop(i, None)
+            if oracle is not None and j in oracle.nearby:
+                self._nearby[i] = oracle.nearby[j]
         at.exact, at.paired = at.exact & points.exact, at.paired & points.paired
 
     def change(self, part: Ints, units: Conditioned, other: ProgramBatch, unmet: Floats) -> None:
@@ -80,8 +80,6 @@ class Parts:
         points.x[failed] = points.s[failed] = points.z[failed] = np.nan
         if self._unmet.any():
             batch = batch.shifted(self._shift_b, self._shift_q)
-        oracle = Oracle(batch, points)
+        unmet = self._unmet if self._unmet.any() else None
         # The derivatives of what was solved at once are what they are without the others.
-        oracle.borrow(self._factors)
-        oracle.unmet = self._unmet if self._unmet.any() else None
-        return batch, points, oracle
+        return batch, points, Oracle(batch, points, unmet=unmet, nearby=self._nearby)
