@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._batching import Axes
 from .._exceptions import DifferentiationError, FFOAdaptError, ParameterError, ProblemError
-from .._interfaces import Framework
+from .._layers.axes import Axes
+from .._layers.outcome import Latest, warn_inaccurate
 from .._oracle.report import UNSOLVED, GradientReport
-from .._outcome import Latest, warn_inaccurate
-from .._solution import Status
-from .._solving import raise_failures
+from .._plugins.framework import Framework
+from .._program.points import Status
+from .._solve.job import raise_failures
 from . import differences
 from .form import kinds_of
 from .functions import Functions, Model, Shifted

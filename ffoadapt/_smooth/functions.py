@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._exceptions import DifferentiationError, ParameterError, ShapeError
-from .._interfaces import Framework
-from .._registry import registry
-from .._trees import flatten
+from .._plugins.framework import Framework
+from .._plugins.registry import registry
+from .._runtime.trees import flatten
 
 __all__ = ["Functions", "Model", "Shifted"]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lazy import lazy
+from .._runtime.lazy import lazy
 from . import differences
 from .point import DENSE, Place
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._exceptions import ProblemError
-from .._gradient_check import GradientCheck
+from .._layers.gradient_check import GradientCheck
 from .function import SmoothFunction
 
 __all__ = ["check_gradients"]

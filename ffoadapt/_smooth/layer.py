@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._exceptions import DifferentiationError, FFOAdaptError, ParameterError
-from .._functional import _flat, _Solution
-from .._gradient_check import GradientCheck
-from .._interfaces import Framework
+from .._layers.functional import _flat, _Solution
+from .._layers.gradient_check import GradientCheck
+from .._layers.outcome import Latest, infos, statuses
 from .._oracle.report import GradientReport
-from .._outcome import Latest, infos, statuses
-from .._registry import registry
-from .._solution import Status
-from .._trees import flatten
+from .._plugins.framework import Framework
+from .._plugins.registry import registry
+from .._program.points import Status
+from .._runtime.trees import flatten
 from .function import OUTPUTS, SmoothFunction, SmoothState
 from .functions import NotScalarError
 from .gradient_check import check_gradients

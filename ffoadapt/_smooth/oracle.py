@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lazy import lazy
 from .._oracle.active_set import KINK
 from .._oracle.report import ERROR, GHOST, INACCURATE, GradientReport, Verdict
+from .._runtime.lazy import lazy
 from . import differences
 from .ghost import Ghost, Solved
 from .point import DENSE, Duals, Place

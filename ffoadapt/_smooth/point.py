@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from .._lazy import lazy
+from .._runtime.lazy import lazy
 from .functions import Model
 
 __all__ = ["DENSE", "Duals", "Place", "least_squares_duals"]

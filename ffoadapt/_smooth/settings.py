@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._exceptions import OptionError
-from .._options import check_options
+from .._solve.options import check_options
 
 __all__ = ["Curvature", "SmoothSettings"]
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._choose import smooth_ranking
 from .._exceptions import FFOAdaptError, OptionError, UnsupportedProblemError
-from .._interfaces import Session, Solver
-from .._options import common_names, translate_options
 from .._oracle.report import INACCURATE
-from .._registry import registry
-from .._solution import Solution, Status
+from .._plugins.registry import registry
+from .._plugins.solver import Session, Solver
+from .._program.points import Solution, Status
+from .._solve.choice import smooth_ranking
+from .._solve.options import common_names, translate_options
 from .form import SmoothForm, TimeLimitError
 from .functions import Model
 from .oracle import Bounds, polished

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._registry import registry
+from .._plugins.registry import registry
+from .._program.points import Status
 from .._smooth.form import SmoothForm
 from .._smooth.functions import Functions, Model
 from .._smooth.layer import SmoothLayer
-from .._solution import Status
 
 __all__ = ["SmoothProblem"]
 

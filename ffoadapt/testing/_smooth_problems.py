@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._solution import Status
+from .._program.points import Status
 from ._smooth_problem import SmoothProblem
 
 __all__ = ["FAMILIES", "smooth_problems"]
