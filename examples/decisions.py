@@ -121,10 +121,11 @@ def main() -> None:
         for seed in range(options.seeds):
             task = Task(kit, seed)
             result, path, seconds = trained(kit, bar, task, seed, options.share)
-            ends = [k for k in range(9, len(path) - 1, 10)] + [len(path) - 1]
+            ends = [*range(9, len(path) - 1, 10), len(path) - 1]
             before = task.regrets(kit.array(task.two_stage))
             along = [task.regrets(kit.array(path[k][0])) for k in ends]
-            curves.append([(0, before.mean()), *((k + 1, r.mean()) for k, r in zip(ends, along))])
+            curve = zip(ends, along, strict=True)
+            curves.append([(0, before.mean()), *((k + 1, r.mean()) for k, r in curve)])
             pairs = before, along[-1]
             changes.append(1 - along[-1].mean() / before.mean())
             errors = task.error(kit.array(task.two_stage)), task.error(result.x)
