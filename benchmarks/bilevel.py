@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
-from bilevel_kit import FRAMEWORKS, table
+from kit import FRAMEWORKS, table
 from bilevel_toys import POINTS, TARGET
 
 from ffoadapt.bilevel import BilevelProblem, Bome, F2sa, Penalty, minimize
