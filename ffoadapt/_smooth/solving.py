@@ -18,9 +18,11 @@ from .._oracle.report import INACCURATE
 from .._registry import registry
 from .._solution import Solution, Status
 from .form import SmoothForm, TimeLimitError
-from .functions import Model
-from .oracle import Bounds, polished
-from .point import Duals, Place, least_squares_duals
+from .bounds import Bounds
+from .evaluation import Evaluation
+from .polish import polished
+from .duals import Duals, least_squares_duals
+from .place import Place
 
 __all__ = ["Answer", "Run", "solve", "solvers_for"]
 
@@ -118,15 +120,14 @@ def _able(kinds: frozenset[str]) -> str:
 
 
 def solve(
-    model: Model,
+    first: Evaluation,
     bounds: Bounds,
-    start: Floats,
     runs: list[Callable[[], Run]],
     how: str,
     polish: bool = True,
     typical: Floats | None = None,
 ) -> Answer:
-    """The best answer of these solvers, the first that is optimal."""
+    """The best answer of these solvers, the first that is optimal; ``first`` is at the start."""
     best: Answer | None = None
     for make in runs:
         try:
@@ -135,7 +136,7 @@ def solve(
             if len(runs) == 1:
                 raise
             continue  # it cannot be loaded, or lacks an option
-        form = SmoothForm(model, start, bounds.lower, bounds.upper, typical)
+        form = SmoothForm(first, bounds.lower, bounds.upper, typical)
         answer = _judged(form, bounds, run.name, run(form), how, polish, typical)
         if answer.status is Status.OPTIMAL:
             return answer
@@ -167,7 +168,7 @@ def _judged(
         return Answer(failed, {"message": message, **info} if message else info)
     y, given = form.restored(y, _duals(found, form, name))
     y = np.clip(y, bounds.lower, bounds.upper)
-    zero = Duals(*(np.zeros(k) for k in (form.m_ineq, form.m_eq, n, n)))
+    zero = Duals.none(n, form.m_ineq, form.m_eq)
     place = Place(model, bounds.lower, bounds.upper, y, zero, typical)
     duals = least_squares_duals(place) if given is None else Duals(*given)
     place = place.moved(y, duals)

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._registry import registry
+from .._smooth.evaluation import Evaluation
 from .._smooth.form import SmoothForm
-from .._smooth.functions import Functions, Model
+from .._smooth.functions import Functions
 from .._smooth.layer import SmoothLayer
+from .._smooth.model import Model
 from .._solution import Status
 
 __all__ = ["SmoothProblem"]
@@ -102,7 +104,7 @@ class SmoothProblem:
         model = Model(Functions(framework, named, lambda leaves: None, (self.n,)), [])
         model.check(self.start)
         low, high = self.bounds
-        return SmoothForm(model, self.start.copy(), low.copy(), high.copy(), self.typical)
+        return SmoothForm(Evaluation(model, self.start.copy()), low.copy(), high.copy(), self.typical)
 
     def layer(self, solver: Any, **settings: Any) -> tuple[SmoothLayer, dict[str, Floats]]:
         """A layer whose params tilt the objective and shift the rows, and params of zeros."""
