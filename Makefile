@@ -17,7 +17,7 @@ PLUGINS := $(PLUGIN_MANIFESTS:/pyproject.toml=)
 PLUGIN_PACKAGES := $(patsubst %/__init__.py,%,$(wildcard plugins/ffoadapt-*/src/*/__init__.py))
 
 # What the install compiles.
-COMPILED := hatch_build.py $(wildcard ffoadapt/_compiled/*)
+COMPILED := hatch_build.py $(wildcard ffoadapt/_kernel/c/*)
 
 # Also for the isolated environments that pip builds packages in, whichever name it reads.
 export PIP_CONSTRAINT := constraints.txt

@@ -1,4 +1,4 @@
-"""Compiles ffoadapt/_compiled to ffoadapt._kernel when a wheel or an editable install is built.
+"""Compiles ffoadapt/_kernel/c when a wheel or an editable install is built.
 
 Without a compiler the package is built all the same: it then differentiates dense programs in
 Python, with the same results, at a lower speed, and `ffoadapt --version` says so. With
@@ -20,8 +20,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-SOURCES = "ffoadapt/_compiled"
-MODULE = "ffoadapt._kernel"
+SOURCES = "ffoadapt/_kernel/c"
+MODULE = "ffoadapt._kernel._compiled"
 
 
 class CompiledKernel(BuildHookInterface):

@@ -46,7 +46,7 @@ from scipy import sparse
 
 import ffoadapt
 from ffoadapt import NonnegativeCone, Status, ZeroCone
-from ffoadapt._registry import registry
+from ffoadapt._plugins.registry import registry
 
 WRONG = 1e-4
 """A relative error above this is a wrong gradient ..."""

@@ -33,8 +33,8 @@ from scipy.io import loadmat
 
 import ffoadapt
 from ffoadapt import ConeProgram
-from ffoadapt._registry import registry
-from ffoadapt._solving import common_names
+from ffoadapt._plugins.registry import registry
+from ffoadapt._solve.job import common_names
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "maros_meszaros.jsonl"

@@ -29,7 +29,7 @@ import numpy as np
 from problems import cvxpy_problem, dense_lp, dense_qp, sparse_lp, sparse_qp
 
 import ffoadapt
-from ffoadapt._registry import registry
+from ffoadapt._plugins.registry import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -12,15 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same to the interpreter
     from . import bilevel, testing
-    from ._adapt import (
-        box_solver,
-        conic_solver,
-        register_solver,
-        smooth_solver,
-        split_solver,
-    )
-    from ._affine import AffineOutput, AffineProgram
-    from ._choose import SolverChoice
     from ._cones import (
         Cone,
         ExponentialCone,
@@ -46,11 +37,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         UnsupportedProblemError,
         ZeroGradientWarning,
     )
-    from ._foreign import call_each
-    from ._forms import BoxForm, ConeForm, SplitForm
-    from ._functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
-    from ._gradient_check import GradientCheck
-    from ._inspect import (
+    from ._layers.functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
+    from ._layers.gradient_check import GradientCheck
+    from ._layers.inspection import (
         algorithms,
         choose_solver,
         executors,
@@ -61,42 +50,45 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         plugins,
         solvers,
     )
-    from ._interfaces import (
-        POLYHEDRAL,
-        Algorithm,
-        AlgorithmSpec,
-        BilevelState,
-        Differentiable,
-        Executor,
-        ExecutorSpec,
-        Framework,
-        FrameworkSpec,
-        Job,
-        Modeler,
-        ModelerSpec,
-        Options,
-        ParametricProgram,
-        Session,
-        Solver,
-        SolverSpec,
-        TracedSolve,
-    )
-    from ._layer import Layer, LayerResult
-    from ._least_distance import LeastDistance
+    from ._layers.layer import Layer, LayerResult
+    from ._layers.outcome import Outcome
+    from ._layers.problem import ConeProgram, Result, solve
+    from ._models.affine import AffineOutput, AffineProgram
     from ._oracle.report import GradientReport
     from ._oracle.resolve import Resolve
-    from ._outcome import Outcome
-    from ._pattern import Pattern
-    from ._problem import ConeProgram, Result, solve
-    from ._program import ProgramBatch
-    from ._registry import PluginInfo
-    from ._settings import SolveSettings
+    from ._plugins.algorithm import Algorithm, BilevelState
+    from ._plugins.decorators import (
+        box_solver,
+        conic_solver,
+        register_solver,
+        smooth_solver,
+        split_solver,
+    )
+    from ._plugins.executor import Executor, Job
+    from ._plugins.framework import Differentiable, Framework, TracedSolve
+    from ._plugins.modeler import Modeler, ParametricProgram
+    from ._plugins.records import (
+        AlgorithmSpec,
+        ExecutorSpec,
+        FrameworkSpec,
+        ModelerSpec,
+        SolverSpec,
+    )
+    from ._plugins.registry import PluginInfo
+    from ._plugins.solver import POLYHEDRAL, Options, Session, Solver
+    from ._program.batch import ProgramBatch
+    from ._program.forms import BoxForm, ConeForm, SplitForm
+    from ._program.pattern import Pattern
+    from ._program.points import Points, Solution, Solutions, Status
+    from ._program.structure import Structure
     from ._smooth.form import SmoothForm
     from ._smooth.layer import SmoothLayer, SmoothResult, SmoothSolution, smooth
     from ._smooth.operators import operator_program
     from ._smooth.settings import SmoothSettings
-    from ._solution import Points, Solution, Solutions, Status
-    from ._structure import Structure
+    from ._solve.choice import SolverChoice
+    from ._solve.settings import SolveSettings
+    from .experimental.call_each import call_each
+    from .experimental.least_distance import LeastDistance
     from .hookspecs import hookimpl
     from .testing import check_solver
 
@@ -203,45 +195,45 @@ __all__ = [
 ]
 
 _WHERE = {
-    "_adapt": "box_solver conic_solver register_solver smooth_solver split_solver",
-    "_affine": "AffineOutput AffineProgram",
-    "_choose": "SolverChoice",
     "_cones": "Cone ExponentialCone NonnegativeCone PSDCone PowerCone SecondOrderCone ZeroCone",
     "_exceptions": (
         "DifferentiationError DuplicatePluginError FFOAdaptError InaccurateSolutionWarning "
-        "MissingDependencyError "
-        "OptionError ParameterError PluginError ProblemError ShapeError SolveError "
-        "UnknownPluginError UnsupportedProblemError ZeroGradientWarning"
+        "MissingDependencyError OptionError ParameterError PluginError ProblemError "
+        "ShapeError SolveError UnknownPluginError UnsupportedProblemError ZeroGradientWarning"
     ),
-    "_foreign": "call_each",
-    "_functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
-    "_gradient_check": "GradientCheck",
-    "_inspect": (
-        "algorithms choose_solver executors frameworks get_plugin gradient_report modelers plugins "
-        "solvers"
+    "_layers.functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
+    "_layers.gradient_check": "GradientCheck",
+    "_layers.inspection": (
+        "algorithms choose_solver executors frameworks get_plugin gradient_report modelers "
+        "plugins solvers"
     ),
-    "_interfaces": (
-        "Algorithm AlgorithmSpec BilevelState Differentiable Executor ExecutorSpec Framework "
-        "FrameworkSpec Job Modeler ModelerSpec Options POLYHEDRAL ParametricProgram Session "
-        "Solver SolverSpec TracedSolve"
-    ),
-    "_layer": "Layer LayerResult",
-    "_least_distance": "LeastDistance",
+    "_layers.layer": "Layer LayerResult",
+    "_layers.outcome": "Outcome",
+    "_layers.problem": "ConeProgram Result solve",
+    "_models.affine": "AffineOutput AffineProgram",
     "_oracle.report": "GradientReport",
     "_oracle.resolve": "Resolve",
-    "_outcome": "Outcome",
-    "_problem": "ConeProgram Result solve",
-    "_forms": "BoxForm ConeForm SplitForm",
-    "_pattern": "Pattern",
-    "_program": "ProgramBatch",
-    "_structure": "Structure",
-    "_registry": "PluginInfo",
-    "_settings": "SolveSettings",
+    "_plugins.algorithm": "Algorithm BilevelState",
+    "_plugins.decorators": "box_solver conic_solver register_solver smooth_solver split_solver",
+    "_plugins.executor": "Executor Job",
+    "_plugins.framework": "Differentiable Framework TracedSolve",
+    "_plugins.modeler": "Modeler ParametricProgram",
+    "_plugins.records": "AlgorithmSpec ExecutorSpec FrameworkSpec ModelerSpec SolverSpec",
+    "_plugins.registry": "PluginInfo",
+    "_plugins.solver": "Options POLYHEDRAL Session Solver",
+    "_program.batch": "ProgramBatch",
+    "_program.forms": "BoxForm ConeForm SplitForm",
+    "_program.pattern": "Pattern",
+    "_program.points": "Points Solution Solutions Status",
+    "_program.structure": "Structure",
     "_smooth.form": "SmoothForm",
     "_smooth.layer": "SmoothLayer SmoothResult SmoothSolution smooth",
     "_smooth.operators": "operator_program",
     "_smooth.settings": "SmoothSettings",
-    "_solution": "Points Solution Solutions Status",
+    "_solve.choice": "SolverChoice",
+    "_solve.settings": "SolveSettings",
+    "experimental.call_each": "call_each",
+    "experimental.least_distance": "LeastDistance",
     "hookspecs": "hookimpl",
     "testing": "check_solver",
 }

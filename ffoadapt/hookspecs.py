@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from ._interfaces import AlgorithmSpec, ExecutorSpec, FrameworkSpec, ModelerSpec, SolverSpec
+from ._plugins.records import AlgorithmSpec, ExecutorSpec, FrameworkSpec, ModelerSpec, SolverSpec
 
 __all__ = [
     "ffoadapt_register_algorithms",

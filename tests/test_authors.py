@@ -14,9 +14,9 @@ import pytest
 
 import ffoadapt
 from ffoadapt import SolveError, Solver, SolverSpec, Status, Structure
-from ffoadapt._choose import choose
 from ffoadapt._cli.parser import main
-from ffoadapt._registry import Registry, registry
+from ffoadapt._plugins.registry import Registry, registry
+from ffoadapt._solve.choice import choose
 from ffoadapt.testing import ReferenceSolver, check_solver, problems
 
 P, q, G, h = np.diag([2.0, 1.0, 3.0]), np.array([-1.0, -2.0, 0.5]), np.ones((1, 3)), np.ones(1)

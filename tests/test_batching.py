@@ -11,26 +11,27 @@ import pytest
 from scipy import sparse
 
 import ffoadapt
-from ffoadapt import _native, _threads
-from ffoadapt._batching import Axes
-from ffoadapt._function import SolveFunction
+from ffoadapt import _kernel
+from ffoadapt._layers.axes import Axes
+from ffoadapt._layers.function import SolveFunction
+from ffoadapt._models.raw import SplitModel
 from ffoadapt._oracle import active_set, batched, certificate, report
 from ffoadapt._oracle.active_set import GhostBatch
 from ffoadapt._oracle.batched import BatchedFactor, Measures, covers, definite, products
 from ffoadapt._oracle.dense import DenseFactor
 from ffoadapt._oracle.gradient import Oracle
 from ffoadapt._oracle.rows import ElementRows
-from ffoadapt._pattern import Pattern
-from ffoadapt._program import ProgramBatch
-from ffoadapt._raw import SplitModel
-from ffoadapt._settings import Settings
-from ffoadapt._solution import Points, Status
-from ffoadapt._structure import Structure, polyhedral_cones
+from ffoadapt._program.batch import ProgramBatch
+from ffoadapt._program.pattern import Pattern
+from ffoadapt._program.points import Points, Status
+from ffoadapt._program.structure import Structure, polyhedral_cones
+from ffoadapt._runtime import threads as _threads
+from ffoadapt._solve.settings import Settings
 
-COMPILED = _native.kernel is not None
+COMPILED = _kernel.kernel is not None
 
 compiled = pytest.mark.skipif(
-    _native.kernel is None, reason="the package was built without a compiler"
+    _kernel.kernel is None, reason="the package was built without a compiler"
 )
 
 NAMES, CORES = ["A", "b"], [(2, 3), (2,)]
@@ -294,7 +295,7 @@ def test_factors_of_definite_matrices() -> None:
 @compiled
 def test_sizes_are_checked() -> None:
     """Where they do not fit nothing is read or written beyond an array."""
-    from ffoadapt import _kernel
+    from ffoadapt._kernel import _compiled
 
     P, A, active = systems(2, 3, 2, 3)
     with pytest.raises(ValueError, match="sizes of the batch"):
@@ -305,9 +306,9 @@ def test_sizes_are_checked() -> None:
     with pytest.raises(ValueError, match="sizes of the batch"):
         factor.solve(np.ones((1, 2, 3)), np.ones((2, 2, 2)))
     with pytest.raises(IndexError):
-        _kernel.factorize(factor._state[0], 1, 3, 0.0, factor.fine)
+        _compiled.factorize(factor._state[0], 1, 3, 0.0, factor.fine)
     with pytest.raises(ValueError, match="sizes that fit"):
-        _kernel.squares(2, 3, A[:1], np.ones((2, 2)))
+        _compiled.squares(2, 3, A[:1], np.ones((2, 2)))
     ones = np.ones((2, 3))
     for given in ((ones, ones, ones, ones[:, :2]), (ones[:0], ones, ones, ones)):
         with pytest.raises(ValueError, match="sizes that fit"):
@@ -436,7 +437,7 @@ def test_an_empty_row_of_a_curved_block_has_the_unit_of_the_others(
 
     found = squares()
     np.testing.assert_allclose(found, [[4e-12, 4e-12, 4e-12, 1.0, 1.0, 1.0, 1.0]])
-    monkeypatch.setattr(_native, "kernel", None)
+    monkeypatch.setattr(_kernel, "kernel", None)
     np.testing.assert_allclose(found, squares(), rtol=1e-15)
 
 
@@ -625,7 +626,7 @@ def test_gradients_are_the_same_without_it(batch: int, monkeypatch: pytest.Monke
         return [*outputs, *(g for g in found if g is not None)]
 
     with_it = gradients()
-    monkeypatch.setattr(_native, "kernel", None)
+    monkeypatch.setattr(_kernel, "kernel", None)
     for one, other in zip(with_it, gradients(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 

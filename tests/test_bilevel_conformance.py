@@ -88,7 +88,7 @@ class Forgetful(Bome):
 )
 def test_a_broken_algorithm_fails(broken: Any, failing: set[str]) -> None:
     torch = pytest.importorskip("torch")
-    from ffoadapt._registry import registry
+    from ffoadapt._plugins.registry import registry
 
     registry.add(ffoadapt.AlgorithmSpec("broken", load=broken))
     try:

@@ -580,7 +580,7 @@ def test_algorithms_are_listed_and_light() -> None:
 
 def test_an_algorithm_of_a_plugin_is_found_by_its_name(array: Any) -> None:
     spec = ffoadapt.AlgorithmSpec("alternating", load=Alternating)
-    from ffoadapt._registry import registry
+    from ffoadapt._plugins.registry import registry
 
     registry.add(spec)
     try:

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from ffoadapt import _blas
+from ffoadapt._runtime import blas
 
 threadpoolctl = pytest.importorskip("threadpoolctl")
 
@@ -23,44 +23,44 @@ def threads() -> list[int]:
 def several(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Two threads each, so that there is something to bound."""
     if request.param == "threadpoolctl":
-        switches = [(lib.get_num_threads, partial(_blas._set, lib)) for lib in LIBRARIES]
-        monkeypatch.setitem(_blas._state, "switches", switches)
+        switches = [(lib.get_num_threads, partial(blas._set, lib)) for lib in LIBRARIES]
+        monkeypatch.setitem(blas._state, "switches", switches)
     before = threads()
     for library in LIBRARIES:
-        _blas._set(library, 2)
+        blas._set(library, 2)
     yield threads()
     for library, count in zip(LIBRARIES, before, strict=True):
-        _blas._set(library, count)
+        blas._set(library, count)
 
 
 def test_goes_straight_to_openblas() -> None:
     for library in LIBRARIES:
         if library.internal_api == "openblas" and library.threading_layer == "pthreads":
-            assert not isinstance(_blas._switch(library)[1], partial)
+            assert not isinstance(blas._switch(library)[1], partial)
 
 
 def test_bounds_and_restores(several: list[int]) -> None:
-    with _blas.one_thread(_blas.SMALL + 1):
+    with blas.one_thread(blas.SMALL + 1):
         assert threads() == [1] * len(several)
-        with _blas.one_thread(_blas.SMALL + 1):
+        with blas.one_thread(blas.SMALL + 1):
             pass
         assert threads() == [1] * len(several)
     assert threads() == several
 
 
 def test_leaves_small_ones_alone(several: list[int]) -> None:
-    with _blas.one_thread(_blas.SMALL):
+    with blas.one_thread(blas.SMALL):
         assert threads() == several
 
 
 def test_in_a_thread_after_another(several: list[int]) -> None:
     """The first thread to bound them, still alive, keeps no other from doing so."""
-    with _blas.one_thread(_blas.SMALL + 1):
+    with blas.one_thread(blas.SMALL + 1):
         pass
     seen: list[list[int]] = []
 
     def work() -> None:
-        with _blas.one_thread(_blas.SMALL + 1):
+        with blas.one_thread(blas.SMALL + 1):
             seen.append(threads())
 
     thread = threading.Thread(target=work)
@@ -74,12 +74,12 @@ def test_the_last_of_two_threads_restores(several: list[int]) -> None:
     inside, go = threading.Event(), threading.Event()
 
     def work() -> None:
-        with _blas.one_thread(_blas.SMALL + 1):
+        with blas.one_thread(blas.SMALL + 1):
             inside.set()
             go.wait(10)
 
     thread = threading.Thread(target=work)
-    with _blas.one_thread(_blas.SMALL + 1):
+    with blas.one_thread(blas.SMALL + 1):
         thread.start()
         assert inside.wait(10)
     assert threads() == [1] * len(several)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from ffoadapt._blocks import ConeEntries, RowEntries, joined
-from ffoadapt._pattern import Pattern
+from ffoadapt._program.blocks import ConeEntries, RowEntries, joined
+from ffoadapt._program.pattern import Pattern
 
 N = 9
 

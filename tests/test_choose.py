@@ -10,9 +10,9 @@ import pytest
 
 import ffoadapt
 from ffoadapt import POLYHEDRAL, ConeProgram, Solution, SolverSpec, Status
-from ffoadapt._choose import column_of, predicted
-from ffoadapt._registry import registry
-from ffoadapt._structure import Structure
+from ffoadapt._plugins.registry import registry
+from ffoadapt._program.structure import Structure
+from ffoadapt._solve.choice import column_of, predicted
 
 FAST = {("dense", 10): 1e-9, ("dense", 1000): 1e-9, ("sparse", 10): 1e-9}
 

@@ -11,13 +11,13 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 import ffoadapt
-from ffoadapt import ConeProgram, Status, _native
-from ffoadapt._conditioning import conditioned, solve_conditioned
-from ffoadapt._feasibility import is_ray, is_refutation, nearest_program, ray_program
+from ffoadapt import ConeProgram, Status, _kernel
 from ffoadapt._oracle.acceptance import violations
 from ffoadapt._oracle.gradient import Oracle
-from ffoadapt._program import ProgramBatch
-from ffoadapt._solution import Points
+from ffoadapt._program.batch import ProgramBatch
+from ffoadapt._program.points import Points
+from ffoadapt._solve.conditioning import conditioned, solve_conditioned
+from ffoadapt._solve.feasibility import is_ray, is_refutation, nearest_program, ray_program
 
 rng = np.random.default_rng
 
@@ -94,7 +94,7 @@ def test_rounding_is_no_gap_where_the_objective_vanishes(
     """min x'x/2 + q'x over x >= 0, off by rounding: the objective is 0 up to
     rounding there, as the gap is."""
     if not compiled:
-        monkeypatch.setattr(_native, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", None)
     x, z = np.array([1e-15, 0.0]), np.array([1.0 + 1e-15, 2.0])
     knows = ffoadapt.split_solver(lambda *_: (x, z, np.zeros(0)))
     program = ConeProgram.from_split(np.eye(2), [1.0, 2.0], -np.eye(2), np.zeros(2))

@@ -25,6 +25,7 @@ from ffoadapt._cli import console, main, new_plugin, page, problem_file
 from ffoadapt._cli.measure import Comparison, Row
 from ffoadapt._cli.plots import draw_plots
 from ffoadapt._cli.problem_file import read_problem
+from ffoadapt._runtime.progress import progress
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = ROOT / "plugins" / "_template"
@@ -770,7 +771,7 @@ def test_a_terminal_gets_a_table_and_a_bar(rich: bool, monkeypatch: pytest.Monke
     out, err = Terminal(), Terminal()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    with console.progress(2) as tell:
+    with progress(2) as tell:
         tell("first")
         tell("[second]")
     console.print_table(("name", "size"), [("[a]", "1"), ("b", "20")], right=("size",))

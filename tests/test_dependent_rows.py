@@ -10,7 +10,7 @@ import pytest
 import ffoadapt
 from ffoadapt._oracle.dense import _Spectral
 from ffoadapt._oracle.dependent import DependentRows
-from ffoadapt._registry import Registry
+from ffoadapt._plugins.registry import Registry
 
 
 def system(kind: str, seed: int) -> tuple[Any, Any]:

@@ -312,7 +312,7 @@ def test_unknown_solver() -> None:
 
 def test_advice_names_packages_that_exist() -> None:
     """Those of plugins/, each by its own name, and by one with a letter wrong."""
-    registry = importlib.import_module("ffoadapt._registry")
+    registry = importlib.import_module("ffoadapt._plugins.registry")
     folders = {folder.name for folder in (Path(__file__).parents[1] / "plugins").glob("ffoadapt-*")}
     assert set(registry._packages()) == folders
     for name in ("clarabel", "clarabell"):
@@ -325,7 +325,7 @@ def test_advice_names_packages_that_exist() -> None:
 @every_solver
 def test_solver_without_its_package(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plugin is installed, the solver it wraps is not."""
-    registry = importlib.import_module("ffoadapt._registry").registry
+    registry = importlib.import_module("ffoadapt._plugins.registry").registry
     entry = registry._entries["solver"][solver]
     monkeypatch.setattr(entry, "object", None)
     find = importlib.util.find_spec

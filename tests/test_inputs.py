@@ -26,7 +26,7 @@ from ffoadapt import (
     SolveError,
     Status,
 )
-from ffoadapt._options import translate_options
+from ffoadapt._solve.options import translate_options
 
 n = 4
 rng = np.random.default_rng(11)

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 import ffoadapt
-from ffoadapt import Session, Solution, Solver, Status, _interrupts, _native, _threads
-from ffoadapt._text import told
+from ffoadapt import Session, Solution, Solver, Status, _kernel
+from ffoadapt._runtime import interrupts
+from ffoadapt._runtime import threads as _threads
+from ffoadapt._runtime.text import told
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
 
@@ -81,11 +83,11 @@ def kill() -> None:
 )
 def test_words(word: str) -> None:
     """Of OSQP and SCS, Gurobi, HiGHS and QPALM."""
-    assert _interrupts.said(Status.ERROR, {"status": word})
-    assert not _interrupts.said(Status.OPTIMAL, {"status": word})
+    assert interrupts.said(Status.ERROR, {"status": word})
+    assert not interrupts.said(Status.OPTIMAL, {"status": word})
     for other in ("not interrupted", "error", -3, None):
-        assert not _interrupts.said(Status.ERROR, {"status": other})
-    assert not _interrupts.said(Status.ERROR, {})
+        assert not interrupts.said(Status.ERROR, {"status": other})
+    assert not interrupts.said(Status.ERROR, {})
 
 
 def test_an_interrupted_status_is_an_interrupt() -> None:
@@ -168,9 +170,9 @@ def test_waiting_for_other_threads_is_interrupted() -> None:
 
 def test_a_large_program_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one in C that looks at no signal: the main thread does not wait for its end."""
-    from ffoadapt import _solving
+    from ffoadapt._solve import job
 
-    monkeypatch.setattr(_solving, "LARGE", 0)
+    monkeypatch.setattr(job, "LARGE", 0)
     woken = threading.Event()
     solver = Scripted(at_2=lambda: woken.wait(30.0) and None)
     threading.Timer(0.2, kill).start()
@@ -183,9 +185,9 @@ def test_a_large_program_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_so_is_one_after_another_that_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ffoadapt import _solving
+    from ffoadapt._solve import job
 
-    monkeypatch.setattr(_solving, "LONG", 0.05)
+    monkeypatch.setattr(job, "LONG", 0.05)
     threads: list[threading.Thread] = []
 
     def noted(seconds: float) -> Any:
@@ -241,7 +243,7 @@ except KeyboardInterrupt:
 def test_with_every_kind_of_solver(solver: str, executor: str) -> None:
     if solver not in ffoadapt.solvers():
         pytest.skip(f"{solver} is not installed")
-    if _native.kernel is None:
+    if _kernel.kernel is None:
         pytest.skip("a signal between a solver's last look and its end is lost without the kernel")
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, solver, executor]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -251,26 +253,26 @@ def test_with_every_kind_of_solver(solver: str, executor: str) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="known for ELF alone")
 def test_the_handlers_of_a_solver_are_called_with_pythons() -> None:
     """Its library's calls of sigaction are replaced, and only those of the paths given."""
-    if _native.kernel is None or "osqp" not in ffoadapt.solvers():
+    if _kernel.kernel is None or "osqp" not in ffoadapt.solvers():
         pytest.skip("needs the kernel and osqp")
     ffoadapt.get_plugin("solver", "osqp")
     folder = os.path.dirname(sys.modules["osqp"].__file__ or "")  # noqa: PTH120
-    assert _native.kernel.share_interrupts((folder + "/",)) == 1
-    assert _native.kernel.share_interrupts((folder + "/nothing",)) == 0
-    assert _native.kernel.share_interrupts(()) == 0
+    assert _kernel.kernel.share_interrupts((folder + "/",)) == 1
+    assert _kernel.kernel.share_interrupts((folder + "/nothing",)) == 0
+    assert _kernel.kernel.share_interrupts(()) == 0
     with pytest.raises(TypeError):
-        _native.kernel.share_interrupts((1,))
+        _kernel.kernel.share_interrupts((1,))
 
 
 def test_without_the_kernel_pythons_handler_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_native, "kernel", None)
+    monkeypatch.setattr(_kernel, "kernel", None)
     import ctypes
 
     libc = ctypes.CDLL(None)
     libc.signal.restype = ctypes.c_void_p
     mine = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
     libc.signal(int(signal.SIGINT), mine)
-    _interrupts.restore()
+    interrupts.restore()
     with pytest.raises(KeyboardInterrupt):
         kill()
         time.sleep(5.0)
@@ -306,9 +308,9 @@ class Swallows(Scripted):
 def test_an_interrupt_that_compiled_code_swallowed(kind: type[Scripted], answer: Any) -> None:
     """As where it calls Python to look at an argument, or at the end of an object: what is raised
     there becomes an error, or nothing."""
-    if _native.kernel is None or not sys.platform.startswith("linux"):
+    if _kernel.kernel is None or not sys.platform.startswith("linux"):
         pytest.skip("when the last signal came is not known here")
-    _interrupts.restore()
+    interrupts.restore()
     solver = kind(at_2=once(lambda: swallow(answer)))
     with pytest.raises(KeyboardInterrupt) as caught:
         solve([1, 2, 3], solver)
@@ -328,10 +330,10 @@ def test_a_handler_of_the_user_decides_what_an_interrupt_does() -> None:
 
 def test_handlers_that_the_user_changes_are_kept_in_view() -> None:
     """asyncio, for one, puts its own in place and Python's back."""
-    if _native.kernel is None or not sys.platform.startswith("linux"):
+    if _kernel.kernel is None or not sys.platform.startswith("linux"):
         pytest.skip("when the last signal came is not known here")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    time.sleep(2 * _interrupts.WATCHED)
+    time.sleep(2 * interrupts.WATCHED)
     with pytest.raises(KeyboardInterrupt):
         solve([1, 2], Scripted(at_2=once(swallow)))
 
@@ -369,13 +371,13 @@ int interrupted_solve(void)
 
 CALLER = """
 import ctypes, faulthandler, os, signal, sys, threading, time
-from ffoadapt import _native
+from ffoadapt import _kernel
 faulthandler.enable()
 faulthandler.dump_traceback_later(60, exit=True)
 came = []
 signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
 library = ctypes.CDLL(sys.argv[1])
-assert _native.kernel.share_interrupts((sys.argv[1],)) == 1
+assert _kernel.kernel.share_interrupts((sys.argv[1],)) == 1
 for k in range(1, 4):
     assert library.interrupted_solve() == k and len(came) == k, (k, len(came))
 ended = False
@@ -398,7 +400,7 @@ def test_a_handler_that_needs_much_stack_and_changes_handlers_itself(tmp_path: A
     """Gurobi's prints, and calls signal(): not on the small stack that Python may have for signals,
     and not while another call of it waits in the same thread."""
     compiler = shutil.which("cc")
-    if _native.kernel is None or not sys.platform.startswith("linux") or compiler is None:
+    if _kernel.kernel is None or not sys.platform.startswith("linux") or compiler is None:
         pytest.skip("needs the kernel, ELF and a compiler")
     source, library = tmp_path / "solver.c", tmp_path / "solver.so"
     source.write_text(SOLVER_IN_C)
@@ -431,7 +433,7 @@ def test_an_exception_whose_str_raises_is_a_failure() -> None:
 
 def test_a_plugin_that_raises_so_hurts_no_other() -> None:
     from ffoadapt import SolverSpec
-    from ffoadapt._registry import Registry
+    from ffoadapt._plugins.registry import Registry
 
     class Broken(Scripted):
         def __init__(self) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffoadapt import _native
+from ffoadapt import _kernel
 from ffoadapt._oracle.batched import FIGURES
 
-if _native.kernel is None:
+if _kernel.kernel is None:
     pytest.skip("the package was built without a compiler", allow_module_level=True)
 
-kernel: Any = _native.kernel
+kernel: Any = _kernel.kernel
 
 FUZZ = Path(__file__).resolve().parents[1] / "tools" / "fuzz_kernel.py"
 

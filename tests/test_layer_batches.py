@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ffoadapt
-from ffoadapt import _native, _structure
+from ffoadapt import _kernel
+from ffoadapt._program import structure
 
 cp = pytest.importorskip("cvxpy")
 torch = pytest.importorskip("torch")
@@ -17,8 +18,8 @@ torch = pytest.importorskip("torch")
 @pytest.fixture(params=["dense", "sparse"])
 def factors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "sparse":
-        monkeypatch.setattr(_structure, "SMALL", 0)
-        monkeypatch.setattr(_structure, "CURVED", 0)
+        monkeypatch.setattr(structure, "SMALL", 0)
+        monkeypatch.setattr(structure, "CURVED", 0)
 
 
 def entropy() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:
@@ -91,7 +92,7 @@ def check_alone(data: list[Any], cones: tuple[ffoadapt.Cone, ...], elements: Any
 @pytest.fixture(params=["compiled", "not compiled"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "compiled":
-        monkeypatch.setattr(_native, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", None)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

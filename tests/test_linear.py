@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from ffoadapt._linear import LinearMap
+from ffoadapt._program.linear import LinearMap
 
 MATRICES = {
     "all": np.eye(5),

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffoadapt import _native
-from ffoadapt._function import SolveFunction
-from ffoadapt._memory import LARGE, empty
-from ffoadapt._raw import SplitModel
-from ffoadapt._settings import Settings
+from ffoadapt import _kernel
+from ffoadapt._layers.function import SolveFunction
+from ffoadapt._models.raw import SplitModel
+from ffoadapt._runtime.memory import LARGE, empty
+from ffoadapt._solve.settings import Settings
 
-kept = pytest.mark.skipif(_native.kernel is None, reason="the package was built without a compiler")
+kept = pytest.mark.skipif(_kernel.kernel is None, reason="the package was built without a compiler")
 
 
 def address(array: np.ndarray) -> int:

@@ -21,7 +21,7 @@ import ffoadapt
 import ffoadapt_torch
 from ffoadapt import ConeProgram, NonnegativeCone, OptionError, ParameterError, ShapeError
 from ffoadapt._cli.parser import main
-from ffoadapt._registry import Registry, registry
+from ffoadapt._plugins.registry import Registry, registry
 
 P, q = np.diag([2.0, 1.0]), np.array([-1.0, -2.0])
 G, h = np.ones((1, 2)), np.ones(1)
@@ -87,7 +87,7 @@ def test_without_solvers_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 def test_without_the_plugin_of_a_framework_it_says_what_to_install() -> None:
     code = (
         "import torch, ffoadapt\n"
-        "import ffoadapt._registry as r\n"
+        "import ffoadapt._plugins.registry as r\n"
         "r._packages = lambda: ['ffoadapt-jax', 'ffoadapt-torch']\n"
         "try: ffoadapt.qp(torch.eye(2), torch.ones(2))\n"
         "except ffoadapt.ParameterError as error: print(error)\n"

@@ -12,7 +12,7 @@ import pytest
 
 import ffoadapt
 from ffoadapt import testing
-from ffoadapt._settings import Settings, SolveSettings
+from ffoadapt._solve.settings import Settings, SolveSettings
 
 DOCS = Path(__file__).parents[1] / "docs"
 ENTRY = re.compile(r"^::: ffoadapt\.(\S+)$", re.MULTILINE)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ffoadapt
-from ffoadapt import Session, Solution, Solutions, Status, _native
+from ffoadapt import Session, Solution, Solutions, Status, _kernel
 from ffoadapt.testing import ReferenceSolver
 
 SIZE, N = 5, 3
@@ -262,8 +262,8 @@ def test_the_check_tells_a_batch_of_its_own_mind() -> None:
 @pytest.fixture(params=["compiled", "ctypes"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "ctypes":
-        monkeypatch.setattr(_native, "kernel", None)
-    elif _native.kernel is None:
+        monkeypatch.setattr(_kernel, "kernel", None)
+    elif _kernel.kernel is None:
         pytest.skip("the package was built without a compiler")
 
 

@@ -11,14 +11,15 @@ import pytest
 from scipy import sparse
 
 import ffoadapt
-from ffoadapt import ConeProgram, NonnegativeCone, Structure, ZeroCone, _functional, _native
+from ffoadapt import ConeProgram, NonnegativeCone, Structure, ZeroCone, _kernel
+from ffoadapt._layers import functional
+from ffoadapt._models.raw import BoxModel
 from ffoadapt._oracle import workspace
 from ffoadapt._oracle.gradient import Adjoint
 from ffoadapt._oracle.sparse import _equilibrate
 from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
-from ffoadapt._pattern import Pattern
-from ffoadapt._raw import BoxModel
-from ffoadapt._solution import Points
+from ffoadapt._program.pattern import Pattern
+from ffoadapt._program.points import Points
 
 N = 220
 """Large enough not to be factorized as a dense program."""
@@ -299,7 +300,7 @@ def test_rows_of_a_box_are_found_once_in_a_session(monkeypatch: pytest.MonkeyPat
     assert len(session["A_rows"]) <= 4
 
 
-compiled = pytest.mark.skipif(_native.kernel is None, reason="built without a compiler")
+compiled = pytest.mark.skipif(_kernel.kernel is None, reason="built without a compiler")
 
 
 @compiled
@@ -322,7 +323,7 @@ def test_gradients_on_a_pattern(
     w, zeta = (rng.standard_normal((*lead, size, k)) for k in (n, m))
     found = Adjoint(batch, points, w, zeta)[name]
     assert found.shape == (*lead, of, (P if name == "P" else A).nnz)
-    monkeypatch.setattr(_native, "kernel", None)
+    monkeypatch.setattr(_kernel, "kernel", None)
     assert np.array_equal(found, Adjoint(batch, points, w, zeta)[name])
 
 
@@ -338,7 +339,7 @@ def test_equilibration_is_that_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None
     diagonal = np.concatenate((P.diagonal(), -np.ones(m)))
     scale = _equilibrate(space, data, diagonal, (1.0, 1.0))
     assert np.ptp(np.log2(scale)) > 2
-    monkeypatch.setattr(_native, "kernel", None)
+    monkeypatch.setattr(_kernel, "kernel", None)
     assert np.array_equal(scale, _equilibrate(space, data, diagonal, (1.0, 1.0)))
 
 
@@ -349,22 +350,22 @@ def test_known_entries(
     kernel: str, dtype: Any, ordered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kernel == "numpy":
-        monkeypatch.setattr(_native, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", None)
     rng = np.random.default_rng(9)
     coo = sparse.random(7, 5, 0.5, rng=rng, format="csc").tocoo()
     mixed = np.arange(coo.nnz) if ordered else rng.permutation(coo.nnz)
     rows, columns = (v[mixed].astype(dtype) for v in (coo.row, coo.col))
-    pattern, order = _functional._ordered(rows, columns, coo.shape)
+    pattern, order = functional._ordered(rows, columns, coo.shape)
     assert (order is None) == ordered
-    assert _functional._same(pattern, order, rows, columns, coo.shape)
-    assert not _functional._same(pattern, order, rows, columns, (8, 5))
-    assert not _functional._same(pattern, order, rows[:-1], columns[:-1], coo.shape)
+    assert functional._same(pattern, order, rows, columns, coo.shape)
+    assert not functional._same(pattern, order, rows, columns, (8, 5))
+    assert not functional._same(pattern, order, rows[:-1], columns[:-1], coo.shape)
     for k in (0, coo.nnz // 2, coo.nnz - 1):
         for entries in (rows, columns):
             entries[k] += 1
-            assert not _functional._same(pattern, order, rows, columns, coo.shape)
+            assert not functional._same(pattern, order, rows, columns, coo.shape)
             entries[k] -= 1
-    assert _functional._same(pattern, order, rows, columns, coo.shape)
+    assert functional._same(pattern, order, rows, columns, coo.shape)
 
 
 @compiled
@@ -372,11 +373,11 @@ def test_compiled_code_refuses_patterns_that_do_not_fit() -> None:
     indptr, indices = np.array([0, 1, 2], np.int32), np.array([0, 5], np.int32)
     ones = [np.ones(k) for k in (3, 3, 2, 2, 2)]
     with pytest.raises(ValueError, match="sizes that fit"):
-        _native.kernel.entries(3, 2, 1, 1.0, indptr, indices, *ones)
+        _kernel.kernel.entries(3, 2, 1, 1.0, indptr, indices, *ones)
     with pytest.raises(ValueError, match="sizes that fit"):
-        _native.kernel.equilibrate(3, 2.0, indptr, indices, np.ones(2), np.ones(2))
+        _kernel.kernel.equilibrate(3, 2.0, indptr, indices, np.ones(2), np.ones(2))
     with pytest.raises(ValueError, match="sizes that fit"):
-        _native.kernel.equilibrate(3, 2.0, indptr, indices[:1], np.ones(1), np.ones(2))
+        _kernel.kernel.equilibrate(3, 2.0, indptr, indices[:1], np.ones(1), np.ones(2))
 
 
 def test_a_box_program_finds_its_structure_again() -> None:

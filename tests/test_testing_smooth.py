@@ -12,7 +12,7 @@ import pytest
 
 import ffoadapt
 from ffoadapt import Solution, Solver, SolverSpec, Status, testing
-from ffoadapt._registry import registry
+from ffoadapt._plugins.registry import registry
 from ffoadapt._smooth.solvers import LBFGSB, SLSQP
 from ffoadapt.testing import CheckFailure, SolverSuite
 from ffoadapt.testing._smooth_point import SmoothPoint

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import ffoadapt
-from ffoadapt import Session, Solution, Solver, Status, _watchdog
+from ffoadapt import Session, Solution, Solver, Status
+from ffoadapt._solve import watchdog
 
 HANG = 7.0
 """The right-hand side at which `Sleeper` does not come back."""
@@ -42,7 +43,7 @@ class Sleeper(Solver):
 
 @pytest.fixture
 def sleeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sleeper]:
-    monkeypatch.setattr(_watchdog, "GRACE", 0.2)
+    monkeypatch.setattr(watchdog, "GRACE", 0.2)
     solver = Sleeper()
     yield solver
     solver.wake.set()
@@ -56,8 +57,8 @@ def solve(b: list[float], solver: Solver, **settings: Any) -> Any:
 
 
 def test_patience() -> None:
-    assert [_watchdog.patience(t) for t in (1, 5.0, 60, 0)] == [6.0, 10.0, 120.0, 5.0]
-    assert _watchdog.patience(None) is _watchdog.patience(np.inf) is _watchdog.patience("x") is None
+    assert [watchdog.patience(t) for t in (1, 5.0, 60, 0)] == [6.0, 10.0, 120.0, 5.0]
+    assert watchdog.patience(None) is watchdog.patience(np.inf) is watchdog.patience("x") is None
 
 
 def test_left_behind(sleeper: Sleeper) -> None:

@@ -12,15 +12,8 @@ import pytest
 from scipy import sparse
 
 import ffoadapt
-from ffoadapt import (
-    AffineOutput,
-    AffineProgram,
-    NonnegativeCone,
-    Pattern,
-    Structure,
-    ZeroCone,
-    _structure,
-)
+from ffoadapt import AffineOutput, AffineProgram, NonnegativeCone, Pattern, Structure, ZeroCone
+from ffoadapt._program import structure
 
 forms = pytest.mark.parametrize("form", ["dense", "sparse"], indirect=True)
 
@@ -28,8 +21,8 @@ forms = pytest.mark.parametrize("form", ["dense", "sparse"], indirect=True)
 @pytest.fixture
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Sparse programs are factorized as such here, however small they are."""
-    monkeypatch.setattr(_structure, "SMALL", -1)
-    monkeypatch.setattr(_structure, "FULL", (-1, 1.0))
+    monkeypatch.setattr(structure, "SMALL", -1)
+    monkeypatch.setattr(structure, "FULL", (-1, 1.0))
     return str(request.param)
 
 

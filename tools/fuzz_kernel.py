@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ffoadapt import _native
+from ffoadapt import _kernel
 from ffoadapt._oracle.batched import FIGURES
 
 REFUSALS = (ValueError, TypeError, IndexError, OverflowError, MemoryError, BufferError)
@@ -49,7 +49,7 @@ class Call:
     """Those that a batch looks into, for whoever wants to change them."""
 
     def __call__(self) -> Any:
-        return getattr(_native.kernel, self.name)(*self.arguments)
+        return getattr(_kernel.kernel, self.name)(*self.arguments)
 
 
 # -------------------------------------------------------------------------- right arguments
@@ -168,7 +168,7 @@ def distance(rng: Rng, large: bool) -> Call:
 
 def undistance(rng: Rng, large: bool) -> Call:
     n, m, size, arrays = forms(rng, large)
-    _native.kernel.distance(n, m, 0.0, 1e-5, 1e-6, *arrays)
+    _kernel.kernel.distance(n, m, 0.0, 1e-5, 1e-6, *arrays)
     t, found = rng.normal(size=(size, n)), rng.normal(size=(size, m))
     return Call("undistance", [n, m, *arrays, t, found, np.empty((size, n)), np.empty((size, m))],
                 (12, 13))  # fmt: skip
@@ -217,7 +217,7 @@ def made(rng: Rng, large: bool) -> tuple[Any, Call]:
     first = prepare(rng, large)
     batch = first()
     size = first.arguments[2]
-    _native.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
+    _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
     if rng.random() < 0.5:
         return batch, first
     first = prepare(rng, large)
@@ -237,7 +237,7 @@ def factorize(rng: Rng, large: bool) -> Call:
 def solve(rng: Rng, large: bool) -> Call:
     batch, call = made(rng, large)
     n, m, size = call.arguments[:3]
-    _native.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
+    _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
     K = int(rng.integers(0, 4))
     K = K if n + m else 0
     v_x, v_z = rng.normal(size=(K, size, n)), rng.normal(size=(K, size, m))
@@ -250,7 +250,7 @@ def solve(rng: Rng, large: bool) -> Call:
 def settled(rng: Rng, large: bool) -> Call:
     batch, call = made(rng, large)
     n, m, size = call.arguments[:3]
-    _native.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
+    _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
     given = rng.normal(size=n), rng.normal(size=m), rng.random((shared(rng, size), m))
     at = [batch, *part(rng, size), *given, rng.random((size, FIGURES)), rng.random(size)]
     return Call("settled", [*at, 1e-16, 1e-3, 1e-3, 1e-9], arrays=call.arrays)
@@ -414,7 +414,7 @@ def refused(rng: Rng, call: Call) -> bool:
     if call.name == "prepare":  # what it made has to be good for something, or to say no
         size = call.arguments[2]
         with contextlib.suppress(*REFUSALS):
-            _native.kernel.factorize(found, 0, size, 1e-8, np.empty(size, bool))
+            _kernel.kernel.factorize(found, 0, size, 1e-8, np.empty(size, bool))
     return False
 
 
@@ -462,7 +462,7 @@ def disturbed(rng: Rng, call: Call) -> None:
 
 def fuzz(calls: int, seed: int) -> Counter[str]:
     """So many calls, in turn of all functions; what they were."""
-    names = {name for name in dir(_native.kernel) if not name.startswith("_")}
+    names = {name for name in dir(_kernel.kernel) if not name.startswith("_")}
     assert names == set(RIGHT), f"functions that are not called here, or gone: {names ^ set(RIGHT)}"
     seen: Counter[str] = Counter()
     for k in range(calls):
@@ -494,7 +494,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if _native.kernel is None:
+    if _kernel.kernel is None:
         raise SystemExit("the package was built without a compiler: there is nothing to call")
     sys.setswitchinterval(1e-4)  # threads take turns often
     with np.errstate(all="ignore"):

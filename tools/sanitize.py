@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILT = ROOT / "build" / "sanitize" / "_kernel.abi3.so"
+BUILT = ROOT / "build" / "sanitize" / "_compiled.abi3.so"
 LOG = BUILT.with_name("log")
 
 FLAGS = (
@@ -64,7 +64,7 @@ def _libraries() -> list[str]:
 def build() -> None:
     """Compiles to a folder of its own."""
     BUILT.parent.mkdir(parents=True, exist_ok=True)
-    sources = sorted(map(str, (ROOT / "ffoadapt" / "_compiled").glob("*.c")))
+    sources = sorted(map(str, (ROOT / "ffoadapt" / "_kernel" / "c").glob("*.c")))
     include = f"-I{sysconfig.get_path('include')}"
     subprocess.run(["gcc", *FLAGS, include, *sources, "-o", str(BUILT)], check=True)
 
@@ -95,15 +95,15 @@ def run(*arguments: str) -> None:
 
 
 def within(arguments: list[str]) -> None:
-    """Runs a script, or pytest, with the sanitized build as ffoadapt._kernel."""
-    spec = importlib.util.spec_from_file_location("ffoadapt._kernel", BUILT)
+    """Runs a script, or pytest, with the sanitized build as ffoadapt._kernel._compiled."""
+    spec = importlib.util.spec_from_file_location("ffoadapt._kernel._compiled", BUILT)
     assert spec is not None and spec.loader is not None
     kernel = importlib.util.module_from_spec(spec)
-    sys.modules["ffoadapt._kernel"] = kernel
+    sys.modules["ffoadapt._kernel._compiled"] = kernel
     spec.loader.exec_module(kernel)
-    from ffoadapt import _native
+    from ffoadapt import _kernel
 
-    assert _native.kernel is kernel, "the package has found another build"
+    assert _kernel.kernel is kernel, "the package has found another build"
     sys.argv = arguments
     if arguments[0] == "pytest":
         runpy.run_module("pytest", run_name="__main__", alter_sys=True)

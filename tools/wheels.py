@@ -27,9 +27,9 @@ LARGEST = 2_000_000
 
 LIGHT = """
 import cvxpy as cp, numpy as np, ffoadapt
-from ffoadapt import _native
+from ffoadapt import _kernel
 assert "site-packages" in ffoadapt.__file__, ffoadapt.__file__
-print("kernel:", _native.kernel is not None, "solvers:", ffoadapt.solvers())
+print("kernel:", _kernel.kernel is not None, "solvers:", ffoadapt.solvers())
 sol = ffoadapt.qp(np.eye(3), np.array([-1.0, -1.5, 0.5]), -np.eye(3), np.zeros(3))
 assert np.allclose(sol.x, [1.0, 1.5, 0.0])
 x, c = cp.Variable(3), cp.Parameter(3)
@@ -114,7 +114,7 @@ def check(path: Path) -> None:
     if name == "ffoadapt":
         assert "-cp311-abi3-" in path.name, path.name
         assert not sys.platform.startswith("linux") or "manylinux" in path.name, path.name
-        assert any("/_kernel" in n for n in names), "the kernel is missing"
+        assert any("/_kernel/_compiled" in n for n in names), "the kernel is missing"
         for kind in ("", "_framework", "_modeler", "_executor"):
             assert f"ffoadapt/_template{kind}/pyproject.toml" in names, kind
     else:

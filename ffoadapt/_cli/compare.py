@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import OptionError
-from .._inspect import solvers
-from .._registry import registry
-from .console import as_json, natural, number, print_notes, print_table, progress, seconds
+from .._layers.inspection import solvers
+from .._plugins.registry import registry
+from .._runtime.progress import progress
+from .console import as_json, natural, number, print_notes, print_table, seconds
 from .measure import Comparison, compare_solvers
 from .problem_file import ProblemFile, read_problem
 

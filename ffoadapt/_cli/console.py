@@ -1,4 +1,4 @@
-"""What the commands print: tables, notes and a progress bar, with rich where it is installed.
+"""What the commands print: tables and notes, with rich where it is installed.
 
 The result goes to stdout, all else to stderr. Colour and rich's layout are for a terminal; in a
 pipe or a file the same table is plain text. Without rich, a terminal gets plain text too.
@@ -15,7 +15,7 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "number",
     "print_notes",
     "print_table",
-    "progress",
     "reason",
     "seconds",
     "silenced",
@@ -137,42 +136,6 @@ def print_notes(notes: Sequence[tuple[str, str]]) -> None:
     print()
     for name, text in notes:
         print(textwrap.fill(f"{name}: {' '.join(text.split())}", 100, subsequent_indent="  "))
-
-
-# --------------------------------------------------------------------------------- progress
-
-
-@contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr, if that is a terminal: call with what comes next, ``total`` times."""
-    if not sys.stderr.isatty():
-        yield lambda what: None
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    except ImportError:
-        yield from _plain_progress(total)
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, completed=-1)
-        yield lambda what: bar.update(task, advance=1, description=what)
-
-
-def _plain_progress(total: int) -> Iterator[Callable[[str], None]]:
-    done = -1
-
-    def show(what: str) -> None:
-        nonlocal done
-        done += 1
-        bar = "#" * (20 * done // max(total, 1))
-        print(f"\r[{bar:<20}] {done}/{total} {what:<24}", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        print(f"\r{'':<60}\r", end="", file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------------------------- silence

@@ -13,19 +13,18 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import FFOAdaptError, OptionError, UnsupportedProblemError
-from .._layer import Layer, LayerResult
+from .._layers.layer import Layer, LayerResult
 from .._oracle.report import GradientReport
-from .._registry import registry
-from .._solution import Status
+from .._plugins.registry import registry
+from .._program.points import Status
+from .._types import Floats
 from .console import reason, silenced
 from .problem_file import ProblemFile
 
 __all__ = ["Comparison", "Row", "compare_solvers"]
 
-Floats = NDArray[np.float64]
 
 ENOUGH = 10.0
 """Seconds after which a solver is not run again, whatever the number of runs asked for."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import OptionError, PluginError
-from .._registry import KINDS, RESERVED, registry
+from .._plugins.registry import KINDS, RESERVED, registry
 
 __all__ = ["add", "create", "template_directory"]
 

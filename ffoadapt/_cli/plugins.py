@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .._inspect import plugins
-from .._interfaces import SolverSpec
-from .._registry import PluginInfo
+from .._layers.inspection import plugins
+from .._plugins.records import SolverSpec
+from .._plugins.registry import PluginInfo
 from .console import as_json, print_notes, print_table
 
 __all__ = ["add"]
@@ -69,9 +69,9 @@ def run(options: argparse.Namespace) -> int:
 
 def kernel() -> str:
     """Whether the compiled code is in use."""
-    from .. import _native
+    from .. import _kernel
 
-    if _native.kernel is not None:
+    if _kernel.kernel is not None:
         return "compiled kernel in use"
     return (
         "no compiled kernel: the same results, dense programs at a lower speed. It is built where "

@@ -28,10 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from .._checks import check_finite, checked_program
 from .._cones import (
     Cone,
     ExponentialCone,
@@ -42,15 +40,16 @@ from .._cones import (
     ZeroCone,
 )
 from .._exceptions import ParameterError, ProblemError
-from .._interfaces import ParametricProgram
-from .._layer import Layer
-from .._problem import ConeProgram
-from .._structure import Structure
+from .._layers.layer import Layer
+from .._layers.problem import ConeProgram
+from .._models.checks import check_finite, checked_program
+from .._plugins.modeler import ParametricProgram
+from .._program.structure import Structure
+from .._types import Floats
 from .console import reason
 
 __all__ = ["ProblemFile", "read_problem"]
 
-Floats = NDArray[np.float64]
 
 _SIZED: dict[str, type[Any]] = {
     "zero": ZeroCone,

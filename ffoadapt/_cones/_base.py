@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ffoadapt._exceptions import ProblemError
 
+from .._types import Floats
+
 __all__ = ["CURVATURE_CAP", "Cone", "Floats", "GhostRows", "checked_size"]
 
-Floats = NDArray[np.float64]
 
 CURVATURE_CAP = 1e10
 """The largest curvature z/s that a ghost row carries.

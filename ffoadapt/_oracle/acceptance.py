@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._program import EPS, ProgramBatch
-from .._solution import Points
+from .._program.batch import EPS, ProgramBatch
+from .._program.points import Points
+from .._types import Floats
 from .active_set import Scales
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "violations",
 ]
 
-Floats = NDArray[np.float64]
 
 UNSEEN = 1e-13
 """Violations below this share of r_i X are rounding."""

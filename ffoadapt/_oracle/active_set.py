@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._cones import GhostRows
-from .._lazy import lazy
-from .._program import ProgramBatch, largest
+from .._program.batch import ProgramBatch, largest
+from .._runtime.lazy import lazy
+from .._types import Floats
 
 __all__ = [
     "Block",
@@ -33,7 +34,6 @@ __all__ = [
     "unit_rows",
 ]
 
-Floats = NDArray[np.float64]
 
 Degenerate = Literal["auto", "least_squares", "drop", "keep"]
 """What becomes of weakly active rows, see `at_kinks`."""

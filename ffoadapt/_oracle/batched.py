@@ -15,12 +15,14 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _native, _threads
-from .._lazy import lazy
-from .._memory import empty
-from .._program import ProgramBatch
-from .._solution import Points
-from .._structure import Structure
+from .. import _kernel
+from .._program.batch import ProgramBatch
+from .._program.points import Points
+from .._program.structure import Structure
+from .._runtime import threads
+from .._runtime.lazy import lazy
+from .._runtime.memory import empty
+from .._types import Floats
 from .acceptance import Violations
 from .active_set import GhostBatch, Scales
 from .certificate import LIMITS, probe
@@ -29,7 +31,6 @@ from .report import Residuals, curved_violations
 
 __all__ = ["BatchedFactor", "Lent", "Measures", "covers", "definite", "products"]
 
-Floats = NDArray[np.float64]
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ WRITE = 5
 
 def covers(structure: Structure) -> bool:
     """Whether compiled code factorizes the systems of such programs."""
-    return _native.kernel is not None and (structure.dense or structure.small)
+    return _kernel.kernel is not None and (structure.dense or structure.small)
 
 
 def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
@@ -64,13 +65,13 @@ def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
     None unless all are positive definite beyond doubt, and symmetric up to this share of their
     largest entry.
     """
-    if _native.kernel is None:
+    if _kernel.kernel is None:
         return None
     (P,), n = _plain(P), P.shape[-1]
     U = empty(*P.shape)
 
     def succeeds(part: slice) -> bool:
-        return bool(_native.kernel.cholesky(n, P[part], U[part], asymmetry, SURE))
+        return bool(_kernel.kernel.cholesky(n, P[part], U[part], asymmetry, SURE))
 
     return U if all(_spread(succeeds, len(P), n**3)) else None
 
@@ -101,7 +102,7 @@ class Measures:
 
         def measure(part: slice) -> None:
             at = part.start, part.stop, *arrays, kinds, points.exact, active, figures
-            _native.kernel.measure(n, m, *at)
+            _kernel.kernel.measure(n, m, *at)
 
         _spread(measure, size, MEASURE * n * (n + m))
         return cls(batch, points, active, figures)
@@ -219,7 +220,7 @@ class BatchedFactor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if _native.kernel is not None:
+        if _kernel.kernel is not None:
             self._factorize(self._state[2])
 
     def _factorize(self, near: Sequence[Lent | None]) -> None:
@@ -227,10 +228,10 @@ class BatchedFactor:
         lent = tuple([one and (one[0]._state[0], one[1]) for one in near]) or None
         active, fine = np.empty(size, dtype=np.int64), np.empty(size, dtype=bool)
         borrowed = np.zeros(size, dtype=bool)
-        batch = _native.kernel.prepare(*self._given, lent, active, borrowed)
+        batch = _kernel.kernel.prepare(*self._given, lent, active, borrowed)
 
         def factorize(part: slice) -> None:
-            _native.kernel.factorize(batch, part.start, part.stop, SURE, fine)
+            _kernel.kernel.factorize(batch, part.start, part.stop, SURE, fine)
 
         _spread(factorize, size, self._work[1] if borrowed.all() else sum(self._work))
         self.active, self.fine, self._state = active, fine, (batch, borrowed, near)
@@ -251,8 +252,8 @@ class BatchedFactor:
 
         def solve(part: slice) -> bool:
             at = batch, part.start, part.stop
-            _native.kernel.solve(*at, limit, v_x, v_z, w, zeta, residual)
-            return question is None or bool(_native.kernel.settled(*at, *question))
+            _kernel.kernel.solve(*at, limit, v_x, v_z, w, zeta, residual)
+            return question is None or bool(_kernel.kernel.settled(*at, *question))
 
         parts = _spread(solve, residual.size, self._work[0] + len(v_x) * self._work[1])
         if near:
@@ -271,7 +272,7 @@ class BatchedFactor:
 
             def settled(part: slice) -> bool:
                 at = self._state[0], part.start, part.stop
-                return bool(_native.kernel.settled(*at, *question))
+                return bool(_kernel.kernel.settled(*at, *question))
 
             measures.settled = all(_spread(settled, self.fine.size, sum(self._work)))
         return measures.settled
@@ -285,13 +286,13 @@ class BatchedFactor:
 def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floats | None:
     """sign * (z w' + zeta x') (..., B, r, n) for zeta (..., B, r) and w (..., B, n), z and x like
     these or without axes in front; None without compiled code."""
-    if _native.kernel is None:
+    if _kernel.kernel is None:
         return None
     rows, n = z.shape[-1], w.shape[-1]
     found, given = empty(*zeta.shape, n), _plain(z, zeta, w, x)
 
     def multiply(part: slice) -> None:
-        _native.kernel.products(rows, n, part.start, part.stop, sign, *given, found)
+        _kernel.kernel.products(rows, n, part.start, part.stop, sign, *given, found)
 
     if found.size:
         _spread(multiply, math.prod(w.shape[:-1]), WRITE * rows * n)
@@ -319,4 +320,4 @@ def _spread(function: Callable[[slice], T], size: int, work: int) -> list[T]:
     """The function's results for slices of the elements, in threads where the work is so much."""
     if size * work <= LASTING:
         return [function(slice(0, size))]
-    return _threads.run(function, size)
+    return threads.run(function, size)

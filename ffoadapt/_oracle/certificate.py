@@ -27,9 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import ProgramBatch
-from .._solution import Points
-from .._structure import Structure
+from .._program.batch import ProgramBatch
+from .._program.points import Points
+from .._program.structure import Structure
+from .._types import Floats
 from .active_set import KINK, Scales, complementary
 
 __all__ = [
@@ -44,7 +45,6 @@ __all__ = [
     "worst",
 ]
 
-Floats = NDArray[np.float64]
 
 ROUNDING = 2e-15
 """What every entry of the data and each of its products may be off by, relatively."""

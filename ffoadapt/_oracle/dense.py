@@ -18,16 +18,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh, eigvalsh, svdvals
 
+from .._types import Floats
 from .dependent import DependentRows
 from .lapack import cholesky, solve_both, solve_factor, solve_rows
 from .rows import ElementRows
 
 __all__ = ["DenseFactor", "deficient"]
 
-Floats = NDArray[np.float64]
 
 RANK = 1e-10
 """A Cholesky pivot below this fraction of its diagonal entry counts as a lost rank."""

@@ -19,15 +19,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from .._types import Floats, Ints
 from .lapack import cholesky, solve_both, solve_factor, solve_rows
 
 __all__ = ["DependentRows"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 LOST, KEPT = 1e-14, 1e-7
 """Pivots of a matrix with diagonal 1: at most the first, times the order, where a row depends on

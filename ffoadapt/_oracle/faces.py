@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from .._program import ProgramBatch
+from .._program.batch import ProgramBatch
+from .._types import Floats
 from .active_set import KINK, GhostBatch, Scales
 from .dense import factor
 
 __all__ = ["Faces", "faces_at", "harmless", "weak_rows"]
 
-Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 LARGE = 400

@@ -20,12 +20,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _native, _threads
-from .._lazy import lazy
-from .._memory import empty
-from .._pattern import Pattern
-from .._program import ProgramBatch
-from .._solution import Points
+from .. import _kernel
+from .._program.batch import ProgramBatch
+from .._program.pattern import Pattern
+from .._program.points import Points
+from .._runtime import threads
+from .._runtime.lazy import lazy
+from .._runtime.memory import empty
+from .._types import Floats
 from .acceptance import Violations, violations
 from .active_set import KINK, Degenerate, GhostBatch, Scales, at_kinks, linearize, scales, unit_rows
 from .batched import BatchedFactor, Lent, Measures, covers, products
@@ -38,8 +40,6 @@ from .rows import ElementRows
 from .sparse import SparseFactor
 
 __all__ = ["Adjoint", "Oracle"]
-
-Floats = NDArray[np.float64]
 
 
 class View(Protocol):
@@ -108,11 +108,11 @@ class Adjoint(Mapping[str, Floats]):
     ) -> Floats:
         """The entries of `matrix` on the pattern, without the rest."""
         *lead, size = self.w.shape[:-1]
-        if _native.kernel is not None and pattern.nnz:
+        if _kernel.kernel is not None and pattern.nnz:
             values = np.empty((*lead, 1 if shared else size, pattern.nnz))
             at = z.shape[-1], self.w.shape[-1], size if shared else 1, sign
             vectors = map(np.ascontiguousarray, (z, zeta, self.w, self.x))
-            _native.kernel.entries(*at, pattern.indptr, pattern.indices, *vectors, values)
+            _kernel.kernel.entries(*at, pattern.indptr, pattern.indices, *vectors, values)
             return values
         values = np.zeros((*lead, 1 if shared else size, pattern.nnz))
         for entries, columns in pattern.blocks():
@@ -522,7 +522,7 @@ class Oracle:
 
         if left:
             _ = self.ghost  # made once, before the threads ask for it
-            _threads.run(solve, len(left), None if self.batch.structure.n > SHORT else 1)
+            threads.run(solve, len(left), None if self.batch.structure.n > SHORT else 1)
         if not estimate:
             self._residuals = residuals
         if watched:

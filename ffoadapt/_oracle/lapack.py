@@ -12,13 +12,12 @@ import ctypes
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import blas, cython_blas, cython_lapack, lapack
+
+from .._types import Floats
 
 __all__ = ["SHORT", "cholesky", "solve_both", "solve_factor", "solve_rows"]
 
-Floats = NDArray[np.float64]
 
 SHORT = 150
 """Up to this order the functions keep the GIL: handing it over would cost more than a second core

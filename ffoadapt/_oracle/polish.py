@@ -12,8 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import ProgramBatch, largest
-from .._solution import Points
+from .._program.batch import ProgramBatch, largest
+from .._program.points import Points
+from .._types import Floats
 from .active_set import Scales, complementary, scales
 from .batched import Lent
 from .certificate import defects, worst
@@ -23,7 +24,6 @@ from .sparse import SparseFactor
 
 __all__ = ["polish"]
 
-Floats = NDArray[np.float64]
 
 ACCURATE = 1e-13
 """A relative KKT residual below this is not worth another step."""

@@ -10,9 +10,10 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .._program import ProgramBatch, largest
-from .._solution import Points
-from .._structure import Structure
+from .._program.batch import ProgramBatch, largest
+from .._program.points import Points
+from .._program.structure import Structure
+from .._types import Floats
 from .active_set import KINK, Scales
 from .certificate import Certificate, infeasibility, stationarity
 
@@ -27,7 +28,6 @@ __all__ = [
     "row_margins",
 ]
 
-Floats = NDArray[np.float64]
 
 Verdict = Literal[
     "differentiable",

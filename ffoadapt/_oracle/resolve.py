@@ -20,19 +20,17 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from .._exceptions import DifferentiationError, OptionError
-from .._pattern import Pattern
-from .._program import ProgramBatch
-from .._solution import Points
+from .._program.batch import ProgramBatch
+from .._program.pattern import Pattern
+from .._program.points import Points
+from .._types import Floats, Ints
 from .gradient import Adjoint, Oracle
 
 __all__ = ["Resolve", "Resolved"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 SHORTER, TRIES = 0.1, 4
 """Where a moved program has no solution the step is shortened by this factor, so many times."""

@@ -12,13 +12,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .._blocks import Rows, joined
-from .._structure import Structure
+from .._program.blocks import Rows, joined
+from .._program.structure import Structure
+from .._types import Floats
 from .active_set import Block, GhostBatch
 
 __all__ = ["ElementRows"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(eq=False)

@@ -19,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .. import _native
-from .._blocks import joined
-from .._lazy import lazy
-from .._pattern import Pattern, digest
-from .._program import ProgramBatch
+from .. import _kernel
+from .._program.batch import ProgramBatch
+from .._program.blocks import joined
+from .._program.pattern import Pattern, digest
+from .._runtime.lazy import lazy
+from .._types import Floats
 from .dense import deficient
 from .rows import ElementRows
 from .workspace import Lease, Workspace
 
 __all__ = ["SparseFactor"]
 
-Floats = NDArray[np.float64]
 
 REGULARIZATION = (1e-8, 1e-6, 1e-4)
 """Tried in this order, relative to the equilibrated entries, until LDL' exists."""
@@ -352,9 +352,9 @@ def _equilibrate(
     magnitudes = np.abs(data)
     magnitudes[space.last] = np.abs(diagonal)
     space.scaled(magnitudes, scale)
-    if _native.kernel is not None:
+    if _kernel.kernel is not None:
         upper = space.upper.indptr, space.upper.indices
-        _native.kernel.equilibrate(rounds, NEAR, *upper, magnitudes, scale)
+        _kernel.kernel.equilibrate(rounds, NEAR, *upper, magnitudes, scale)
     else:
         _even_out(space, magnitudes, scale, rounds)
     found: Floats = np.exp2(np.round(np.log2(scale)))

@@ -21,11 +21,11 @@ import numpy as np
 import qdldl
 from numpy.typing import NDArray
 
-from .._pattern import Pattern
+from .._program.pattern import Pattern
+from .._types import Floats
 
 __all__ = ["Lease", "Shelf", "Workspace"]
 
-Floats = NDArray[np.float64]
 
 KEPT = 1_000_000
 """Entries of idle matrices on the shelf, some 80 bytes each; the latest one stays in any case."""

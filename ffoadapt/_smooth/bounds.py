@@ -6,17 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import DifferentiationError, ParameterError, ProblemError
-from .._interfaces import Framework
+from .._plugins.framework import Framework
+from .._types import Floats, Shape
 from . import differences
 from .model import Model
 
 __all__ = ["Bounds", "BoundsFunction", "bounds_of", "sizes_of"]
-
-Floats = NDArray[np.float64]
-Shape = tuple[int, ...]
 
 
 class Bounds:

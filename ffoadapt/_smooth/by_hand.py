@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import ParameterError, ShapeError
-from .._trees import flatten
+from .._runtime.trees import flatten
+from .._types import Floats
 
 __all__ = ["ByHand", "combined"]
-
-Floats = NDArray[np.float64]
 
 
 class ByHand:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lazy import lazy
+from .._runtime.lazy import lazy
+from .._types import Floats
 from . import differences
 from .place import DENSE, Place
 
 __all__ = ["Curvature"]
 
-Floats = NDArray[np.float64]
 
 STEP = 4e-5
 """The largest change of u, relative to the size of u, that a difference takes where its error is

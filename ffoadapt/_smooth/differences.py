@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._types import Floats, Ints
+
 __all__ = ["line_derivative", "line_derivatives", "steps"]
 
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
 
 START, FACTOR, LEVELS = 1e-2, 4.0, 5
 """The largest step of a table, relative to what moves; from one to the next; how many."""
@@ -86,7 +86,7 @@ def line_derivatives(ends: Sequence[Floats], at: Floats) -> tuple[list[Floats], 
 
 
 @lru_cache(maxsize=8)
-def _table(count: int) -> tuple[Floats, Indices, Indices]:
+def _table(count: int) -> tuple[Floats, Ints, Ints]:
     """Every entry of a table as a combination of plain differences (entries, count), and which of
     them are compared with which two neighbours (2, compared); the last is the plain one."""
     rows = [list(np.eye(count))]
@@ -109,7 +109,7 @@ def _table(count: int) -> tuple[Floats, Indices, Indices]:
     return entries, np.array(child), np.array(parents).T
 
 
-def _pieces(sizes: NDArray[Any]) -> Iterator[tuple[slice, Indices, Indices]]:
+def _pieces(sizes: NDArray[Any]) -> Iterator[tuple[slice, Ints, Ints]]:
     """Columns of functions with so many each, where each function in them starts, and which."""
     ends = np.cumsum(sizes)
     if ends[-1] <= PIECE:

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
+
+from .._types import Floats
 
 if TYPE_CHECKING:
     from .place import Place
 
 __all__ = ["Duals", "least_squares_duals"]
 
-Floats = NDArray[np.float64]
 
 NEAR = 1e-5
 """A row that is this near to its bound may have a multiplier, where the solver gives none."""

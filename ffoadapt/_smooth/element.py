@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import FFOAdaptError, ParameterError, ProblemError
+from .._types import Floats
 from .bounds import Bounds
 from .evaluation import Evaluation
 from .form import kinds_of
@@ -18,8 +18,6 @@ from .settings import SmoothSettings
 from .solving import Answer, solve, solvers_for
 
 __all__ = ["curvature_of", "named", "solve_element", "starts"]
-
-Floats = NDArray[np.float64]
 
 
 def starts(given: Floats, shape: tuple[int, ...], size: int, last: object) -> list[Floats]:
@@ -50,8 +48,7 @@ def solve_element(
     if crossing.size:
         k = int(crossing[0])
         raise ProblemError(
-            f"the bounds cross: lower[{k}] = {bounds.lower[k]:g} > upper[{k}] = "
-            f"{bounds.upper[k]:g}"
+            f"the bounds cross: lower[{k}] = {bounds.lower[k]:g} > upper[{k}] = {bounds.upper[k]:g}"
         )
     start = np.minimum(np.maximum(start, bounds.lower), bounds.upper)
     model.check(start)
@@ -64,9 +61,7 @@ def solve_element(
             "number?); give a start inside of the domain, and bounds that keep y there"
         )
     n = start.size
-    runs = solvers_for(
-        settings.solver, kinds(model.functions, bounds), n, settings.solver_options
-    )
+    runs = solvers_for(settings.solver, kinds(model.functions, bounds), n, settings.solver_options)
     how, typical = curvature_of(settings, n), settings.typical_of(n)
     return solve(first, bounds, runs, how, settings.polish, typical)
 

@@ -1,19 +1,17 @@
 """The functions of a program and their first derivatives at one y, evaluated when asked for.
 
-Whatever multipliers a point has, its values and gradients are these: places that share y share them.
+Whatever multipliers a point has, its values and gradients are these: places at one y share them.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._lazy import lazy
+from .._runtime.lazy import lazy
+from .._types import Floats, Ints
 from .model import Model
 
 __all__ = ["Evaluation"]
-
-Floats = NDArray[np.float64]
 
 
 class Evaluation:
@@ -21,7 +19,7 @@ class Evaluation:
 
     def __init__(self, model: Model, y: Floats) -> None:
         self.model, self.y = model, y
-        self._which: NDArray[np.intp] | None = None
+        self._which: Ints | None = None
         self._rows: Floats | None = None
 
     @lazy
@@ -44,7 +42,7 @@ class Evaluation:
         """Whether the values and the objective's gradient are numbers."""
         return bool(np.isfinite(self.values).all() and np.isfinite(self.gradient).all())
 
-    def rows(self, which: NDArray[np.intp]) -> Floats:
+    def rows(self, which: Ints) -> Floats:
         """(k, n) the gradients of these constraints, inequalities first."""
         known = self._which
         if known is not None and known.size == which.size and (known == which).all():

@@ -8,14 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import FFOAdaptError
+from .._types import Floats
 from .evaluation import Evaluation
 
 __all__ = ["SmoothForm", "TimeLimitError", "kinds_of"]
-
-Floats = NDArray[np.float64]
 
 
 CLOSE = 1e-2, 1e2

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._batching import Axes
 from .._exceptions import DifferentiationError, FFOAdaptError
-from .._interfaces import Framework
+from .._layers.axes import Axes
+from .._layers.outcome import Latest, warn_inaccurate
 from .._oracle.report import UNSOLVED, GradientReport
-from .._outcome import Latest, warn_inaccurate
-from .._solution import Status
-from .._solving import raise_failures
+from .._plugins.framework import Framework
+from .._program.points import Status
+from .._solve.job import raise_failures
+from .._types import Floats, Shape
 from .bounds import Bounds, bounds_of
 from .duals import Duals
 from .element import curvature_of, named, solve_element, starts
@@ -32,8 +33,6 @@ from .solving import Answer
 
 __all__ = ["OUTPUTS", "SmoothFunction", "SmoothState"]
 
-Floats = NDArray[np.float64]
-Shape = tuple[int, ...]
 
 OUTPUTS = ("y", "z_ineq", "z_eq", "z_lower", "z_upper")
 

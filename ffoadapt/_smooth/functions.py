@@ -11,17 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .._exceptions import ParameterError, ShapeError
-from .._interfaces import Framework
-from .._registry import registry
+from .._plugins.framework import Framework
+from .._plugins.registry import registry
+from .._types import Floats
 from .by_hand import ByHand, combined
 
 __all__ = ["Functions", "NotScalarError"]
 
-Floats = NDArray[np.float64]
 Function = Callable[..., Any]
 
 

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lazy import lazy
+from .._runtime.lazy import lazy
+from .._types import Floats, Ints
 from . import krylov
 from .curvature import Curvature
 from .place import DENSE, Place
 
 __all__ = ["Ghost", "Solved"]
 
-Floats = NDArray[np.float64]
 
 RANK = 1e-9
 """Singular values of J, and eigenvalues of the curvature, are 0 below this share of the largest."""
@@ -129,7 +129,7 @@ class Ghost:
         return self.place.row_sizes[self._keep]
 
     @lazy
-    def active_rows(self) -> NDArray[np.intp]:
+    def active_rows(self) -> Ints:
         return self.place.candidates[self.place.active]
 
     @lazy

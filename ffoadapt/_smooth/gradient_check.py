@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import ProblemError
-from .._gradient_check import GradientCheck
+from .._layers.gradient_check import GradientCheck
+from .._types import Floats
 from .function import SmoothFunction
 
 __all__ = ["check_gradients"]
 
-Floats = NDArray[np.float64]
 
 STEP = 1e-5
 """Relative to the size of a leaf."""

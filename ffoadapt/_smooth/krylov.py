@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from .._types import Floats
 
 __all__ = ["CG_TOLERANCE", "NEGATIVE", "STALLED", "Conjugate", "cgls", "conjugate_gradients"]
 
-Floats = NDArray[np.float64]
 
 CG_TOLERANCE = 1e-12
 """The relative residual at which they stop."""

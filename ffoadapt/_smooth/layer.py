@@ -9,17 +9,17 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import DifferentiationError, FFOAdaptError, ParameterError
-from .._functional import _flat, _Solution
-from .._gradient_check import GradientCheck
-from .._interfaces import Framework
+from .._layers.functional import _flat, _Solution
+from .._layers.gradient_check import GradientCheck
+from .._layers.outcome import Latest, infos, statuses
 from .._oracle.report import GradientReport
-from .._outcome import Latest, infos, statuses
-from .._registry import registry
-from .._solution import Status
-from .._trees import flatten
+from .._plugins.framework import Framework
+from .._plugins.registry import registry
+from .._program.points import Status
+from .._runtime.trees import flatten
+from .._types import Floats
 from .function import OUTPUTS, SmoothFunction, SmoothState
 from .functions import NotScalarError
 from .gradient_check import check_gradients
@@ -27,7 +27,6 @@ from .settings import SmoothSettings
 
 __all__ = ["SmoothLayer", "SmoothResult", "SmoothSolution", "smooth"]
 
-Floats = NDArray[np.float64]
 
 FUNCTIONS = 32
 """Of so many trees and shapes of parameters a layer remembers what it has found out."""

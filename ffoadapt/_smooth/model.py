@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import DifferentiationError
-from .._lazy import lazy
+from .._runtime.lazy import lazy
+from .._types import Floats
 from .functions import Functions
 
 __all__ = ["Model", "Shifted"]
 
-Floats = NDArray[np.float64]
 
 TOGETHER = 200_000
 """Numbers in the gradients of several points up to which these are evaluated at once."""

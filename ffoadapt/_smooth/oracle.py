@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._lazy import lazy
 from .._oracle.active_set import KINK
 from .._oracle.report import ERROR, GHOST, INACCURATE, GradientReport, Verdict
+from .._types import Floats
 from . import differences
 from .bounds import Bounds, sizes_of
 from .duals import Duals
@@ -27,7 +26,6 @@ from .refinement import Along, Cotangents, Refinement
 
 __all__ = ["SmoothOracle"]
 
-Floats = NDArray[np.float64]
 
 POOR = 1e-2
 """Above this relative residual the step of the differences is measured, and all is done again."""
@@ -65,7 +63,9 @@ class SmoothOracle:
         solved = self.ghost.solve(given.y, given.ineq, given.eq, given.lower, given.upper)
         if self.how == "exact":
             place = self.place
-            moved = place.model.along(place.y, place.weights, solved.d, self.ghost.weights(solved))[2]
+            moved = place.model.along(place.y, place.weights, solved.d, self.ghost.weights(solved))[
+                2
+            ]
             return Along(solved, moved, place.residual, solved.residual)
         found = Refinement(self.ghost, given, solved, leaves)
         if found.relative > POOR and not self.ghost.curvature.measured:

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lazy import lazy
+from .._runtime.lazy import lazy
+from .._types import Floats, Ints
 from .duals import NEAR, Duals
 from .evaluation import Evaluation
 from .model import Model
 
 __all__ = ["DENSE", "Place"]
 
-Floats = NDArray[np.float64]
 
 DENSE = 64
 """Up to so many variables the curvature is a matrix."""
@@ -175,7 +175,7 @@ class Place:
         return total - self.duals.lower + self.duals.upper
 
     @lazy
-    def candidates(self) -> NDArray[np.intp]:
+    def candidates(self) -> Ints:
         """The inequalities that may be active: those with a multiplier that is not tiny beside its
         slack, and those near their bound."""
         if not self.m:

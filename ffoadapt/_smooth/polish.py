@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .curvature import Curvature
 from .ghost import Ghost
@@ -13,7 +12,6 @@ from .place import DENSE, Place
 
 __all__ = ["polished"]
 
-Floats = NDArray[np.float64]
 
 SWEEPS, ENOUGH, ENOUGH_OF_MANY = 5, 1e-13, 1e-10
 """Polishing takes so many steps at most, and none from below this residual; the second where the

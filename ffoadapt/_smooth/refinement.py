@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._types import Floats
 from . import differences
 from .ghost import Ghost, Solved
 from .place import Place
 
 __all__ = ["Along", "Cotangents", "Refinement"]
 
-Floats = NDArray[np.float64]
 
 ROUNDING = 1e-14
 """A relative residual of the ghost problem that is worth no correction."""
@@ -65,9 +64,7 @@ class Along:
 class Refinement:
     """A solution of the ghost problem, what it leaves by derivatives along it, and corrections."""
 
-    def __init__(
-        self, ghost: Ghost, given: Cotangents, solved: Solved, leaves: bool
-    ) -> None:
+    def __init__(self, ghost: Ghost, given: Cotangents, solved: Solved, leaves: bool) -> None:
         self.ghost, self.place, self.given, self.solved = ghost, ghost.place, given, solved
         self.step = 1.0
         moved, self.errors = self._table(leaves)
@@ -104,7 +101,10 @@ class Refinement:
         error = max(tables, doubt, gain * self.blur, place.residual)
         low, high, _ = ghost.held
         force = self.given.y + self.bend  # of the bounds, without the errors of products with H
-        self.solved.lower, self.solved.upper = np.where(low, force, 0.0), np.where(high, -force, 0.0)
+        self.solved.lower, self.solved.upper = (
+            np.where(low, force, 0.0),
+            np.where(high, -force, 0.0),
+        )
         return Along(self.solved, self.leaves, error, max(self.relative, self.solved.residual))
 
     def _table(self, leaves: bool) -> tuple[Any, Floats]:

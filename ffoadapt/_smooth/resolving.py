@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import DifferentiationError
 from .bounds import Bounds
@@ -19,7 +18,6 @@ from .solving import solve, solvers_for
 
 __all__ = ["resolved"]
 
-Floats = NDArray[np.float64]
 
 TILT = 1e-4
 """How far the objective is tilted, beside its own gradient."""
@@ -35,9 +33,7 @@ def resolved(
     ineq = np.zeros(place.m) if given.ineq is None else given.ineq
     eq = np.zeros(place.e.size) if given.eq is None else given.eq
     rows = np.concatenate((ineq, eq))
-    size = max(
-        float(np.abs(v).max(initial=0.0)) for v in (given.y * place.units, rows, low, high)
-    )
+    size = max(float(np.abs(v).max(initial=0.0)) for v in (given.y * place.units, rows, low, high))
     delta = settings.step if settings.step is not None else TILT * place.steepness / size
     ends = []
     for sign in (delta, -delta):

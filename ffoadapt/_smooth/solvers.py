@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import optimize
 
-from .._interfaces import Options, Session, Solver
-from .._solution import Solution, Status
+from .._plugins.solver import Options, Session, Solver
+from .._program.points import Solution, Status
 from .form import SmoothForm
 
 __all__ = ["LBFGSB", "SLSQP", "TrustConstr"]

@@ -8,25 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._choose import smooth_ranking
 from .._exceptions import FFOAdaptError, OptionError, UnsupportedProblemError
-from .._interfaces import Session, Solver
-from .._options import common_names, translate_options
 from .._oracle.report import INACCURATE
-from .._registry import registry
-from .._solution import Solution, Status
-from .form import SmoothForm, TimeLimitError
+from .._plugins.registry import registry
+from .._plugins.solver import Session, Solver
+from .._program.points import Solution, Status
+from .._solve.choice import smooth_ranking
+from .._solve.options import common_names, translate_options
+from .._types import Floats
 from .bounds import Bounds
-from .evaluation import Evaluation
-from .polish import polished
 from .duals import Duals, least_squares_duals
+from .evaluation import Evaluation
+from .form import SmoothForm, TimeLimitError
 from .place import Place
+from .polish import polished
 
 __all__ = ["Answer", "Run", "solve", "solvers_for"]
 
-Floats = NDArray[np.float64]
 
 OPTIMAL = 1e-6
 """A larger relative KKT residual, after polishing, is only `Status.OPTIMAL_INACCURATE`."""

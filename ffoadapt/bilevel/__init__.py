@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from .._interfaces import Algorithm, AlgorithmSpec, BilevelState
+from .._plugins.algorithm import Algorithm, BilevelState
+from .._plugins.records import AlgorithmSpec
 from ._bome import Bome
 from ._duals import LowerProgram
 from ._goldstein import Certificate, Goldstein

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .._exceptions import OptionError
-from .._interfaces import Algorithm
+from .._plugins.algorithm import Algorithm
 from ._arrays import less, plus, total
 from ._moves import Number, check_count, check_number, each, move_x, move_y, start_x
 from ._problem import BilevelProblem

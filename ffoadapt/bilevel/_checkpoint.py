@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .._exceptions import ParameterError
-from .._interfaces import BilevelState
-from .._text import told
+from .._plugins.algorithm import BilevelState
+from .._runtime.text import told
 from ._arrays import cast
 from ._problem import BilevelProblem
 

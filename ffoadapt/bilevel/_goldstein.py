@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from .._exceptions import ParameterError
-from .._interfaces import Algorithm, BilevelState
+from .._plugins.algorithm import Algorithm, BilevelState
 from ._arrays import Flat
 from ._lower import hypergradient
 from ._moves import check_count, check_number

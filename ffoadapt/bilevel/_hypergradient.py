@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .._interfaces import Algorithm
+from .._plugins.algorithm import Algorithm
 from ._lower import hypergradient
 from ._moves import Number, check_number, move_x, start_x
 from ._problem import BilevelProblem

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import OptionError, ParameterError
-from .._interfaces import Algorithm, BilevelState
-from .._registry import registry
-from .._text import told
+from .._plugins.algorithm import Algorithm, BilevelState
+from .._plugins.registry import registry
+from .._runtime.text import told
 from ._arrays import finite
 from ._checkpoint import load, save, signature
 from ._moves import check_count
@@ -413,7 +413,7 @@ class _Bar:
         if seconds < SHOW_AFTER:
             return
         if self._show is None:
-            from .._cli.console import progress
+            from .._runtime.progress import progress
 
             self._show = self._stack.enter_context(progress(100))
         share = 100 * done // self.total

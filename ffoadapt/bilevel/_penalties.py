@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._interfaces import Algorithm
+from .._plugins.algorithm import Algorithm
 from ._arrays import less, plus
 from ._duals import solve_penalized
 from ._moves import Number, check_count, check_number, each, move_x, move_y, start_x

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from .._exceptions import ParameterError, ShapeError, UnsupportedProblemError
-from .._frameworks import find_framework
-from .._interfaces import Framework
-from .._trees import flatten
+from .._plugins.framework import Framework
+from .._plugins.frameworks import find_framework
+from .._runtime.trees import flatten
 from ._arrays import constant, plus, zeros
 
 __all__ = ["BilevelProblem"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._exceptions import SolveError
-from .._interfaces import BilevelState
+from .._plugins.algorithm import BilevelState
 
 __all__ = ["BilevelError", "BilevelResult"]
 

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._exceptions import OptionError
-from .._interfaces import Algorithm
-from .._registry import registry
+from .._plugins.algorithm import Algorithm
+from .._plugins.registry import registry
 from ..bilevel import BilevelProblem, minimize
 from ._assertions import WithWaivers, close, expect
 from ._declaration_checks import imports_of_registration

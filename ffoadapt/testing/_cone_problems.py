@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._cones import (
     Cone,
@@ -16,11 +15,10 @@ from .._cones import (
     SecondOrderCone,
     ZeroCone,
 )
+from .._types import Floats
 from ._problem import Problem
 
 __all__ = ["cone_problems", "matrix_of", "triangle"]
-
-Floats = NDArray[np.float64]
 
 
 def cone_problems(seed: int) -> list[Problem]:

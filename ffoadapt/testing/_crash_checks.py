@@ -12,8 +12,8 @@ import sys
 import time
 import warnings
 
-from .._registry import registry
-from .._solving import common_names
+from .._plugins.registry import registry
+from .._solve.job import common_names
 from ._extremes import run
 from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
 

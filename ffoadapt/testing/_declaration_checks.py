@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from .._exceptions import FFOAdaptError, OptionError
-from .._interfaces import OBJECTIVES
-from .._registry import registry
-from .._solution import Status
-from .._solving import COMMON_OPTIONS, common_names, translate_options
+from .._plugins.registry import registry
+from .._plugins.solver import OBJECTIVES
+from .._program.points import Status
+from .._solve.job import COMMON_OPTIONS, common_names, translate_options
 from ._point import Point, point_of
 from ._problem import Problem
 from ._problems import problems

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._cones import (
     Cone,
@@ -27,15 +26,14 @@ from .._cones import (
     ZeroCone,
 )
 from .._exceptions import FFOAdaptError
-from .._interfaces import Session, Solver
-from .._problem import ConeProgram
-from .._solving import translate_options
+from .._layers.problem import ConeProgram
+from .._plugins.solver import Session, Solver
+from .._solve.job import translate_options
 from ._smooth_checks import smooth_extremes
 from ._subject import AnySolver, load, view_of
 
 __all__ = ["extremes", "run"]
 
-Floats = NDArray[np.float64]
 
 SCALES = (1e-320, 1e-300, 1e-160, 1e-30, 1e-9, 1e9, 1e16, 1e20, 1e30, 1e100, 1e160, 1e300, 1.7e308)
 

@@ -8,18 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._functional import box_qp, cone_program, qp
-from .._interfaces import Solver
-from .._problem import Result, solve
-from .._text import told
+from .._layers.functional import box_qp, cone_program, qp
+from .._layers.problem import Result, solve
+from .._plugins.solver import Solver
+from .._runtime.text import told
+from .._types import Floats
 from ._assertions import WithWaivers
 from ._problem import Problem
 from ._reference import ReferenceSolver
 from ._subject import CheckFailure, CheckSkipped
 
 __all__ = ["FrameworkHooks"]
-
-Floats = NDArray[np.float64]
 
 
 class FrameworkHooks(WithWaivers):

@@ -19,10 +19,10 @@ import numpy as np
 from scipy import sparse
 
 from .._exceptions import ParameterError, ShapeError, SolveError
-from .._frameworks import find_framework
-from .._layer import Layer
-from .._registry import registry
-from .._solution import Status
+from .._layers.layer import Layer
+from .._plugins.frameworks import find_framework
+from .._plugins.registry import registry
+from .._program.points import Status
 from ._assertions import close, expect
 from ._declaration_checks import imports_of_registration
 from ._framework_hooks import FrameworkHooks

@@ -9,17 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from .._exceptions import FFOAdaptError
-from .._problem import Result, solve
+from .._layers.problem import Result, solve
 from ._problem import Problem
 from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, CheckSkipped, require
 
 __all__ = ["check_gradient", "check_gradient_closed_form"]
 
-Floats = NDArray[np.float64]
 
 STEP = 1e-3
 

@@ -15,22 +15,20 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import ParameterError, ProblemError
-from .._interfaces import Solver
-from .._layer import Layer
+from .._layers.layer import Layer
 from .._oracle.gradient import Adjoint
-from .._program import ProgramBatch
-from .._registry import registry
-from .._solution import Points, Status
+from .._plugins.registry import registry
+from .._plugins.solver import Solver
+from .._program.batch import ProgramBatch
+from .._program.points import Points, Status
+from .._types import Floats
 from ._assertions import WithWaivers, close, expect
 from ._declaration_checks import imports_of_registration
 from ._subject import CheckFailure
 
 __all__ = ["ModelerCase", "ModelerSuite"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,23 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._solution import Solution
+from .._program.points import Solution
+from .._types import Floats
 from ._problem import Problem
-from ._subject import (
-    DEFAULT,
-    AnySolver,
-    CheckFailure,
-    CheckSettings,
-    call,
-    require,
-    view_of,
-)
+from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, call, require, view_of
 
 __all__ = ["Point", "finite_vector", "point_of", "solve_point"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

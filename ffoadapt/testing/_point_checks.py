@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._types import Floats
 from ._cone_problems import matrix_of, triangle
 from ._point import Point, solve_point
 from ._problem import Problem
@@ -22,8 +22,6 @@ __all__ = [
     "check_solved",
     "check_stationarity",
 ]
-
-Floats = NDArray[np.float64]
 
 
 def check_solved(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:

@@ -8,16 +8,14 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from .._cones import Cone
-from .._problem import ConeProgram
-from .._solution import Status
+from .._layers.problem import ConeProgram
+from .._program.points import Status
+from .._types import Floats
 
 __all__ = ["Problem"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

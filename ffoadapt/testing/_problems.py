@@ -11,16 +11,14 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from .._solution import Status
+from .._program.points import Status
+from .._types import Floats
 from ._cone_problems import cone_problems
 from ._problem import Problem
 
 __all__ = ["problems"]
-
-Floats = NDArray[np.float64]
 
 
 @lru_cache(maxsize=8)

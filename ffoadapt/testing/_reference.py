@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._forms import SplitForm
-from .._interfaces import Options, Session, Solver
-from .._solution import Solution, Status
+from .._plugins.solver import Options, Session, Solver
+from .._program.forms import SplitForm
+from .._program.points import Solution, Status
+from .._types import Floats
 
 __all__ = ["ReferenceSolver"]
-
-Floats = NDArray[np.float64]
 
 
 class ReferenceSolver(Solver):

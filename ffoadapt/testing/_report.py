@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .._exceptions import OptionError
-from .._text import told
+from .._runtime.text import told
 from ._checks import CHECKS, SMOOTH_CHECKS, cases, known_waivers
 from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, form_of, load
 

@@ -8,25 +8,18 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import FFOAdaptError
-from .._interfaces import Session, Solver
-from .._options import COMMON_OPTIONS, common_names, translate_options
-from .._registry import registry
+from .._plugins.registry import registry
+from .._plugins.solver import Session, Solver
+from .._program.points import Status
+from .._runtime.text import told
 from .._smooth.solving import Run
-from .._solution import Status
-from .._text import told
+from .._solve.options import COMMON_OPTIONS, common_names, translate_options
+from .._types import Floats
 from ._at_once import at_once
 from ._declaration_checks import printed, subset
-from ._smooth_point import (
-    PARTS,
-    SmoothPoint,
-    limit_of,
-    smooth_call,
-    smooth_point,
-    smooth_require,
-)
+from ._smooth_point import PARTS, SmoothPoint, limit_of, smooth_call, smooth_point, smooth_require
 from ._smooth_problem import SmoothProblem
 from ._smooth_problems import smooth_problems
 from ._status_checks import judge_status
@@ -34,7 +27,6 @@ from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, CheckSkip
 
 __all__: list[str] = []
 
-Floats = NDArray[np.float64]
 
 KINDS = ("bounds", "inequalities", "equalities")
 _SMALLEST = {"bounds": "box", "inequalities": "ball", "equalities": "plane"}

@@ -11,21 +11,20 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from .._interfaces import Session, Solver
-from .._options import translate_options
+from .._plugins.solver import Session, Solver
+from .._program.points import Solution
+from .._runtime.text import told
 from .._smooth.form import SmoothForm
-from .._solution import Solution
-from .._text import told
+from .._solve.options import translate_options
+from .._types import Floats
 from ._point import finite_vector
 from ._smooth_problem import SmoothProblem
 from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
 
 __all__ = ["PARTS", "SmoothPoint", "limit_of", "smooth_call", "smooth_point", "smooth_require"]
 
-Floats = NDArray[np.float64]
 
 PARTS = ("z_ineq", "z_eq", "z_lower", "z_upper")
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._solution import Status
+from .._program.points import Status
+from .._types import Floats
 from ._smooth_problem import SmoothProblem
 
 __all__ = ["FAMILIES", "smooth_problems"]
 
-Floats = NDArray[np.float64]
 
 FAMILIES = (
     *("logistic", "ellipsoid", "inequalities", "sphere", "vertex"),

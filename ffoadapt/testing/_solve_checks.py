@@ -9,15 +9,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from .._exceptions import FFOAdaptError
-from .._interfaces import Session, Solver
-from .._layer import Layer
-from .._problem import ConeProgram
-from .._solution import Solution, Solutions
-from .._solving import translate_options
+from .._layers.layer import Layer
+from .._layers.problem import ConeProgram
+from .._plugins.solver import Session, Solver
+from .._program.points import Solution, Solutions
+from .._solve.job import translate_options
 from ._at_once import at_once
 from ._point import Point, point_of
 from ._problem import Problem
@@ -42,7 +41,6 @@ __all__ = [
     "check_warm_start",
 ]
 
-Floats = NDArray[np.float64]
 
 TRIES = 3
 """Some vendors' last digit differs once in thousands of solves, whatever they are given; what the

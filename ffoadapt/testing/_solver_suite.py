@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from .._interfaces import Solver
+from .._plugins.solver import Solver
 from ._checks import Case, cases
 from ._report import all_waivers, check_waivers
 from ._subject import CheckSettings, form_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._interfaces import Session
-from .._solution import Status
-from .._solving import common_names
+from .._plugins.solver import Session
+from .._program.points import Status
+from .._solve.job import common_names
 from ._point import point_of
 from ._problem import Problem
 from ._subject import (

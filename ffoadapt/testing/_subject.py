@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import FFOAdaptError
-from .._interfaces import Session, Solver
-from .._problem import ConeProgram, solve
-from .._registry import registry
-from .._solution import Solution, Status
-from .._solving import common_names, find_solver, instance, translate_options
-from .._structure import Structure
-from .._text import told
+from .._layers.problem import ConeProgram, solve
+from .._plugins.registry import registry
+from .._plugins.solver import Session, Solver
+from .._program.points import Solution, Status
+from .._program.structure import Structure
+from .._runtime.text import told
+from .._solve.job import common_names, find_solver, instance, translate_options
 from ._problem import Problem
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "view_of",
 ]
 
-Floats = NDArray[np.float64]
 AnySolver = str | Solver | type[Solver]
 
 

@@ -155,7 +155,7 @@ def test_directional_derivative_by_differences(float64):
 
 def test_only_what_is_asked_for_is_computed(float64, monkeypatch):
     """A gradient of q alone forms none of P, G, A."""
-    from ffoadapt._function import SolveFunction
+    from ffoadapt._layers.function import SolveFunction
 
     seen = []
     plain = SolveFunction.vjp

@@ -1,0 +1,1 @@
+"""What users call: functions of matrices, layers, programs with results."""

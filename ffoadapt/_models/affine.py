@@ -1,0 +1,247 @@
+"""A parametric program given by sparse matrices: what a modeler with affine maps has to fill in.
+
+With theta = (all parameters, each raveled in C order, then 1), every number of the canonical
+program is a linear function of theta, and every output one of (x, s, z).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import sparse
+
+from .._program.batch import ProgramBatch
+from .._program.linear import LinearMap
+from .._program.structure import Structure
+from .._types import Floats
+
+__all__ = ["AffineOutput", "AffineProgram"]
+
+
+@dataclass(frozen=True, eq=False)
+class AffineOutput:
+    """One output: ``matrix @ point + offset``, reshaped in C order.
+
+    Attributes
+    ----------
+    name, shape
+        As the user sees it.
+    source
+        ``"x"``, ``"s"`` or ``"z"``: what ``matrix`` (sparse, (size, n or m)) multiplies.
+    offset
+        (size,) or 0.0.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    source: str
+    matrix: Any
+    offset: Floats | float = 0.0
+
+
+@dataclass(eq=False)
+class AffineProgram:
+    """A `ParametricProgram` whose maps are sparse matrices, built once per layer.
+
+    Attributes
+    ----------
+    structure
+        Sizes, cones and patterns; dense where its patterns are None.
+    parameters
+        Names and shapes in the order of the layer's arguments.
+    maps
+        For each of ``"P"``, ``"q"``, ``"A"``, ``"b"`` a scipy.sparse CSR matrix with a column per
+        entry of theta; its rows are the entries on the pattern (sparse) or all entries in C order
+        (dense P and A, each (n*n) and (m*n)). P is mapped whole, not one triangle.
+    results
+        The outputs.
+    constant
+        (theta.size,) row vector: the constant term of the objective as a function of theta.
+    sense
+        1.0, or -1.0 where the user maximizes.
+    """
+
+    structure: Structure
+    parameters: Sequence[tuple[str, tuple[int, ...]]]
+    maps: Mapping[str, Any]
+    results: Sequence[AffineOutput]
+    constant: Any = None
+    sense: float = 1.0
+
+    unbounded: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.outputs = [(out.name, out.shape) for out in self.results]
+        sizes = [int(np.prod(shape)) for _, shape in self.parameters]
+        self._ends = np.cumsum([0, *sizes])
+        # A map with no column for any parameter is a constant: computed once.
+        last = int(self._ends[-1])
+        self._varying = {name: bool((m.indices < last).any()) for name, m in self.maps.items()}
+        # The modeler vouches for a constant P; one that depends on values does so at every call.
+        self.convex = not self._varying["P"]
+        varying = [name for name, on in self._varying.items() if on]
+        self._maps = {name: LinearMap(self.maps[name]) for name in varying}
+        self._transposed = {name: LinearMap(_transposed(self.maps[name], last)) for name in varying}
+        matrices = [sparse.csr_matrix(out.matrix) for out in self.results]
+        self._to_outputs = [LinearMap(matrix) for matrix in matrices]
+        self._from_outputs = [LinearMap(matrix.T.tocsr()) for matrix in matrices]
+        self._constant = {
+            name: np.asarray(self.maps[name][:, [-1]].todense(), dtype=np.float64).reshape(1, -1)
+            for name, on in self._varying.items()
+            if not on
+        }
+
+    @property
+    def declares(self) -> bool:
+        """See `ParametricProgram`."""
+        return False
+
+    def _theta(self, values: Sequence[Floats], last: float) -> Floats:
+        """(B or 1, theta.size), with B the leading axis that is not 1."""
+        leads = [v.shape[0] for v in values]
+        size = max(leads, default=1) if 0 not in leads else 0
+        theta = np.empty((size, int(self._ends[-1]) + 1))
+        theta[:, -1] = last
+        for value, start, end in zip(values, self._ends, self._ends[1:], strict=False):
+            theta[:, start:end] = value.reshape(value.shape[0], end - start)
+        return theta
+
+    def _shaped(self, name: str, values: Floats) -> Floats:
+        if self.structure.dense and name in ("P", "A"):
+            rows = self.structure.n if name == "P" else self.structure.m
+            return values.reshape(*values.shape[:-1], rows, self.structure.n)
+        return values
+
+    def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
+        theta = self._theta(values, 1.0)
+        data = {}
+        for name in self.maps:
+            fixed = self._constant.get(name)
+            data[name] = self._shaped(name, self._maps[name](theta) if fixed is None else fixed)
+        return ProgramBatch(self.structure, size, data["P"], data["q"], data["A"], data["b"])
+
+    def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
+        """P, q, A, l, u of one element, see `TracedSolve`."""
+        theta = xp.concatenate([*(xp.ravel(v) for v in values), xp.ones(1)])
+        data = {name: _product(xp, matrix, theta) for name, matrix in self.maps.items()}
+        for name in ("P", "A"):
+            pattern = getattr(self.structure, name)
+            if pattern is not None:
+                data[name] = pattern.filled(xp, data[name])
+            data[name] = data[name].reshape(-1, self.structure.n)
+        lower = xp.where(self.structure.equality, data["b"], -np.inf)
+        return data["P"], data["q"], data["A"], lower, data["b"]
+
+    def traced_outputs(self, xp: Any, x: Any, s: Any, y: Any) -> list[Any]:
+        """The outputs of one element, see `TracedSolve`."""
+        points = {"x": x, "s": s, "z": y}
+        return [
+            (_product(xp, out.matrix, points[out.source]) + out.offset).reshape(out.shape)
+            for out in self.results
+        ]
+
+    def program_vjp(
+        self, gradient: Mapping[str, Floats], needed: Sequence[bool]
+    ) -> list[Floats | None]:
+        total: Any = 0.0
+        for name, to_theta in self._transposed.items():
+            grad = gradient[name]
+            if self._matrix(name):
+                grad = grad.reshape(*grad.shape[:-2], grad.shape[-2] * grad.shape[-1])
+            total = total + to_theta(grad)
+        results: list[Floats | None] = []
+        for (_, shape), start, end, on in zip(
+            self.parameters, self._ends, self._ends[1:], needed, strict=False
+        ):
+            if not on:
+                results.append(None)
+            elif isinstance(total, float):  # no datum depends on any parameter
+                results.append(np.zeros((*gradient["q"].shape[:-2], 1, *shape)))
+            else:
+                part = total[..., start:end]
+                results.append(part.reshape(*part.shape[:-1], *shape))
+        return results
+
+    def _matrix(self, name: str) -> bool:
+        return self.structure.dense and name in ("P", "A")
+
+    def program_jvp(
+        self,
+        tangents: Sequence[Floats | None],
+        batch: ProgramBatch | None = None,
+        z: Floats | None = None,
+    ) -> Mapping[str, Floats]:
+        filled = [
+            np.zeros((1, *shape)) if tangent is None else tangent
+            for tangent, (_, shape) in zip(tangents, self.parameters, strict=True)
+        ]
+        theta = self._theta(filled, 0.0)
+        return {name: self._shaped(name, of_theta(theta)) for name, of_theta in self._maps.items()}
+
+    def retrieve(
+        self, x: Floats, s: Floats, z: Floats, batch: ProgramBatch | None = None
+    ) -> list[Floats]:
+        return self._outputs({"x": x, "s": s, "z": z}, with_offset=True)
+
+    def retrieve_jvp(
+        self, dx: Floats, ds: Floats, dz: Floats, batch: ProgramBatch | None = None
+    ) -> list[Floats]:
+        return self._outputs({"x": dx, "s": ds, "z": dz}, with_offset=False)
+
+    def _outputs(self, points: Mapping[str, Floats], with_offset: bool) -> list[Floats]:
+        results = []
+        for out, to_output in zip(self.results, self._to_outputs, strict=True):
+            flat = to_output(points[out.source])
+            if with_offset:
+                flat = flat + out.offset
+            results.append(flat.reshape(flat.shape[0], *out.shape))
+        return results
+
+    def retrieve_vjp(
+        self, cotangents: Sequence[Floats | None], batch: ProgramBatch | None = None
+    ) -> tuple[Floats | None, Floats | None, Floats | None]:
+        totals: dict[str, Any] = {"x": None, "s": None, "z": None}
+        given = zip(self.results, self._from_outputs, cotangents, strict=True)
+        for out, from_output, cotangent in given:
+            if cotangent is None:
+                continue
+            lead = cotangent.shape[: cotangent.ndim - len(out.shape)]
+            back = from_output(cotangent.reshape(*lead, out.matrix.shape[0]))
+            previous = totals[out.source]
+            totals[out.source] = back if previous is None else previous + back
+        return totals["x"], totals["s"], totals["z"]
+
+    def check(
+        self, values: Sequence[Floats], precision: Sequence[float] | None = None
+    ) -> Sequence[Floats] | None:
+        """Nothing to check: the modeler has proved convexity for all parameter values."""
+        return None
+
+    def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
+        if self.constant is None:
+            return self.sense * canonical
+        offset = np.asarray(self.constant @ self._theta(values, 1.0).T).reshape(-1)
+        return self.sense * (canonical + offset)
+
+
+def _transposed(matrix: Any, rows: int) -> Any:
+    """The first rows of the transpose of a CSR matrix, as CSR."""
+    csc = matrix.tocsc()
+    end = csc.indptr[rows]
+    parts = csc.data[:end], csc.indices[:end], csc.indptr[: rows + 1]
+    return sparse.csr_matrix(parts, shape=(rows, csc.shape[0]))
+
+
+def _product(xp: Any, matrix: Any, vector: Any) -> Any:
+    """A scipy.sparse matrix times a vector of the array namespace ``xp``, by gathering alone."""
+    csr = sparse.csr_matrix(matrix)
+    counts = np.diff(csr.indptr)
+    rows = np.repeat(np.arange(csr.shape[0]), counts)
+    place = np.arange(csr.nnz) - np.repeat(csr.indptr[:-1], counts)
+    columns = np.zeros((csr.shape[0], counts.max(initial=0)), dtype=np.intp)
+    values = np.zeros(columns.shape)
+    columns[rows, place], values[rows, place] = csr.indices, csr.data
+    return (values * vector[columns]).sum(axis=-1)

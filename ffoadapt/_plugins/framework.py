@@ -1,0 +1,204 @@
+"""What a framework must provide: a `Framework`, which wraps a `Differentiable`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from .._exceptions import UnsupportedProblemError
+from .._program.forms import BoxForm
+from .._runtime.trees import flatten
+from .._types import Floats
+
+__all__ = ["Differentiable", "Framework", "TracedSolve"]
+
+
+class Differentiable(Protocol):
+    """A batched function with derivatives, in NumPy: what a framework wraps.
+
+    ``values`` are arrays of shape (*batch, *core), broadcast over the batch axes; argument k has
+    ``ndims[k]`` core axes. `forward` takes them in the floating dtype in which the user gave them,
+    for what its rounding explains is no contradiction; everything else is float64. A *state* is
+    what `forward` keeps for the derivatives.
+    """
+
+    @property
+    def ndims(self) -> Sequence[int]:
+        """Core axes of each argument."""
+
+    def forward(self, values: Sequence[Floats]) -> tuple[list[Floats], Any]:
+        """Outputs (*batch, *core) and the state."""
+
+    def vjp(
+        self, state: Any, cotangents: Sequence[Floats | None], needed: Sequence[bool]
+    ) -> list[Floats | None]:
+        """Cotangents on the arguments, each shaped like its argument; None where not needed.
+
+        The cotangents may carry further axes before the batch axes; the result carries them too.
+        """
+
+    def jvp(self, state: Any, tangents: Sequence[Floats | None]) -> list[Floats]:
+        """Tangents on the outputs from tangents shaped like the arguments."""
+
+    def output_shapes(self, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shapes of the outputs for argument shapes, for frameworks that trace."""
+
+    def state_shapes(self, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shapes of the arrays that `pack` gives."""
+
+    def pack(self, state: Any) -> list[Floats]:
+        """The state as float64 arrays (*batch, ...), for frameworks that trace."""
+
+    def unpack(self, values: Sequence[Floats], arrays: Sequence[Floats]) -> Any:
+        """The state again, from the arguments and `pack`'s arrays."""
+
+    def traced(self, framework: str, xp: Any) -> TracedSolve | None:
+        """The solve in the arrays of that framework, whose array namespace is ``xp``.
+
+        None where the solver offers none for this program: call `forward` from the host then.
+        """
+
+
+class TracedSolve(Protocol):
+    """The solve of one program in a framework's own arrays, without batch axes.
+
+    A program travels as l <= Ax <= u with dense matrices, whatever its form: P (n, n), q (n,),
+    A (m, n), l and u (m,), which may hold infinities; its dual as y (m,), with Px + q + A'y = 0,
+    y > 0 where u holds and y < 0 where l holds.
+    """
+
+    @property
+    def polish(self) -> bool:
+        """Whether the point may be made more accurate."""
+
+    @property
+    def limit(self) -> float:
+        """A point with a larger relative KKT residual counts as failed."""
+
+    @property
+    def failed(self) -> float:
+        """What a derivative through a failed program is: 0.0, or NaN where it should raise."""
+
+    def program(self, values: Sequence[Any]) -> BoxForm:
+        """The program for these parameter values; affine in them."""
+
+    def solve(self, program: BoxForm) -> tuple[Any, Any, Any]:
+        """x, y and whether they are a solution, which no contradictory or NaN data have.
+
+        An element that is not solved may hold anything.
+        """
+
+    def outputs(self, program: BoxForm, x: Any, y: Any) -> list[Any]:
+        """What the user gets of a point; linear in x and y up to a constant."""
+
+    def pack(self, program: BoxForm, x: Any, y: Any) -> list[Any]:
+        """The state at a point, as `Differentiable.pack` gives it: x first and y last."""
+
+
+class Framework(ABC):
+    """The arrays of one framework, to and from NumPy."""
+
+    gradients_by_hand: ClassVar[bool] = False
+    """Whether functions of a user's return their gradients, because nothing else takes them."""
+
+    @abstractmethod
+    def apply(self, function: Differentiable, arrays: Sequence[Any]) -> list[Any]:
+        """``function`` of the framework's arrays, as a differentiable function of the framework.
+
+        Outputs have the dtype (the result type of the inputs) and device of the inputs.
+        """
+
+    @abstractmethod
+    def to_numpy(self, array: Any) -> Any:
+        """The array's numbers as a NumPy array of any dtype, without gradient."""
+
+    def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
+        """(rows, columns, values) of the framework's sparse matrix type; None for other arrays.
+
+        rows and columns are NumPy integer arrays, values a 1-d array of the framework through
+        which gradients flow. Of a batch of matrices they may be any, for there is none: the caller
+        refuses its shape.
+        """
+        return None
+
+    # -- functions of a user's, see `smooth` and `bilevel`
+
+    def flatten(self, tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+        """The leaves of a tree (dicts by sorted key, lists, tuples, None), and what makes the same
+        tree of other leaves, which is equal (``==``, and its hash) for trees of equal structure."""
+        return flatten(tree)
+
+    def from_numpy(self, array: Floats) -> Any:
+        """A float64 array of the framework with these numbers, not shared with ``array``."""
+        raise UnsupportedProblemError(_no_functions(self))
+
+    def precise(self) -> AbstractContextManager[Any]:
+        """A block in which float64 arrays stay float64."""
+        return nullcontext()
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A pure function of lists of arrays, and of numbers, made faster where that is possible.
+
+        It may call `gradients`. Kept by who calls as long as it is used.
+        """
+        return function
+
+    def gradients(
+        self, function: Callable[..., Any], arrays: Sequence[Any], needed: Sequence[bool]
+    ) -> tuple[Any, list[Any]]:
+        """Value and gradients of a function of arrays, all of the framework and of its dtype.
+
+        Parameters
+        ----------
+        function
+            Takes ``arrays`` one by one and returns a scalar. Kept alive by who calls, so that what
+            was compiled for it may be kept as long.
+        needed
+            For which of the arrays; the others are constants.
+
+        Returns
+        -------
+        value, gradients
+            Without gradient themselves. A gradient is shaped like its array; None where it is not
+            needed, and where the function does not depend on the array and the framework knows it.
+        """
+        raise UnsupportedProblemError(_no_functions(self))
+
+    def gradients_each(
+        self,
+        function: Callable[..., Any],
+        arrays: Sequence[Any],
+        mapped: Sequence[bool],
+        needed: Sequence[bool],
+    ) -> tuple[Any, list[Any]]:
+        """`gradients` for each row of the arrays that are ``mapped``, with an axis in front.
+
+        One by one unless the framework knows better.
+        """
+        size = next(len(a) for a, on in zip(arrays, mapped, strict=True) if on)
+        values, columns = [], []
+        for k in range(size):
+            row = [a[k] if on else a for a, on in zip(arrays, mapped, strict=True)]
+            value, found = self.gradients(function, row, needed)
+            values.append(self.to_numpy(value))
+            columns.append([None if g is None else self.to_numpy(g) for g in found])
+        each = [None if c[0] is None else np.stack(c) for c in zip(*columns, strict=True)]
+        return np.stack(values), each
+
+    def curvature(
+        self, function: Callable[..., Any], arrays: Sequence[Any], directions: Sequence[Any]
+    ) -> list[Any]:
+        """The derivative of all gradients along ``directions`` (None for zero), by second
+        derivatives: what ``curvature="exact"`` asks for."""
+        raise UnsupportedProblemError(_no_functions(self))
+
+
+def _no_functions(framework: Framework) -> str:
+    return (
+        f"{type(framework).__name__} differentiates no functions of a user's; write them for torch "
+        "or JAX"
+    )

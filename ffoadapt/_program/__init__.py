@@ -1,0 +1,1 @@
+"""What a program and a solution are: patterns, structure, forms, batches, points."""

@@ -1,0 +1,1 @@
+"""From a program to a solution that is proved: jobs, choice, failures, acceptance."""

@@ -1,0 +1,1 @@
+"""What one kind of adapter needs: subject to change without a deprecation."""
