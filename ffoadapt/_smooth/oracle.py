@@ -62,10 +62,8 @@ class SmoothOracle:
     def _solution(self, given: Cotangents, leaves: bool) -> Along:
         solved = self.ghost.solve(given.y, given.ineq, given.eq, given.lower, given.upper)
         if self.how == "exact":
-            place = self.place
-            moved = place.model.along(place.y, place.weights, solved.d, self.ghost.weights(solved))[
-                2
-            ]
+            place, w = self.place, self.ghost.weights(solved)
+            moved = place.model.along(place.y, place.weights, solved.d, w)[2]
             return Along(solved, moved, place.residual, solved.residual)
         found = Refinement(self.ghost, given, solved, leaves)
         if found.relative > POOR and not self.ghost.curvature.measured:

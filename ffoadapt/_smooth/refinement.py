@@ -6,6 +6,7 @@ also H d + J'eta and J d without the errors of whatever solved the ghost problem
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,15 +97,13 @@ class Refinement:
             doubt = gain * after
             if not after <= FALL * before:
                 break
-        scale = max((float(np.abs(g).max(initial=0.0)) for g in self.leaves), default=0.0)
+        scale = _largest(self.leaves)
         tables = float(self.errors[2:].max(initial=0.0)) / scale if scale else 0.0
         error = max(tables, doubt, gain * self.blur, place.residual)
         low, high, _ = ghost.held
         force = self.given.y + self.bend  # of the bounds, without the errors of products with H
-        self.solved.lower, self.solved.upper = (
-            np.where(low, force, 0.0),
-            np.where(high, -force, 0.0),
-        )
+        self.solved.lower = np.where(low, force, 0.0)
+        self.solved.upper = np.where(high, -force, 0.0)
         return Along(self.solved, self.leaves, error, max(self.relative, self.solved.residual))
 
     def _table(self, leaves: bool) -> tuple[Any, Floats]:
@@ -155,11 +154,15 @@ class Refinement:
         bend, values = ((a - b) / (2.0 * t) for a, b in zip(*(e[:2] for e in ends), strict=True))
         more = [(a - b) / (2.0 * t) for a, b in zip(*(e[2] for e in ends), strict=True)]
         self.bend, self.values = self.bend + bend, self.values + values
-        pairs = list(zip(more, self.leaves, strict=True)) or [(step.d, self.solved.d)]
-        largest = [max(float(np.abs(v).max(initial=0.0)) for v in each) for each in zip(*pairs)]
+        change, size = (more, self.leaves) if self.leaves else ([step.d], [self.solved.d])
+        largest = _largest(size)
         self.leaves = [a + b for a, b in zip(self.leaves, more, strict=True)]
         self.solved = self.solved.plus(step)
-        return largest[0] / largest[1] if largest[1] else 0.0
+        return _largest(change) / largest if largest else 0.0
+
+
+def _largest(arrays: Sequence[Floats]) -> float:
+    return max((float(np.abs(v).max(initial=0.0)) for v in arrays), default=0.0)
 
 
 def _span(found: Solved, place: Place) -> float:

@@ -103,9 +103,8 @@ class SmoothProblem:
         model = Model(Functions(framework, named, lambda leaves: None, (self.n,)), [])
         model.check(self.start)
         low, high = self.bounds
-        return SmoothForm(
-            Evaluation(model, self.start.copy()), low.copy(), high.copy(), self.typical
-        )
+        first = Evaluation(model, self.start.copy())
+        return SmoothForm(first, low.copy(), high.copy(), self.typical)
 
     def layer(self, solver: Any, **settings: Any) -> tuple[SmoothLayer, dict[str, Floats]]:
         """A layer whose params tilt the objective and shift the rows, and params of zeros."""
