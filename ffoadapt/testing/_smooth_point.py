@@ -23,7 +23,15 @@ from ._point import finite_vector
 from ._smooth_problem import SmoothProblem
 from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
 
-__all__ = ["PARTS", "SmoothPoint", "limit_of", "smooth_call", "smooth_point", "smooth_require"]
+__all__ = [
+    "PARTS",
+    "SmoothPoint",
+    "limit_of",
+    "smooth_call",
+    "smooth_point",
+    "smooth_require",
+    "solved_point",
+]
 
 
 PARTS = ("z_ineq", "z_eq", "z_lower", "z_upper")
@@ -207,6 +215,19 @@ def smooth_point(form: SmoothForm, solution: Solution) -> SmoothPoint:
     sizes = (form.m_ineq, form.m_eq, form.n, form.n)
     each = zip(PARTS, parts, sizes, strict=True)
     return SmoothPoint(form, y, {name: finite_vector(name, v, size) for name, v, size in each})
+
+
+def solved_point(
+    solver: AnySolver,
+    problem: SmoothProblem,
+    settings: CheckSettings,
+    session: Session | None = None,
+    **options: Any,
+) -> SmoothPoint:
+    """The point that the solver returns for a problem."""
+    found, name = smooth_require(solver, problem)
+    form = problem.form()
+    return smooth_point(form, smooth_call(found, name, form, settings, session, **options))
 
 
 def _largest(values: Floats) -> float:
