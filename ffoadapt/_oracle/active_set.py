@@ -185,9 +185,9 @@ def linearize(
         # z/s = (z_hat/s_hat) g / (r^2 X), and curvature scales like z/s.
         squares = scale.squares[:, start : start + count * cone.dim : cone.dim]
         unit = scale.gradient / (squares * scale.primal)
-        active[:, rows] = ghost.active.reshape(size, -1)
+        active[:, rows] = ghost.active.reshape(size, count * cone.dim)
         local = ghost.weight.reshape(size, count, -1) * unit[..., None]
-        weight[:, rows] = local.reshape(size, -1)
+        weight[:, rows] = local.reshape(size, count * cone.dim)
         np.minimum(margin, ghost.margin.reshape(size, count).min(axis=-1), out=margin)
         if ghost.G.shape[1] or ghost.R.shape[1]:
             blocks.append(_block(ghost, cone.dim, start, size, count, unit))
