@@ -186,7 +186,7 @@ def linearize(
         squares = scale.squares[:, start : start + count * cone.dim : cone.dim]
         unit = scale.gradient / (squares * scale.primal)
         active[:, rows] = ghost.active.reshape(size, count * cone.dim)
-        local = ghost.weight.reshape(size, count, -1) * unit[..., None]
+        local = ghost.weight.reshape(size, count, cone.dim) * unit[..., None]
         weight[:, rows] = local.reshape(size, count * cone.dim)
         np.minimum(margin, ghost.margin.reshape(size, count).min(axis=-1), out=margin)
         if ghost.G.shape[1] or ghost.R.shape[1]:
@@ -268,12 +268,13 @@ def complementary(
 
 
 def _block(ghost: GhostRows, dim: int, start: int, size: int, count: int, unit: Floats) -> Block:
+    lead, g, r = (size, count), ghost.G.shape[1], ghost.R.shape[1]  # a batch may be of none
     return Block(
         start,
         count,
         dim,
-        ghost.G.reshape(size, count, -1, dim),
-        ghost.has.reshape(size, count, -1),
-        ghost.R.reshape(size, count, -1, dim) * np.sqrt(unit)[..., None, None],
-        ghost.sigma.reshape(size, count, -1),
+        ghost.G.reshape(*lead, g, dim),
+        ghost.has.reshape(*lead, g),
+        ghost.R.reshape(*lead, r, dim) * np.sqrt(unit)[..., None, None],
+        ghost.sigma.reshape(*lead, r),
     )
