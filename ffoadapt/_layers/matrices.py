@@ -222,15 +222,24 @@ def _solved(
 ) -> Any:
     """The solution, of this kind; where shapes do not fit, the error names the argument that the
     others outvote."""
-    n, given = rows["q"], data.copy()
-    shapes = {name: (rows[name], n) for name in data if name in MATRICES}
+    n, given, parts, missing = rows["q"], data, dict[str, Parts](), False
+    patterns: Mapping[str, Pattern] = {}
+    orders: Orders = {}
     try:
-        parts = {k: part for k in shapes if (part := _sparse_parts(framework, k, data[k]))}
-        patterns, orders = put_on_patterns(data, shapes, parts) if parts else ({}, {})
         for name, value in data.items():
             if value is None:
-                # Of a type that decides no other.
-                data[name] = np.zeros(shapes.get(name, rows[name]), dtype=bool)
+                missing = True
+            elif name in MATRICES and (part := _sparse_parts(framework, name, value)):
+                parts[name] = part
+        if parts or missing:
+            data = data.copy()
+            shapes = {name: (rows[name], n) for name in data if name in MATRICES}
+            if parts:
+                patterns, orders = put_on_patterns(data, shapes, parts)
+            for name, value in data.items():
+                if value is None:
+                    # Of a type that decides no other.
+                    data[name] = np.zeros(shapes.get(name, rows[name]), dtype=bool)
         function = _function(model, (n, rest), patterns, orders, settings)
         latest, place = function.latest, list[Outcome]()
         before = latest.place  # a solver may make such calls itself
