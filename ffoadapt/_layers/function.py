@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _kernel
 from .._models.checks import (
     Refused,
     check_finite,
@@ -103,7 +104,7 @@ class SolveFunction(Keyed):
                 break
         axes = self.axes([v.shape for v in values])
         refused = Refused(settings.on_failure == "nan")
-        finite = blas.finite(*values)
+        finite = _kernel.kernel.all_finite(*values)
         if axes.single and not self._ordered:
             flat = [v[None] for v in values]
         else:
@@ -137,7 +138,7 @@ class SolveFunction(Keyed):
         if refused.contain:
             return finite_values(self.names, flat, self.model.unbounded, refused)
         for name, value, ndim in zip(self.names, values, self.ndims, strict=True):
-            if not blas.finite(value):
+            if not _kernel.kernel.all_finite(value):
                 check_finite(name, value, ndim, name in self.model.unbounded)
         return flat
 
@@ -227,7 +228,7 @@ class SolveFunction(Keyed):
         axes = self.axes([v.shape for v in values]).within(arrays[0].shape[:-1])
         size = axes.size
         flat = self.flatten(values, axes)
-        if not blas.finite(*values):
+        if not _kernel.kernel.all_finite(*values):
             flat = finite_values(self.names, flat, self.model.unbounded, Refused(contain=True))
         batch = self.model.program(flat, size)
         kept = [
