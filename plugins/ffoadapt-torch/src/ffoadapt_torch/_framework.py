@@ -275,26 +275,19 @@ class _Tangent(torch.autograd.Function):
             none = call.moves([None] * count)
             return tuple(t.new_empty((0, *t.shape)) for t in none), (0,) * len(none)
         if all(dim is None for dim in dims[:count]):  # several tangents for one solve
-            each = [
-                _Tangent.apply(
-                    call,
-                    count,
-                    *tensors,
-                    *(
-                        t if t is None or dim is None else t.select(dim, k)
-                        for t, dim in zip(tangents, dims[count:], strict=True)
-                    ),
-                )
-                for k in range(size)
-            ]
+            each = []
+            for k in range(size):
+                pairs = zip(tangents, dims[count:], strict=True)
+                moved = (t if t is None or dim is None else t.select(dim, k) for t, dim in pairs)
+                each.append(_Tangent.apply(call, count, *tensors, *moved))
             stacked = tuple(torch.stack(column) for column in zip(*each, strict=True))
             return stacked, (0,) * len(stacked)
         aligned, _, _ = batch_parameters(call.function, dims[:count], tensors, size)
-        moved = [
+        placed = [
             None if t is None else front(t, dim, size).reshape(b.shape)
             for t, dim, b in zip(tangents, dims[count:], aligned, strict=True)
         ]
-        outputs = _Tangent.apply(call, count, *aligned, *moved)
+        outputs = _Tangent.apply(call, count, *aligned, *placed)
         return outputs, (0,) * len(outputs)
 
 
