@@ -233,8 +233,8 @@ class SolveFunction(Keyed):
             s = batch.b - batch.multiply("A", x)
         else:
             x, s, z = kept
-        solved = np.isfinite(x).all(axis=-1) & np.isfinite(z).all(axis=-1)
-        status = [Status.OPTIMAL if on else Status.ERROR for on in solved.tolist()]
+        lost = ~(np.isfinite(x).all(axis=-1) & np.isfinite(z).all(axis=-1))
+        status = [Status.ERROR if bad else Status.OPTIMAL for bad in np.asarray(lost).tolist()]
         points = Points(x, s, z, status, [{}] * size)
         nearest = None
         if self.settings.infeasible == "closest":
