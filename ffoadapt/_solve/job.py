@@ -15,6 +15,7 @@ import numpy as np
 
 from .._exceptions import UnsupportedProblemError
 from .._plugins.solver import Session, Solver
+from .._program import views
 from .._program.batch import ProgramBatch
 from .._program.points import Points, Solution, Status
 from .._program.structure import Structure
@@ -129,7 +130,7 @@ class SolveJob:
         large = structure.n + structure.m > LARGE
         status: list[Status] = []
         info: list[Mapping[str, Any]] = []
-        for i, program in enumerate(given.views(form)):
+        for i, program in enumerate(views.each(given, form)):
             if i:
                 threads.check()
             solution = impossible[i] if i in impossible else self._solve(program, session, large)
