@@ -11,18 +11,13 @@ from scipy.linalg import lapack
 from scipy.sparse import csgraph
 
 from .._exceptions import ProblemError
+from .._kernel.boxes import ASYMMETRY, INDEFINITE
 from .._oracle.workspace import Lease, Workspace
 from .._program.batch import EPS, ProgramBatch
 from .._program.pattern import Pattern
 from .._types import Floats
 
 __all__ = ["ASYMMETRY", "check_convex"]
-
-ASYMMETRY = 1e-5
-"""|P - P'| above this fraction of max |P| is an error (float32 products come out at 1e-7)."""
-
-INDEFINITE = 1e-8
-"""P + this * diag(P) must have a Cholesky factor, where rounding of its numbers allows no more."""
 
 LOOKED_AT = 1000
 """Up to so many variables the eigenvalues of P are worth their time."""
