@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _kernel
+from .costs import ONE_THREAD_ORDER
 
 __all__ = ["finite", "one_thread"]
 
@@ -58,10 +59,6 @@ def _set(library: Any, threads: int) -> None:
         library.clear_controlling_thread(force=True)
 
 
-SMALL = 32
-"""Below this order BLAS uses one thread by itself."""
-
-
 def finite(*arrays: NDArray[np.float64]) -> bool:
     """A cheap look: True says that all entries are finite, False that some may not be."""
     found: bool = _kernel.kernel.all_finite(*arrays)
@@ -75,7 +72,7 @@ class one_thread:  # noqa: N801 - reads as the statement it is
     """
 
     def __init__(self, order: int) -> None:
-        self.needed = order > SMALL
+        self.needed = order > ONE_THREAD_ORDER
 
     def __enter__(self) -> None:
         if not self.needed:
