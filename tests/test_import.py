@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "ffoadapt"
 PLUGINS = sorted((ROOT / "plugins").glob("ffoadapt-*"))
 HEAVY = {
-    *("torch", "jax", "jaxlib", "tensorflow", "cvxpy", "ray"),
+    *("torch", "jax", "jaxlib", "mlx", "tensorflow", "cvxpy", "ray"),
     *("clarabel", "osqp", "scs", "gurobipy", "highspy", "piqp", "proxsuite", "daqp", "qpsolvers"),
 }
-FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "cvxpy"}
+FRAMEWORKS = {"torch", "jax", "jaxlib", "mlx", "tensorflow", "cvxpy"}
 
 
 def run(code: str) -> str:

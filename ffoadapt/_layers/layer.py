@@ -19,12 +19,12 @@ from .._plugins.solver import Solver
 from .._solve.options import check_options
 from .._solve.settings import Settings, SolveSettings
 from .function import SolveFunction
+from .geometric import GeometricFunction
 from .gradient_check import GradientCheck, check_gradients
 from .outcome import Latest, Outcome
 from .result import LayerResult
 
 __all__ = ["Layer"]
-
 
 OTHERS = 16
 """How many sets of per-call solver options a layer remembers."""
@@ -46,6 +46,9 @@ class Layer:
     solver
         A name from `ffoadapt.solvers`, a `Solver` object or class, a decorated function, or
         ``"auto"`` for the fastest installed.
+    gp
+        The problem is a geometric program: solved in logarithms; parameters, variables and their
+        gradients are as the problem states them.
     settings
         See `ffoadapt.SolveSettings`.
 
@@ -64,21 +67,21 @@ class Layer:
         variables: Sequence[Any] = (),
         *,
         solver: str | Solver | type[Solver] = "auto",
+        gp: bool = False,
         **settings: Unpack[SolveSettings],
     ) -> None:
-        if "gp" in settings:
-            raise OptionError(
-                "a Layer takes no gp: geometric programs are for the CvxpyLayer of a framework's "
-                "plugin, such as ffoadapt_torch.CvxpyLayer(..., gp=True)"
-            )
-        self.program = _parametrize(problem, parameters, variables)
-        self._function = SolveFunction(self.program, Settings.of(solver, settings))
-        self._function.latest = Latest(wanted=True, said=[])
-        self._others: dict[Any, SolveFunction] = {}
-        self._function._job(self.program.structure)  # for errors of unknown solvers and options
+        self.program = _parametrize(problem, parameters, variables, gp)
+        function = SolveFunction(self.program, Settings.of(solver, settings))
+        function.latest = Latest(wanted=True, said=[])
+        function._job(self.program.structure)  # for errors of unknown solvers and options
+        geometric = bool(self.program.exponentiated)
+        self._function: SolveFunction | GeometricFunction = (
+            GeometricFunction(function) if geometric else function
+        )
+        self._others: dict[Any, SolveFunction | GeometricFunction] = {}
 
     def __repr__(self) -> str:
-        model, solver = self.program, self._function.settings.solver
+        model, solver = self._function.model, self._function.settings.solver
         sides = (
             ", ".join(f"{name}{shape}" for name, shape in pairs) or "none"
             for pairs in (model.parameters, model.outputs)
@@ -145,7 +148,7 @@ class Layer:
         for function in (self._function, *self._others.values()):
             function.on_report = hook
 
-    def _with(self, options: Mapping[str, Any] | None) -> SolveFunction:
+    def _with(self, options: Mapping[str, Any] | None) -> SolveFunction | GeometricFunction:
         if options is None or options == {}:
             return self._function
         settings = self._function.settings
@@ -174,12 +177,15 @@ class Layer:
 
 
 def _parametrize(
-    problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
+    problem: Any, parameters: Sequence[Any], variables: Sequence[Any], gp: bool
 ) -> ParametricProgram:
     spec = registry.by_module("modeler", type(problem))
     if spec is not None:
         modeler: Modeler = registry.get("modeler", spec.name)
-        return modeler.parametrize(problem, parameters, variables)
+        made = modeler.geometric if gp else modeler.parametrize
+        return made(problem, parameters, variables)
+    if gp:
+        raise OptionError("gp=True is for problems of a modeler, such as cvxpy.Problem")
     if isinstance(problem, ParametricProgram):
         return problem
     kind = f"{type(problem).__module__}.{type(problem).__qualname__}"

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from .._exceptions import UnsupportedProblemError
 from .._program.batch import ProgramBatch
 from .._program.structure import Structure
 from .._types import Floats
@@ -38,6 +39,8 @@ class ParametricProgram(Protocol):
         user set ``check_attributes=False``. False by default.
     traceable
         Whether there are `traced_program` and `traced_outputs`; False by default.
+    logged, exponentiated
+        Of a geometric program, see `Modeler.geometric`; empty by default.
     """
 
     parameters: Sequence[tuple[str, tuple[int, ...]]]
@@ -48,6 +51,8 @@ class ParametricProgram(Protocol):
     convex: bool = True
     declares: bool = False
     traceable: bool = False
+    logged: Sequence[int] = ()
+    exponentiated: Sequence[bool] = ()
 
     def check(
         self, values: Sequence[Floats], precision: Sequence[float] | None = None
@@ -114,3 +119,17 @@ class Modeler(ABC):
         self, problem: Any, parameters: Sequence[Any], outputs: Sequence[Any]
     ) -> ParametricProgram:
         """The family of programs; all work that does not depend on numbers is done here."""
+
+    def geometric(
+        self, problem: Any, parameters: Sequence[Any], outputs: Sequence[Any]
+    ) -> ParametricProgram:
+        """A geometric program as a convex one in logarithms; what ``Layer(..., gp=True)`` asks for.
+
+        Its parameters are those of the user and after them the logarithms of some. It has two more
+        attributes: ``logged``, of which parameters these are (their numbers, in order), and
+        ``exponentiated``, for each output whether it is a logarithm of what the user gets. The
+        layer takes the logarithms and the exponentials, also of the objective.
+        """
+        raise UnsupportedProblemError(
+            f"gp=True, but {type(self).__name__} knows no geometric programs"
+        )

@@ -161,7 +161,7 @@ def solve(key: str, arrays: list[Tensor]) -> list[Tensor]:
 def call(key: str, params: tuple[Tensor, ...], arguments: dict[str, Any]) -> tuple[Tensor, ...]:
     """What the module with this key gives, in a graph; no argument is None, as torch asks."""
     given = arguments.get("solver_args"), arguments.get("warm_start")
-    return Keyed.of(key).layers(params, torch.log, torch.exp, *given)
+    return Keyed.of(key).layers(params, *given)
 
 
 def prepare() -> None:

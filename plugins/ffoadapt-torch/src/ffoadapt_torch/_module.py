@@ -91,7 +91,7 @@ class CvxpyLayer(torch.nn.Module):
 
     @property
     def layer(self) -> ffoadapt.Layer:
-        """The layer itself (of a geometric program: that in logarithms)."""
+        """The layer itself."""
         return self._layers.layer
 
     @property
@@ -118,7 +118,7 @@ class CvxpyLayer(torch.nn.Module):
             if warm_start is not None:
                 arguments["warm_start"] = warm_start
             return _compiled.call(self._kept.key, params, arguments)
-        return self._layers(params, torch.log, torch.exp, solver_args, warm_start)
+        return self._layers(params, solver_args, warm_start)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
