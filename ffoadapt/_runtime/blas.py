@@ -14,6 +14,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from .costs import ONE_THREAD_ORDER
+
 __all__ = ["one_thread"]
 
 _lock = threading.Lock()
@@ -53,10 +55,6 @@ def _set(library: Any, threads: int) -> None:
         library.clear_controlling_thread(force=True)
 
 
-SMALL = 32
-"""Below this order BLAS uses one thread by itself."""
-
-
 class one_thread:  # noqa: N801 - reads as the statement it is
     """``with one_thread(order):`` bounds BLAS in the process until the last such block ends.
 
@@ -64,7 +62,7 @@ class one_thread:  # noqa: N801 - reads as the statement it is
     """
 
     def __init__(self, order: int) -> None:
-        self.needed = order > SMALL
+        self.needed = order > ONE_THREAD_ORDER
 
     def __enter__(self) -> None:
         if not self.needed:
