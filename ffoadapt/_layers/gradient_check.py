@@ -10,7 +10,6 @@ import numpy as np
 
 from .._exceptions import ProblemError
 from .._types import Floats
-from .function import SolveFunction
 from .outcome import Latest
 
 __all__ = ["GradientCheck", "check_gradients", "compared", "generator"]
@@ -66,7 +65,7 @@ class GradientCheck:
 
 
 def check_gradients(
-    function: SolveFunction,
+    function: Any,
     names: Sequence[str],
     values: Sequence[Any],
     *,
@@ -75,6 +74,8 @@ def check_gradients(
     seed: int = 0,
 ) -> GradientCheck:
     """Compare one random cotangent's gradient along random directions of each parameter.
+
+    ``function`` is a `SolveFunction`, or one like it.
 
     The solves are polished to full accuracy, so their differences are those of the solution map.
     """

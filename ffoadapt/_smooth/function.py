@@ -17,8 +17,9 @@ from .._layers.outcome import Latest, warn_inaccurate
 from .._oracle.report import UNSOLVED, GradientReport
 from .._plugins.framework import Framework
 from .._program.points import Status
-from .._solve.job import raise_failures
+from .._solve.failures import raise_failures
 from .._types import Floats, Shape
+from ..experimental import Keyed
 from .bounds import Bounds, bounds_of
 from .duals import Duals
 from .element import curvature_of, named, solve_element, starts
@@ -62,7 +63,7 @@ class SmoothState:
         return place, bounds
 
 
-class SmoothFunction:
+class SmoothFunction(Keyed):
     """Parameters -> y and multipliers of the solved program; see `ffoadapt.Differentiable`."""
 
     def __init__(
