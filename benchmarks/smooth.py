@@ -314,15 +314,17 @@ class Clock:
         self.function, self.total = function, 0.0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = time.thread_time()
         try:
             return self.function(*args, **kwargs)
         finally:
-            self.total += time.perf_counter() - start
+            self.total += time.thread_time() - start
 
 
 def overhead(runs: int = 50) -> None:
-    print("Milliseconds of a forward and backward pass (Hock-Schittkowski 71, torch)\n")
+    print(
+        "Milliseconds of a forward and backward pass (Hock-Schittkowski 71, torch), of its thread\n"
+    )
     framework = ffoadapt.get_plugin("framework", "torch")
     one, many = Clock(framework.gradients), Clock(framework.gradients_each)
     framework.gradients, framework.gradients_each = one, many
@@ -330,12 +332,12 @@ def overhead(runs: int = 50) -> None:
     call = Run.__call__
 
     def timed(self: Any, form: Any) -> Any:
-        start, before = time.perf_counter(), one.total + many.total
+        start, before = time.thread_time(), one.total + many.total
         try:
             return call(self, form)
         finally:
             functions = one.total + many.total - before
-            inside[0] += time.perf_counter() - start - functions
+            inside[0] += time.thread_time() - start - functions
 
     Run.__call__ = timed  # type: ignore[method-assign]
     layer, params = hs071()
@@ -343,9 +345,9 @@ def overhead(runs: int = 50) -> None:
     for _ in range(runs + 5):
         leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
         one.total = many.total = inside[0] = 0.0
-        start = time.perf_counter()
+        start = time.thread_time()
         layer(leaves).sum().backward()
-        rows.append((time.perf_counter() - start, one.total + many.total, inside[0]))
+        rows.append((time.thread_time() - start, one.total + many.total, inside[0]))
     Run.__call__ = call  # type: ignore[method-assign]
     del framework.gradients, framework.gradients_each
     total, functions, solver = (1e3 * median(column) for column in zip(*rows[5:], strict=True))
