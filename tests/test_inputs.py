@@ -533,7 +533,7 @@ def test_common_options_are_heard(solver: str, capfd: pytest.CaptureFixture[str]
     solve(verbose=False)
     assert printed(capfd) == ""
     solve(verbose=True)
-    assert bool(printed(capfd)) == (solver not in ("auto", "daqp"))  # which cannot print
+    assert bool(printed(capfd)) == (solver not in ("auto", "daqp", "ipm"))  # which cannot print
 
 
 def test_settings_of_other_types() -> None:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ffoadapt import BoxForm, Status
 
-__all__ = ["claim"]
+__all__ = ["statuses"]
+
+Floats = NDArray[np.float64]
 
 SMALL = 1e-6
 """What counts as zero beside the largest of its terms."""
 
 
-def claim(program: BoxForm, x: np.ndarray, y: np.ndarray) -> Status:
+def statuses(programs: BoxForm, x: Floats, y: Floats, solved: Any) -> list[Status]:
+    """How each program of a batch, or one without an axis of it, ended."""
+    p = programs
+    if not x.ndim - 1:
+        return [Status.OPTIMAL if solved else _claim(p, x, y)]
+    return [
+        Status.OPTIMAL
+        if done
+        else _claim(BoxForm(p.P[k], p.q[k], p.A[k], p.l[k], p.u[k]), x[k], y[k])
+        for k, done in enumerate(solved.tolist())
+    ]
+
+
+def _claim(program: BoxForm, x: Floats, y: Floats) -> Status:
     """The status of a program that was not solved, from where the method stopped."""
     p = program
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
@@ -24,7 +42,7 @@ def claim(program: BoxForm, x: np.ndarray, y: np.ndarray) -> Status:
     return Status.ITERATION_LIMIT
 
 
-def _refutes(p: BoxForm, y: np.ndarray) -> bool:
+def _refutes(p: BoxForm, y: Floats) -> bool:
     """A'y = 0 and u'max(y, 0) + l'min(y, 0) < 0: by Farkas no x has l <= Ax <= u."""
     size = np.abs(y).max(initial=0.0)
     if not size:
@@ -39,7 +57,7 @@ def _refutes(p: BoxForm, y: np.ndarray) -> bool:
     return bool((np.abs(p.A.T @ y) <= SMALL * rows).all() and support < -SMALL * terms)
 
 
-def _descends(p: BoxForm, x: np.ndarray) -> bool:
+def _descends(p: BoxForm, x: Floats) -> bool:
     """Px = 0, q'x < 0, and Ax leaves no bound: the cost falls without end along x."""
     size = np.abs(x).max(initial=0.0)
     if not size:
