@@ -14,8 +14,9 @@ import ffoadapt
 from ffoadapt import _kernel
 from ffoadapt._layers.axes import Axes
 from ffoadapt._layers.function import SolveFunction
-from ffoadapt._models.raw import SplitModel
-from ffoadapt._oracle import active_set, batched, certificate, report
+from ffoadapt._models.split import SplitModel
+from ffoadapt._oracle import active_set, batched, certificate
+from ffoadapt._oracle import residuals as report
 from ffoadapt._oracle.active_set import GhostBatch
 from ffoadapt._oracle.batched import BatchedFactor, Measures, covers, definite, products
 from ffoadapt._oracle.dense import DenseFactor

@@ -15,7 +15,9 @@ pytest.importorskip("ffoadapt_cvxpy", reason="ffoadapt-cvxpy is not installed")
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "framework-in-25-lines.md"
-FENCE = re.compile(r'^```(?:python|toml)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r'^```(?:python|toml)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL
+)
 MODULE = "ffoadapt_autograd.py"
 
 blocks = FENCE.findall(PAGE.read_text())

@@ -14,7 +14,7 @@ import pytest
 
 from ffoadapt import _kernel
 from ffoadapt._layers.function import SolveFunction
-from ffoadapt._models.raw import SplitModel
+from ffoadapt._models.split import SplitModel
 from ffoadapt._runtime.memory import LARGE, empty
 from ffoadapt._solve.settings import Settings
 

@@ -12,11 +12,11 @@ from scipy import sparse
 
 import ffoadapt
 from ffoadapt import ConeProgram, NonnegativeCone, Structure, ZeroCone, _kernel
-from ffoadapt._layers import functional
-from ffoadapt._models.raw import BoxModel
+from ffoadapt._models import patterns as functional
+from ffoadapt._models.box import BoxModel
 from ffoadapt._oracle import workspace
 from ffoadapt._oracle.gradient import Adjoint
-from ffoadapt._oracle.sparse import _equilibrate
+from ffoadapt._oracle.ldl import _equilibrate
 from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
 from ffoadapt._program.pattern import Pattern
 from ffoadapt._program.points import Points

@@ -19,9 +19,11 @@ from .._program.batch import ProgramBatch
 from .._program.points import Points
 from .._solve.settings import Settings
 from .._types import Floats, Shape
+from ..experimental import Keyed
 from .axes import Axes
-from .function import SolveFunction, State
+from .function import SolveFunction
 from .outcome import Latest
+from .state import State
 
 __all__ = ["GeometricFunction", "GeometricState"]
 
@@ -51,7 +53,7 @@ class GeometricState:
         return self.inside.name
 
 
-class GeometricFunction:
+class GeometricFunction(Keyed):
     """`SolveFunction` with logarithms before and exponentials behind.
 
     ``model.logged`` says of which parameters the logarithms follow after all parameters, and

@@ -27,8 +27,9 @@ from .._types import Floats
 from .acceptance import DATA, ROW, Violations, beside_cones
 from .active_set import GhostBatch, Scales
 from .certificate import LIMITS, probe
-from .dense import REFINE, SURE
-from .report import Residuals, curved_violations
+from .factor import REFINE, Rank
+from .lapack import SURE
+from .residuals import Residuals, curved_violations
 
 __all__ = ["BatchedFactor", "Lent", "Measures", "covers", "definite", "products"]
 
@@ -81,7 +82,6 @@ class Measures:
     """The sizes and residuals of the points of a batch, and the single rows that are active there.
 
     It is what `scales`, `kkt_residuals`, `row_margins` and `linearize` find for each element.
-    ``settled`` is what `BatchedFactor.settled` has found, None before.
     """
 
     def __init__(
@@ -89,7 +89,6 @@ class Measures:
     ) -> None:
         self.batch, self.points, self.active, self._figures = batch, points, active, figures
         self._complete = batch.structure.polyhedral or points.paired
-        self.settled: bool | None = None
 
     @classmethod
     def of(cls, batch: ProgramBatch, points: Points) -> Measures:
@@ -190,6 +189,8 @@ class BatchedFactor:
         (B,) the number of active rows.
     fine
         (B,) bool: elements of full rank; the solutions of others are 0.
+    complete
+        Whether all are.
     """
 
     _state: tuple[Any, NDArray[np.bool_], Sequence[Lent | None]]
@@ -243,52 +244,51 @@ class BatchedFactor:
 
         _spread(factorize, size, self._work[1] if borrowed.all() else sum(self._work))
         self.active, self.fine, self._state = active, fine, (batch, borrowed, near)
+        self.complete = bool(fine.all())
 
-    def solve(
-        self, v_x: Floats, v_z: Floats, refine: bool = True, watched: Measures | None = None
-    ) -> tuple[Floats, Floats, Floats]:
-        """w (K, B, n), zeta (K, B, m), relative residual (B,) for v_x (K, B, n), v_z (K, B, m).
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
+        """See `Factor`; the residual of a solution that is not refined is not known, and 0.
 
-        Without ``refine`` it is the plain solution, as in `DenseFactor.solve`. On the way it sees
-        whether the points that are ``watched`` are `settled`.
+        Of elements without full rank the solution is 0.
         """
         v_x, v_z = _plain(v_x, v_z)
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
+        count = math.prod(v_x.shape[:-2])
         batch, borrowed, near = self._state  # another thread may change it
         limit = REFINE if refine else math.inf
-        question = self._question(watched) if watched is not None else None
 
-        def solve(part: slice) -> bool:
-            at = batch, part.start, part.stop
-            _kernel.kernel.solve(*at, limit, v_x, v_z, w, zeta, residual)
-            return question is None or bool(_kernel.kernel.settled(*at, *question))
+        def solve(part: slice) -> None:
+            _kernel.kernel.solve(batch, part.start, part.stop, limit, v_x, v_z, w, zeta, residual)
 
-        parts = _spread(solve, residual.size, self._work[0] + len(v_x) * self._work[1])
+        _spread(solve, residual.size, self._work[0] + count * self._work[1])
         if near:
             left = borrowed & ~(residual <= BORROWED)
             if left.any():
                 self._factorize([None if left[i] else one for i, one in enumerate(near)])
-                return self.solve(v_x, v_z, refine, watched)
-        if watched is not None:
-            watched.settled = all(parts)
+                return self.solve(v_x, v_z, refine)
         return w, zeta, residual
+
+    @property
+    def rank(self) -> Rank:
+        """Of the elements of full rank."""
+        none = np.zeros(self.fine.size, dtype=np.int64)
+        return Rank(self.active, none, none)
+
+    def null(self) -> tuple[Floats, Floats]:
+        """Nothing of these elements: they are of full rank."""
+        n, m, size = self._given[:3]
+        return np.zeros((size, n)), np.zeros((size, m))
 
     def settled(self, measures: Measures) -> bool:
         """Whether bounds leave no doubt of any point, as `examine` finds too."""
-        if measures.settled is None:
-            question = self._question(measures)
-
-            def settled(part: slice) -> bool:
-                at = self._state[0], part.start, part.stop
-                return bool(_kernel.kernel.settled(*at, *question))
-
-            measures.settled = all(_spread(settled, self.fine.size, sum(self._work)))
-        return measures.settled
-
-    def _question(self, measures: Measures) -> tuple[Any, ...]:
         batch = measures.batch
         signs = probe(batch.structure)
-        return *signs, batch.squares, measures.figures, self._margins, *LIMITS
+        known = *signs, batch.squares, measures.figures, self._margins, *LIMITS
+
+        def settled(part: slice) -> bool:
+            return bool(_kernel.kernel.settled(self._state[0], part.start, part.stop, *known))
+
+        return all(_spread(settled, self.fine.size, sum(self._work)))
 
 
 def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floats | None:

@@ -18,7 +18,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Any
 
 from .. import _kernel
@@ -54,8 +55,10 @@ def in_main_thread() -> bool:
     return threading.get_ident() == threading.main_thread().ident
 
 
-def said(word: Any) -> bool:
-    """Whether a solver's own word for how it ended says that it was interrupted."""
+def said(status: Enum, info: Mapping[str, Any]) -> bool:
+    """Whether a solver's status, and its own word for that in ``info``, say that it was
+    interrupted."""
+    word = info.get("status") if status.name == "ERROR" else None
     return isinstance(word, str) and _WORDS.fullmatch(word) is not None
 
 

@@ -17,7 +17,8 @@ from .._layers.outcome import Latest, warn_inaccurate
 from .._oracle.report import UNSOLVED, GradientReport
 from .._plugins.framework import Framework
 from .._program.points import Status
-from .._solve.job import raise_failures
+from .._solve.failures import raise_failures
+from ..experimental import Keyed
 from . import differences
 from .form import kinds_of
 from .functions import Functions, Model, Shifted
@@ -80,7 +81,7 @@ class BoundsFunction:
         return total
 
 
-class SmoothFunction:
+class SmoothFunction(Keyed):
     """Parameters -> y and multipliers of the solved program; see `ffoadapt.Differentiable`."""
 
     def __init__(

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._exceptions import DifferentiationError, FFOAdaptError, ParameterError
-from .._layers.functional import _flat, _Solution
 from .._layers.gradient_check import GradientCheck
 from .._layers.outcome import Latest, infos, statuses
+from .._layers.solutions import Solved, plain_tuple
 from .._oracle.report import GradientReport
 from .._plugins.framework import Framework
 from .._plugins.registry import registry
@@ -45,8 +45,8 @@ class _SmoothArrays(NamedTuple):
     z_upper: Any
 
 
-@_flat
-class SmoothSolution(_SmoothArrays, _Solution):
+@plain_tuple
+class SmoothSolution(_SmoothArrays, Solved):
     """y (*batch, *shape); multipliers z_ineq (*batch, rows) >= 0, z_eq, and of the bounds z_lower,
     z_upper >= 0, shaped like y: grad g + J_h'z_ineq + J_e'z_eq - z_lower + z_upper = 0.
 

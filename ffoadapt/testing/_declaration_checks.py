@@ -18,7 +18,7 @@ from .._exceptions import FFOAdaptError, OptionError
 from .._plugins.registry import registry
 from .._plugins.solver import OBJECTIVES
 from .._program.points import Status
-from .._solve.job import COMMON_OPTIONS, common_names, translate_options
+from .._solve.options import COMMON_OPTIONS, common_names, translate_options
 from ._point import Point, point_of
 from ._problem import Problem
 from ._problems import problems

@@ -6,7 +6,7 @@ import numpy as np
 
 from .._plugins.solver import Session
 from .._program.points import Status
-from .._solve.job import common_names
+from .._solve.options import common_names
 from ._point import point_of
 from ._problem import Problem
 from ._subject import (

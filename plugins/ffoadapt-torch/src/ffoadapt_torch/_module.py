@@ -8,8 +8,16 @@ from typing import Any, Unpack
 import torch
 
 import ffoadapt
+from ffoadapt.experimental import Keyed
 
 __all__ = ["CvxpyLayer"]
+
+
+class _Kept(Keyed):
+    """What a module passes its calls to, with a key for graphs."""
+
+    def __init__(self, layers: Any) -> None:
+        self.layers = layers
 
 
 class CvxpyLayer(torch.nn.Module):
@@ -60,17 +68,23 @@ class CvxpyLayer(torch.nn.Module):
     ) -> None:
         super().__init__()
         drop_in = ffoadapt.get_plugin("modeler", "cvxpy").drop_in
-        self._layers = drop_in(
-            problem,
-            parameters,
-            variables,
-            solver=solver,
-            gp=gp,
-            verbose=verbose,
-            solver_args=solver_args,
-            custom_method=custom_method,
-            settings=settings,
+        self._kept = _Kept(
+            drop_in(
+                problem,
+                parameters,
+                variables,
+                solver=solver,
+                gp=gp,
+                verbose=verbose,
+                solver_args=solver_args,
+                custom_method=custom_method,
+                settings=settings,
+            )
         )
+
+    @property
+    def _layers(self) -> Any:
+        return self._kept.layers
 
     def extra_repr(self) -> str:
         return str(self._layers.layer)
@@ -103,7 +117,7 @@ class CvxpyLayer(torch.nn.Module):
                 arguments["solver_args"] = dict(solver_args)
             if warm_start is not None:
                 arguments["warm_start"] = warm_start
-            return _compiled.call(id(self._layers), params, arguments)
+            return _compiled.call(self._kept.key, params, arguments)
         return self._layers(params, solver_args, warm_start)
 
     def _load_from_state_dict(
