@@ -84,8 +84,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._program.points import Points, Solution, Status
     from ._program.structure import Structure
     from ._smooth.form import SmoothForm
-    from ._smooth.layer import SmoothLayer, SmoothResult, SmoothSolution, smooth
+    from ._smooth.layer import SmoothLayer, smooth
     from ._smooth.operators import operator_program
+    from ._smooth.results import SmoothResult, SmoothSolution
     from ._smooth.settings import SmoothSettings
     from ._solve.choice import SolverChoice
     from ._solve.settings import SolveSettings
@@ -227,8 +228,9 @@ _WHERE = {
     "_program.points": "Points Solution Status",
     "_program.structure": "Structure",
     "_smooth.form": "SmoothForm",
-    "_smooth.layer": "SmoothLayer SmoothResult SmoothSolution smooth",
+    "_smooth.layer": "SmoothLayer smooth",
     "_smooth.operators": "operator_program",
+    "_smooth.results": "SmoothResult SmoothSolution",
     "_smooth.settings": "SmoothSettings",
     "_solve.choice": "SolverChoice",
     "_solve.settings": "SolveSettings",

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._oracle.report import Reports
+from .._plugins.modeler import ParametricProgram
 from .._program.batch import ProgramBatch
 from .._program.points import Points
 from .._solve.settings import Settings
@@ -62,7 +63,7 @@ class GeometricFunction(Keyed):
 
     def __init__(self, inside: SolveFunction) -> None:
         self.inside, self.model = inside, Stated(inside.model)
-        self._logged: Sequence[int] = inside.model.logged  # type: ignore[attr-defined]
+        self._logged = inside.model.logged
         count = len(inside.names) - len(self._logged)
         self.names, self.shapes, self.ndims = (
             inside.names[:count],
@@ -197,8 +198,8 @@ class GeometricFunction(Keyed):
 class Stated:
     """What a program in logarithms is called, and its objective, as the user stated it."""
 
-    def __init__(self, model: Any) -> None:
-        self.exponentiated: Sequence[bool] = model.exponentiated
+    def __init__(self, model: ParametricProgram) -> None:
+        self.exponentiated = model.exponentiated
         self.outputs = model.outputs
         self.parameters = model.parameters[: len(model.parameters) - len(model.logged)]
         self._model = model

@@ -26,8 +26,6 @@ from .result import LayerResult
 
 __all__ = ["Layer"]
 
-Function = SolveFunction | GeometricFunction
-
 OTHERS = 16
 """How many sets of per-call solver options a layer remembers."""
 
@@ -76,9 +74,11 @@ class Layer:
         function = SolveFunction(self.program, Settings.of(solver, settings))
         function.latest = Latest(wanted=True, said=[])
         function._job(self.program.structure)  # for errors of unknown solvers and options
-        geometric = hasattr(self.program, "logged")
-        self._function: Function = GeometricFunction(function) if geometric else function
-        self._others: dict[Any, Function] = {}
+        geometric = bool(self.program.exponentiated)
+        self._function: SolveFunction | GeometricFunction = (
+            GeometricFunction(function) if geometric else function
+        )
+        self._others: dict[Any, SolveFunction | GeometricFunction] = {}
 
     def __repr__(self) -> str:
         model, solver = self._function.model, self._function.settings.solver
@@ -148,7 +148,7 @@ class Layer:
         for function in (self._function, *self._others.values()):
             function.on_report = hook
 
-    def _with(self, options: Mapping[str, Any] | None) -> Function:
+    def _with(self, options: Mapping[str, Any] | None) -> SolveFunction | GeometricFunction:
         if options is None or options == {}:
             return self._function
         settings = self._function.settings

@@ -16,9 +16,7 @@ from .._oracle.report import GradientReport, Reports
 from .._program.points import Status
 from .._types import Floats, Shape
 from . import derivatives
-from .function import SolveFunction
 from .outcome import described, infos, statuses
-from .state import State
 
 __all__ = ["LayerResult", "Result"]
 
@@ -26,7 +24,7 @@ __all__ = ["LayerResult", "Result"]
 class _SolveResult:
     """What results have in common: a function, the state of a call of it, and how that ended."""
 
-    def __init__(self, function: SolveFunction, state: State) -> None:
+    def __init__(self, function: Any, state: Any) -> None:
         self._function, self._state = function, state
         single, points = state.axes.single, state.points
         self.status: Any = statuses(single, points.status)
@@ -58,7 +56,7 @@ class Result(_SolveResult):
 
     status: Status
 
-    def __init__(self, program: Any, function: SolveFunction, state: State) -> None:
+    def __init__(self, program: Any, function: Any, state: Any) -> None:
         super().__init__(function, state)
         self.program, points = program, state.points
         # Copies: the derivatives are those at the points, whatever becomes of these.
@@ -196,7 +194,6 @@ class LayerResult(_SolveResult):
     status: Status | list[Status]
 
     def __init__(self, function: Any, values: list[Any], outputs: list[Any], state: Any) -> None:
-        """``function`` is a `SolveFunction` or a `GeometricFunction`, ``state`` of a call of it."""
         super().__init__(function, state)
         self.variables, axes = tuple(outputs), state.axes
         flat = function.flatten(values, axes)

@@ -104,16 +104,9 @@ def _same(
     """Whether these entries are those of the pattern, in this order."""
     if pattern.shape != shape or pattern.nnz != len(rows):
         return False
-    if _kernel.kernel is not None and rows.dtype == columns.dtype and rows.dtype in _SIGNED:
-        entries = map(np.ascontiguousarray, (rows, columns))
-        return bool(_kernel.kernel.same(pattern.indptr, pattern.indices, order, *entries))
-    if order is not None:
-        rows = rows[order]
-    if not (pattern.indices == rows).all():
-        return False
-    if order is not None:
-        columns = columns[order]
-    return bool((pattern.columns == columns).all())
+    kind = rows.dtype if rows.dtype == columns.dtype and rows.dtype in _SIGNED else np.int64
+    entries = (np.ascontiguousarray(v, dtype=kind) for v in (rows, columns))
+    return bool(_kernel.kernel.same_entries(pattern.indptr, pattern.indices, order, *entries))
 
 
 def _ordered(

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _kernel
+from .._kernel.measures import FIGURES
+from .._kernel.polyhedral import LIMITS
 from .._program.batch import ProgramBatch
 from .._program.points import Points
 from .._program.structure import Structure
@@ -24,9 +26,9 @@ from .._runtime import threads
 from .._runtime.lazy import lazy
 from .._runtime.memory import empty
 from .._types import Floats
-from .acceptance import DATA, ROW, Violations, beside_cones
+from .acceptance import Violations, beside_cones
 from .active_set import GhostBatch, Scales
-from .certificate import LIMITS, probe
+from .certificate import SURENESS, probe
 from .factor import REFINE, Rank
 from .lapack import SURE
 from .residuals import Residuals, curved_violations
@@ -57,8 +59,8 @@ WRITE = 5
 
 
 def covers(structure: Structure) -> bool:
-    """Whether compiled code factorizes the systems of such programs."""
-    return _kernel.kernel is not None and (structure.dense or structure.small)
+    """Whether such programs are measured and factorized together."""
+    return structure.dense or structure.small
 
 
 def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
@@ -67,8 +69,6 @@ def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
     None unless all are positive definite beyond doubt, and symmetric up to this share of their
     largest entry.
     """
-    if _kernel.kernel is None:
-        return None
     (P,), n = _plain(P), P.shape[-1]
     U = empty(*P.shape)
 
@@ -101,7 +101,7 @@ class Measures:
         active, figures = np.empty((size, m), dtype=bool), np.empty((size, FIGURES))
 
         def measure(part: slice) -> None:
-            at = part.start, part.stop, *arrays, kinds, points.exact, active, figures
+            at = part.start, part.stop, *arrays, kinds, points.exact, LIMITS, active, figures
             _kernel.kernel.measure(n, m, *at)
 
         _spread(measure, size, MEASURE * n * (n + m))
@@ -121,7 +121,7 @@ class Measures:
                 found[:, 10] = np.maximum(found[:, 10], row)
             with np.errstate(all="ignore"):
                 grown = np.maximum(found[:, 0] / found[:, 8], found[:, 1] / found[:, 9]).clip(1.0)
-                doubt = np.maximum(found[:, 4] * grown / DATA, found[:, 10] / ROW)
+                doubt = np.maximum(found[:, 4] * grown / LIMITS.data, found[:, 10] / LIMITS.row)
             found[:, 12] = np.maximum(found[:, 12], doubt)
             self._figures, self._complete = found, True
         return self._figures
@@ -174,12 +174,6 @@ class Measures:
         return self._figures[:, 6]
 
 
-FIGURES = 14
-"""Of each element: the four of `Scales`, the two of `Residuals`, the margin, the sum over the rows
-of what s and z lack of being complementary, the four of `Violations`, the largest share of what is
-allowed of an optimal point (without what `figures` completes), and whether it is near one."""
-
-
 class BatchedFactor:
     """Factorizations of B systems with P (B or 1, n, n), A (B or 1, m, n) and ghost rows.
 
@@ -229,8 +223,7 @@ class BatchedFactor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if _kernel.kernel is not None:
-            self._factorize(self._state[2])
+        self._factorize(self._state[2])
 
     def _factorize(self, near: Sequence[Lent | None]) -> None:
         size = self._given[2]
@@ -283,19 +276,19 @@ class BatchedFactor:
         """Whether bounds leave no doubt of any point, as `examine` finds too."""
         batch = measures.batch
         signs = probe(batch.structure)
-        known = *signs, batch.squares, measures.figures, self._margins, *LIMITS
+        known = *signs, batch.squares, measures.figures, self._margins, *SURENESS
 
         def settled(part: slice) -> bool:
-            return bool(_kernel.kernel.settled(self._state[0], part.start, part.stop, *known))
+            return bool(
+                _kernel.kernel.bounds_suffice(self._state[0], part.start, part.stop, *known)
+            )
 
         return all(_spread(settled, self.fine.size, sum(self._work)))
 
 
-def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floats | None:
+def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floats:
     """sign * (z w' + zeta x') (..., B, r, n) for zeta (..., B, r) and w (..., B, n), z and x like
-    these or without axes in front; None without compiled code."""
-    if _kernel.kernel is None:
-        return None
+    these or without axes in front."""
     rows, n = z.shape[-1], w.shape[-1]
     found, given = empty(*zeta.shape, n), _plain(z, zeta, w, x)
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh
 
+from .._kernel.ghost import relative_sizes
 from .._types import Floats
 from .dependent import DependentRows
 from .factor import REFINE, Rank
@@ -152,7 +153,8 @@ class DenseFactor:
         """Both blocks of the residual, and its `relative_sizes` (K,)."""
         up = self._up(mu)
         r, g = top - self.H @ w - up, bottom - self._down(w)
-        return r, g, relative_sizes(r, g, top, bottom, up, w, self._steepness)
+        known = r, g, top, bottom, up, w, self._steepness
+        return r, g, relative_sizes(np, *known, axis=0)
 
 
 def _hessian(P: Floats, A: Floats, rows: ElementRows) -> Floats:
@@ -174,35 +176,6 @@ def _penalties(H: Floats, C: Floats) -> Floats:
     size = float(np.abs(H.diagonal()).max(initial=0.0)) or 1.0
     norms = np.einsum("ij,ij->i", C, C)
     return size / np.where(norms > 0.0, norms, 1.0)
-
-
-def relative_sizes(
-    r: Floats, g: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats, steepness: float
-) -> tuple[Floats, Floats]:
-    """(K,) each: two sizes of a residual (r, g) of the right-hand side (top, bottom).
-
-    The second is the larger of the sizes of the blocks relative to their terms. It says whether to
-    refine: a block can be all rounding and still be small beside the other, as w is at the vertex
-    of a linear program, where it should be 0; in z w' it meets multipliers of any size.
-
-    The first says whether there is a solution. It is relative to the right-hand side or, where that
-    is smaller, the second: the blocks have units of their own, which can make rounding in one look
-    large in the other. ``up`` is C'mu and ``steepness`` the squared size of C.
-    """
-    r2, g2, top2, bottom2 = _square(r), _square(g), _square(top), _square(bottom)
-    both = _ratio(r2 + g2, top2 + bottom2)
-    upper, lower = _ratio(r2, top2 + _square(up)), _ratio(g2, bottom2 + steepness * _square(w))
-    blocks = np.maximum(upper, lower)
-    return np.sqrt(np.minimum(both, blocks)), np.sqrt(blocks)
-
-
-def _ratio(error: Floats, size: Floats) -> Floats:
-    return np.divide(error, size, out=np.zeros_like(error), where=size != 0.0)  # NaN stays
-
-
-def _square(v: Floats) -> Floats:
-    """(K,) squared norms of the columns of (r, K)."""
-    return np.einsum("rk,rk->k", v, v)
 
 
 class _Spectral:

@@ -22,7 +22,6 @@ from .._program.batch import ProgramBatch
 from .._program.pattern import Pattern
 from .._program.points import Points
 from .._runtime.lazy import lazy
-from .._runtime.memory import empty
 from .._types import Floats
 from .batched import products
 from .certificate import Certificate, examine
@@ -75,13 +74,11 @@ class Adjoint(Mapping[str, Floats]):
         shared = lead == 1 and shape[-1] != 1
         if pattern is not None:
             return self._on_pattern(pattern, shared, z, zeta, sign)
-        if not shared and (matrices := products(sign, z, zeta, self.w, self.x)) is not None:
-            return matrices
+        if not shared:
+            return products(sign, z, zeta, self.w, self.x)
         left, right = np.empty((*shape, z.shape[-1], 2)), self._right
         left[..., 0], left[..., 1] = z, zeta
         left *= sign
-        if not shared:
-            return np.matmul(left, right, out=empty(*left.shape[:-1], right.shape[-1]))
         left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], z.shape[-1], 2 * shape[-1])
         right = right.reshape(*shape[:-1], 2 * shape[-1], right.shape[-1])
         return (left @ right)[..., None, :, :]
@@ -98,22 +95,12 @@ class Adjoint(Mapping[str, Floats]):
     ) -> Floats:
         """The entries of `matrix` on the pattern, without the rest."""
         *lead, size = self.w.shape[:-1]
-        if _kernel.kernel is not None and pattern.nnz:
-            values = np.empty((*lead, 1 if shared else size, pattern.nnz))
+        values = np.empty((*lead, 1 if shared else size, pattern.nnz))
+        if pattern.nnz:
             at = z.shape[-1], self.w.shape[-1], size if shared else 1, sign
             vectors = map(np.ascontiguousarray, (z, zeta, self.w, self.x))
-            _kernel.kernel.entries(*at, pattern.indptr, pattern.indices, *vectors, values)
-            return values
-        values = np.zeros((*lead, 1 if shared else size, pattern.nnz))
-        for entries, columns in pattern.blocks():
-            rows = pattern.indices[entries]
-            counts = np.diff(pattern.indptr[columns.start : columns.stop + 1])
-            for i in range(size):
-                z_i, zeta_i = z[..., i, rows], zeta[..., i, rows]
-                w_i, x_i = self.w[..., i, columns], self.x[..., i, columns]
-                part = z_i * np.repeat(w_i, counts, axis=-1)
-                part += zeta_i * np.repeat(x_i, counts, axis=-1)
-                values[..., 0 if shared else i, entries] += sign * part
+            places = pattern.indptr, pattern.indices
+            _kernel.kernel.products_on_pattern(*at, *places, *vectors, values)
         return values
 
     def __iter__(self) -> Iterator[str]:

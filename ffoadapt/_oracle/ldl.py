@@ -214,22 +214,7 @@ def _equilibrate(
     magnitudes = np.abs(data)
     magnitudes[space.last] = np.abs(diagonal)
     space.scaled(magnitudes, scale)
-    if _kernel.kernel is not None:
-        upper = space.upper.indptr, space.upper.indices
-        _kernel.kernel.equilibrate(rounds, NEAR, *upper, magnitudes, scale)
-    else:
-        _even_out(space, magnitudes, scale, rounds)
+    upper = space.upper.indptr, space.upper.indices
+    _kernel.kernel.equilibrate(rounds, NEAR, *upper, magnitudes, scale)
     powers: Floats = np.exp2(np.round(np.log2(scale)))
     return powers
-
-
-def _even_out(space: Workspace, magnitudes: Floats, scale: Floats, rounds: int) -> None:
-    """What compiled code does in `_equilibrate`: both arrays are changed."""
-    for _ in range(rounds):
-        largest = space.largest(magnitudes)
-        largest[largest == 0.0] = 1.0
-        if largest.min() >= 1.0 / NEAR and largest.max() <= NEAR:
-            break
-        factor = 1.0 / np.sqrt(largest)
-        space.scaled(magnitudes, factor)
-        scale *= factor

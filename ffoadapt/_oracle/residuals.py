@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .._kernel import polyhedral
 from .._program.batch import ProgramBatch, largest
 from .._program.points import Points
 from .._program.structure import Structure
@@ -32,30 +34,15 @@ def kkt_residuals(batch: ProgramBatch, points: Points, scale: Scales) -> Residua
     way to a kink; in a block of a curved cone, whose rows do not pair up, it is s'z. Such blocks
     violate nothing where s and z are paired: projections of one point onto cone and polar cone.
     """
-    x, s, z = points.x, points.s, points.z
-    structure, free = batch.structure, batch.unbounding
-    worst = (largest(stationarity(batch, x, z)) / scale.gradient)[:, 0]
-    if structure.m == 0:
-        return Residuals(worst, np.zeros_like(worst))
+    x, s, z, structure = points.x, points.s, points.z, batch.structure
     s_hat, z_hat = scale.slack(s), scale.dual(z)
-    if free is not None:
-        z_hat = np.where(free, 0.0, z_hat)
-    violation = -np.minimum(s_hat, z_hat)  # outside where positive, not complementary if negative
-    if structure.equalities:
-        at = structure.split[0]
-        violation[:, at] = np.abs(s_hat[:, at])
-    if not structure.polyhedral:
-        violation[:, ~(structure.nonnegative | structure.equality)] = 0.0
-    outside = np.maximum.reduce(violation, axis=-1)
-    worst = np.maximum(worst, largest(violation)[:, 0])
-    if points.exact and structure.polyhedral:
-        return Residuals(worst, outside)
-    if not points.exact:
-        gap = scale.slack(infeasibility(batch, x, s))
-        outside = np.maximum(outside, largest(gap)[:, 0])
+    steep = largest(stationarity(batch, x, z)) / scale.gradient
+    gap = None if points.exact else scale.slack(infeasibility(batch, x, s))
+    rows = _bounds(batch), structure.equality
+    worst, outside, _ = polyhedral.residuals(np, steep, s_hat, z_hat, gap, *rows)
     if not structure.polyhedral and not points.paired:
-        far, gap = curved_violations(structure, s_hat, z_hat)
-        outside, worst = np.maximum(outside, far), np.maximum(worst, gap)
+        far, between = curved_violations(structure, s_hat, z_hat)
+        outside, worst = np.maximum(outside, far), np.maximum(worst, between)
     return Residuals(np.maximum(worst, outside), outside)
 
 
@@ -79,7 +66,10 @@ def row_margins(batch: ProgramBatch, points: Points, scale: Scales) -> Floats:
     """(B,) the smallest strict-complementarity margin max(s_i, z_i) of rows in nonnegative cones;
     inf where there are none."""
     larger = np.maximum(scale.slack(points.s), scale.dual(points.z))
-    here = batch.structure.nonnegative
-    if batch.unbounding is not None:
-        here = here & ~batch.unbounding
-    return np.minimum.reduce(np.where(here, larger, np.inf), axis=-1, initial=np.inf)
+    return np.minimum.reduce(np.where(_bounds(batch), larger, np.inf), axis=-1, initial=np.inf)
+
+
+def _bounds(batch: ProgramBatch) -> NDArray[np.bool_]:
+    """(m,) or (B, m) the rows in nonnegative cones that constrain anything."""
+    rows, free = batch.structure.nonnegative, batch.unbounding
+    return rows if free is None else rows & ~free

@@ -39,6 +39,8 @@ class ParametricProgram(Protocol):
         user set ``check_attributes=False``. False by default.
     traceable
         Whether there are `traced_program` and `traced_outputs`; False by default.
+    logged, exponentiated
+        Of a geometric program, see `Modeler.geometric`; empty by default.
     """
 
     parameters: Sequence[tuple[str, tuple[int, ...]]]
@@ -49,6 +51,8 @@ class ParametricProgram(Protocol):
     convex: bool = True
     declares: bool = False
     traceable: bool = False
+    logged: Sequence[int] = ()
+    exponentiated: Sequence[bool] = ()
 
     def check(
         self, values: Sequence[Floats], precision: Sequence[float] | None = None

@@ -31,11 +31,11 @@ from .._plugins.frameworks import find_framework
 from .._plugins.solver import Session, Solver
 from .._program.forms import ConeForm
 from .._program.points import Solution, Status
+from .._types import Floats, Ints
 from ..experimental import Keyed
 
 __all__ = ["operator_program"]
 
-Floats = NDArray[np.float64]
 
 SAMPLES = 16
 """Products that estimate the norms of the rows of A: to a third."""
@@ -136,7 +136,7 @@ class OperatorState:
     z: Floats
     status: Status
     info: dict[str, Any]
-    active: NDArray[np.intp]
+    active: Ints
     margin: float
     kkt: float
     residual: float | None = None

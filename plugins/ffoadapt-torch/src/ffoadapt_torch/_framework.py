@@ -51,7 +51,7 @@ class TorchFramework(Framework):
         if torch.compiler.is_compiling() or _dispatch_modes() or _jit_tracing():
             from . import _compiled
 
-            return list(_compiled.solve(function.key, given))
+            return list(_compiled.solve(function.key, list(given)))
         solve = _Solve if _transforms_active() else _PlainSolve
         return list(solve.apply(_Call(function, dtype, device, plain), *given))
 
