@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test sanitize lint types docs wheels bench bench-quick clean
+.PHONY: help setup demo test sanitize lint types docs wheels oldest bench bench-quick clean
 
 # The first Python on the path that is new enough; `make PYTHON=/path/to/python` overrides it.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
@@ -72,6 +72,10 @@ docs: $(STAMP)  ## build the documentation into site/; a warning fails it
 wheels:  ## build and check the wheels of everything, and try them in a fresh environment
 	@echo "==> python tools/wheels.py"
 	@$(PYTHON) tools/wheels.py
+
+oldest:  ## the tests with the oldest versions that are allowed
+	@echo "==> python tools/oldest.py"
+	@PIP_CONSTRAINT= $(PYTHON) tools/oldest.py
 
 bench: $(STAMP)  ## all benchmarks
 	@echo "==> python benchmarks/run.py"

@@ -14,7 +14,7 @@ N = 9
 
 def matrix(rows: int, density: float) -> sparse.csc_matrix:
     rng = np.random.default_rng([rows, int(10 * density)])
-    return sparse.csc_matrix(sparse.random(rows, N, density, rng=rng, format="csc"))
+    return sparse.csc_matrix(sparse.random(rows, N, density, random_state=rng, format="csc"))
 
 
 def dense(found) -> np.ndarray:

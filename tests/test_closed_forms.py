@@ -213,10 +213,14 @@ def qp(n: int) -> Case:
 def qp_sparse(n: int) -> Case:
     """As `qp`, with a banded P and a few entries in each row of A."""
     rng = rng_of(f"sparse{n}")
-    band = sparse.random_array((n, n), density=2 / n, rng=rng, data_sampler=rng.standard_normal)
+    band = sparse.random_array(
+        (n, n), density=2 / n, random_state=rng, data_sampler=rng.standard_normal
+    )
     P = (band @ band.T).toarray() + np.eye(n)
     rows = n // 5 + n
-    A = sparse.random_array((rows, n), density=3 / n, rng=rng, data_sampler=rng.standard_normal)
+    A = sparse.random_array(
+        (rows, n), density=3 / n, random_state=rng, data_sampler=rng.standard_normal
+    )
     A = A.toarray()
     A[np.arange(rows), rng.permutation(rows) % n] += 2.0
     return backwards(rng, P, A, [ZeroCone(n // 5), NonnegativeCone(n)])

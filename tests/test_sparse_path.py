@@ -29,8 +29,8 @@ N = 220
 def program(seed: int) -> tuple[ConeProgram, Any]:
     """A program of one pattern and one active set, and a solver that knows its solution."""
     fixed, rng = np.random.default_rng(0), np.random.default_rng(seed)
-    P = sparse.random(N, N, 0.01, rng=fixed, format="csc")
-    A = sparse.random(N // 2, N, 0.03, rng=fixed, format="csc") + sparse.eye(N // 2, N)
+    P = sparse.random(N, N, 0.01, random_state=fixed, format="csc")
+    A = sparse.random(N // 2, N, 0.03, random_state=fixed, format="csc") + sparse.eye(N // 2, N)
     P = sparse.csc_matrix(P + P.T + 20.0 * sparse.identity(N))
     A = sparse.csc_matrix(A)
     A.data *= rng.uniform(0.5, 1.5, A.nnz)
@@ -207,7 +207,7 @@ def test_a_pattern_is_known_by_its_entries_not_by_its_arrays() -> None:
 
 @pytest.mark.parametrize("entries", [1, 7, 40, 1000])
 def test_blocks_cover_the_entries_once(entries: int) -> None:
-    pattern, values = Pattern.of(sparse.random(30, 20, 0.2, rng=np.random.default_rng(1)))
+    pattern, values = Pattern.of(sparse.random(30, 20, 0.2, random_state=np.random.default_rng(1)))
     seen: list[int] = []
     for at, columns in runs(pattern.indptr, entries):
         part = range(values.size)[at]
@@ -228,7 +228,7 @@ def test_patterns_without_entries_or_columns() -> None:
 def test_outer_products_in_blocks(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the pattern, for leading axes, and summed where the batch shares the matrix."""
     rng = np.random.default_rng(3)
-    pattern, _ = Pattern.of(sparse.random(9, 7, 0.5, rng=rng))
+    pattern, _ = Pattern.of(sparse.random(9, 7, 0.5, random_state=rng))
     monkeypatch.setattr(runs, "__defaults__", (5,))
     a, c = rng.standard_normal((2, 4, 3, 9))
     w, x = rng.standard_normal((4, 3, 7)), rng.standard_normal((3, 7))
@@ -270,7 +270,7 @@ def test_convexity_is_seen_through_a_pattern_that_repeats(analyses: list[int]) -
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 def test_rows_of_a_box(form: str) -> None:
     rng = np.random.default_rng(4)
-    A = sparse.random(12, 7, 0.3, rng=rng, format="csc")
+    A = sparse.random(12, 7, 0.3, random_state=rng, format="csc")
     wrap = sparse.csc_matrix.toarray if form == "dense" else sparse.csc_matrix
     box = ffoadapt.BoxForm(None, np.zeros(7), wrap(A), np.zeros(12), np.zeros(12))
     for on in (rng.random(12) < 0.5, np.zeros(12, bool), np.ones(12, bool)):
@@ -281,7 +281,7 @@ def test_rows_of_a_box(form: str) -> None:
 
 def test_rows_of_a_box_are_found_once_in_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
-    pattern, values = Pattern.of(sparse.random(12, 7, 0.4, rng=rng, format="csc"))
+    pattern, values = Pattern.of(sparse.random(12, 7, 0.4, random_state=rng, format="csc"))
     choices = [rng.random(12) < 0.5 for _ in range(6)]
     session = ffoadapt.Session()
     found_anew: list[int] = []
@@ -313,8 +313,8 @@ def test_gradients_on_a_pattern(
 ) -> None:
     """Compiled code gives the bits of NumPy."""
     rng, n, m, size = np.random.default_rng(6), 9, 5, 4
-    P = sparse.random(n, n, 0.4, rng=rng) + sparse.identity(n)
-    P, A = (Pattern.of(v)[0] for v in (P + P.T, sparse.random(m, n, 0.5, rng=rng)))
+    P = sparse.random(n, n, 0.4, random_state=rng) + sparse.identity(n)
+    P, A = (Pattern.of(v)[0] for v in (P + P.T, sparse.random(m, n, 0.5, random_state=rng)))
     structure = Structure(n, m, (ffoadapt.NonnegativeCone(m),), P, A)
     of = 1 if shared else size
     data = [rng.standard_normal((of, k)) for k in (P.nnz, n, A.nnz, m)]
@@ -331,7 +331,7 @@ def test_gradients_on_a_pattern(
 @compiled
 def test_equilibration_is_that_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     rng, n, m = np.random.default_rng(7), 12, 6
-    P = sparse.csc_matrix(sparse.random(n, n, 0.2, rng=rng) * 1e3)
+    P = sparse.csc_matrix(sparse.random(n, n, 0.2, random_state=rng) * 1e3)
     P = sparse.csc_matrix(P + P.T + sparse.identity(n))
     A = sparse.csc_matrix(sparse.diags(10.0 ** rng.uniform(-3, 3, m)) @ sparse.eye(m, n))
     (P_pattern, P_values), (A_pattern, A_values) = map(Pattern.of, (P, A))
@@ -353,7 +353,7 @@ def test_known_entries(
     if kernel == "numpy":
         monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     rng = np.random.default_rng(9)
-    coo = sparse.random(7, 5, 0.5, rng=rng, format="csc").tocoo()
+    coo = sparse.random(7, 5, 0.5, random_state=rng, format="csc").tocoo()
     mixed = np.arange(coo.nnz) if ordered else rng.permutation(coo.nnz)
     rows, columns = (v[mixed].astype(dtype) for v in (coo.row, coo.col))
     pattern, order = functional._ordered(rows, columns, coo.shape)

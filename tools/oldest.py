@@ -22,12 +22,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGINS = {
-    "numpy": "clarabel daqp highs jax nlopt osqp piqp proxqp qpalm scs",
-    "cvxpy": "cvxpy clarabel daqp gurobi highs moreau mpax osqp ray",
+    "numpy": "clarabel daqp highs nlopt osqp piqp proxqp qpalm scs",
+    "cvxpy": "cvxpy clarabel daqp gurobi highs jax moreau mpax osqp ray",
 }
 """By environment; torch is left out, for its size."""
 
-TOOLS = ("pytest>=8.1", "hypothesis>=6.100", "matplotlib>=3.8", "rich>=13", "threadpoolctl>=3")
+TOOLS = (
+    "pytest>=8.1",
+    "hypothesis>=6.100",
+    "matplotlib>=3.9",
+    "rich>=13",
+    "threadpoolctl>=3",
+    "pip",
+)
 
 
 def main() -> None:

