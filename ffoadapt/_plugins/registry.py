@@ -170,6 +170,12 @@ class Registry:
         self._fill()
         return {n: e.spec for n, e in self._entries[kind].items() if e.rival is None}
 
+    def spec(self, kind: str, name: str) -> Any:
+        """The record of that kind and name, None where there is none, or several."""
+        self._fill()
+        entry = self._entries[kind].get(name)
+        return None if entry is None or entry.rival is not None else entry.spec
+
     def missing(self, spec: Spec) -> list[str]:
         """The modules that the record requires and that are not installed."""
         return [m for m in spec.requires if not _importable(m)]
