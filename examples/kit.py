@@ -146,8 +146,8 @@ class Bars:
 def copied(tree: Any) -> Any:
     """An array, or a dict of them, as NumPy."""
     if isinstance(tree, dict):
-        return {name: np.array(array) for name, array in tree.items()}
-    return None if tree is None else np.array(tree)
+        return {name: np.asarray(array) for name, array in tree.items()}
+    return None if tree is None else np.asarray(tree)
 
 
 @contextmanager

@@ -404,7 +404,7 @@ def test_goldstein_certifies_the_kink_of_the_absolute_value(kit: Kit) -> None:
     assert abs(float(plain.x)) > 1e-3
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [0, 3, 4])
 def test_goldstein_on_a_maximum_of_affine_pieces(kit: Kit, seed: int) -> None:
     from scipy.optimize import linprog
 
@@ -420,7 +420,7 @@ def test_goldstein_on_a_maximum_of_affine_pieces(kit: Kit, seed: int) -> None:
         algorithm="goldstein",
         steps=5000,
         delta=0.01,
-        epsilon=0.05,
+        epsilon=0.02,  # F is convex: above its minimum by epsilon times the distance to it, or less
     )
     assert result.status == "converged"
     assert result.value - best <= 0.01

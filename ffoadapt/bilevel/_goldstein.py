@@ -122,7 +122,8 @@ class Goldstein(Algorithm):
     Parameters
     ----------
     delta, epsilon
-        The radius and the norm to certify.
+        The radius and the norm to certify. Where F is convex, x is then above the minimum by at
+        most epsilon times the distance to it, and delta times twice the largest slope.
     start_radius
         The first radius, in the units of x; at least ``delta``.
     block

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from .._exceptions import ParameterError, ShapeError, UnsupportedProblemError
+from .._exceptions import ParameterError, ShapeError
 from .._plugins.framework import Framework
-from .._plugins.frameworks import find_framework
-from .._runtime.trees import flatten
-from ._arrays import constant, plus, zeros
+from ._arrays import constant, plus
+from ._batch import BatchParts
+from ._ignored import refuse_ignored
+from ._inputs import check_floating, checked_projections, framework_of, same_shapes
 
 __all__ = ["BilevelProblem"]
 
@@ -63,21 +62,21 @@ class BilevelProblem:
                     f"{name}(x, y, *batch) -> scalar"
                 )
         self.upper_function, self.lower_function = upper, lower
-        self.framework: Framework = _framework(x, y)
+        self.framework: Framework = framework_of(x, y)
         if hasattr(lower, "with_objective"):
             self.kind = "program"
         else:
             self.kind = "map" if y is None else "function"
         self._x, self.tree_x = self.framework.flatten(x)
         self._y, self.tree_y = self.framework.flatten(None if self.kind == "program" else y)
-        _check_floating("x", self._x)
-        _check_floating("y", self._y)
+        check_floating("x", self._x)
+        check_floating("y", self._y)
         if not self._x:
             raise ParameterError("x holds no array; there is nothing to minimize over")
-        self._project = _checked_projections(project, self.kind)
+        self._project = checked_projections(project, self.kind)
         self.gradient_calls = 0
         self.cache: dict[Any, Any] = {}
-        self._batch: dict[str, Any] = {}
+        self.batches = BatchParts(self.framework)
         self._f = self._made(self.upper_function, "upper")
         self._g = self._made(self.lower_function, "lower")
         self._total = self._made_total()
@@ -110,7 +109,7 @@ class BilevelProblem:
         found = list(self.framework.flatten(tree)[0])
         if len(found) != len(models):
             raise ShapeError(f"{name} has {len(found)} arrays; the problem's has {len(models)}")
-        _same_shapes(name, models, found)
+        same_shapes(name, models, found)
         return [a.detach() if hasattr(a, "detach") else a for a in found]
 
     def check_shapes(self, before: Sequence[Sequence[Any]], after: Sequence[Sequence[Any]]) -> None:
@@ -118,7 +117,7 @@ class BilevelProblem:
         for name, old, new in zip("xy", before, after, strict=True):
             if len(old) != len(new):
                 raise ShapeError(f"a step made {len(new)} arrays of {name} from {len(old)}")
-            _same_shapes(name, old, new)
+            same_shapes(name, old, new)
 
     def project_x(self, x: Arrays) -> Arrays:
         """The leaves of x, projected."""
@@ -137,7 +136,7 @@ class BilevelProblem:
             raise ShapeError(
                 f"project[{name!r}] gave {len(found)} arrays for the {len(leaves)} of {name}"
             )
-        _same_shapes(f"project[{name!r}]'s result", leaves, found)
+        same_shapes(f"project[{name!r}]'s result", leaves, found)
         return found
 
     # -- gradients
@@ -156,7 +155,7 @@ class BilevelProblem:
 
     def total(self, x: Arrays, batch: Any = ()) -> tuple[Any, Arrays]:
         """f(x, lower(x)) and its gradient, for kinds ``"map"`` and ``"program"``."""
-        rest = [*self._parts("upper", batch), *self._parts("lower", batch)]
+        rest = [*self.batches.parts("upper", batch), *self.batches.parts("lower", batch)]
         return self.gradients(self._total, x, rest)
 
     def gradients(
@@ -170,34 +169,34 @@ class BilevelProblem:
 
     def value(self, x: Arrays, y: Arrays, batch: Any = ()) -> float:
         """f alone; no gradient call."""
-        arrays = [*x, *y, *self._parts("upper", batch)]
+        arrays = [*x, *y, *self.batches.parts("upper", batch)]
         return float(self.framework.gradients(self._f, arrays, [False] * len(arrays))[0])
 
     def value_at(self, x: Arrays, y: Any, batch: Any = ()) -> float:
         """f at a tree y of any structure, not differentiated."""
-        rest = self._built("upper", self._parts("upper", batch))
+        rest = self.batches.built("upper", self.batches.parts("upper", batch))
         return float(self.upper_function(self.tree_x(x), y, *rest))
 
     @property
     def batched(self) -> bool:
         """Whether a function took a batch."""
-        return any(count for count, _ in self._batch.values())
+        return self.batches.any
 
     def lower_value(self, x: Arrays, y: Arrays, batch: Any = ()) -> float:
         """g alone; no gradient call."""
-        arrays = [*x, *y, *self._parts("lower", batch)]
+        arrays = [*x, *y, *self.batches.parts("lower", batch)]
         return float(self.framework.gradients(self._g, arrays, [False] * len(arrays))[0])
 
     def answer(self, x: Arrays, batch: Any = ()) -> Any:
         """The tree y = lower(x), for kinds ``"map"`` and ``"program"``."""
-        rest = self._built("lower", list(self._parts("lower", batch)))
+        rest = self.batches.built("lower", list(self.batches.parts("lower", batch)))
         return self.lower_function(self.tree_x(x), *rest)
 
     def _both(
         self, function: Any, level: str, x: Arrays, y: Arrays, batch: Any, needed: str
     ) -> tuple[Any, Arrays, Arrays]:
         self.gradient_calls += 1
-        rest = self._parts(level, batch)
+        rest = self.batches.parts(level, batch)
         key = (level, needed, len(rest))
         asked = self._asked.get(key)
         if asked is None:
@@ -215,7 +214,7 @@ class BilevelProblem:
     def descend(self, x: Arrays, y: Arrays, batch: Any, size: float) -> Arrays:
         """y - size * grad_y g(x, y), projected; one gradient call."""
         self.gradient_calls += 1
-        return self.project_y(self._descent(x, y, self._parts("lower", batch), size))
+        return self.project_y(self._descent(x, y, self.batches.parts("lower", batch), size))
 
     def _made_descent(self) -> Callable[..., Any]:
         framework, g = self.framework, self._g
@@ -244,7 +243,7 @@ class BilevelProblem:
         first, last = len(self._x), len(self._x) + len(self._y)
 
         def flat(*arrays: Any) -> Any:
-            rest = self._built(level, list(arrays[last:]))
+            rest = self.batches.built(level, list(arrays[last:]))
             return function(self.tree_x(arrays[:first]), self.tree_y(arrays[first:last]), *rest)
 
         return flat
@@ -254,45 +253,11 @@ class BilevelProblem:
 
         def total(*arrays: Any) -> Any:
             x, rest = self.tree_x(arrays[:first]), list(arrays[first:])
-            split = self._batch["upper"][0] if "upper" in self._batch else 0
-            y = self.lower_function(x, *self._built("lower", rest[split:]))
-            return self.upper_function(x, y, *self._built("upper", rest[:split]))
+            split = self.batches.count("upper")
+            y = self.lower_function(x, *self.batches.built("lower", rest[split:]))
+            return self.upper_function(x, y, *self.batches.built("upper", rest[:split]))
 
         return total
-
-    # -- batches
-
-    def _parts(self, level: str, batch: Any) -> Arrays:
-        """The arrays of a batch for one of the functions; its structure never changes."""
-        known = self._batch.get(level)
-        if known is not None and known[0] == 0 and isinstance(batch, tuple) and not batch:
-            return []
-        if isinstance(batch, Mapping):
-            if odd := set(batch) - {"upper", "lower"}:
-                raise ParameterError(
-                    f"a batch has the keys {sorted(map(str, odd))}; expected 'upper' and 'lower', "
-                    "each a tuple of arrays"
-                )
-            batch = batch.get(level, ())
-        if batch is None or (isinstance(batch, tuple) and not batch):
-            found, build = list[Any](), lambda leaves: ()
-        else:
-            if not isinstance(batch, tuple | list):
-                batch = (batch,)
-            found, build = self.framework.flatten(tuple(batch))
-        if known is None:
-            _check_arrays(f"the {level} batch", found, self.framework)
-            self._batch[level] = (len(found), build)
-        elif known[0] != len(found):
-            raise ShapeError(
-                f"a batch of the {level} function holds {len(found)} arrays; earlier ones held "
-                f"{known[0]}"
-            )
-        return list(found)
-
-    def _built(self, level: str, leaves: Arrays) -> Sequence[Any]:
-        known = self._batch.get(level)
-        return known[1](leaves) if known and leaves else ()
 
     # -- what is no bilevel problem
 
@@ -306,138 +271,9 @@ class BilevelProblem:
         ------
         ParameterError
         """
-        first, second = self.leaves(x, y)
-        calls = self.gradient_calls
-        try:
-            if self.kind == "function":
-                self._check_function(first, second, batch)
-            else:
-                self._check_map(first, batch)
-        finally:
-            self.gradient_calls = calls
-
-    def _check_function(self, x: Arrays, y: Arrays, batch: Any) -> None:
-        if all(
-            not _any(self.upper(*at, batch, "y")[2])
-            for at in ((x, y), (_near(x, 1.0), _near(y, 2.0)))
-        ):
-            raise ParameterError(_IGNORES_Y)
-        if all(
-            not _any(self.lower(*at, batch, "x")[1])
-            for at in ((x, y), (_near(x, 1.0), _near(y, 2.0)))
-        ):
-            raise ParameterError(
-                "the lower function ignores x: its gradient in x is zero at the start and next to "
-                "it, so that y does not depend on x. Use x in it, without detaching it"
-            )
-
-    def _check_map(self, x: Arrays, batch: Any) -> None:
-        y, build = self.framework.flatten(self.answer(x, batch))
-        y = [constant(a) for a in y]
-        rest = self._parts("upper", batch)
-
-        def upper(*arrays: Any) -> Any:
-            known = self._built("upper", list(arrays[len(y) :]))
-            return self.upper_function(self.tree_x(x), build(arrays[: len(y)]), *known)
-
-        if all(not _any(self.gradients(upper, at, rest)[1]) for at in (y, _near(y, 2.0))):
-            raise ParameterError(_IGNORES_Y)
-
-
-_IGNORES_Y = (
-    "the upper function ignores y: its gradient in y is zero at the start and next to it, so that "
-    "the lower level plays no part. Use y in it, or minimize it over x alone"
-)
-
-
-def _framework(x: Any, y: Any) -> Framework:
-    named = {f"x[{k}]": leaf for k, leaf in enumerate(flatten(x)[0])}
-    named |= {f"y[{k}]": leaf for k, leaf in enumerate(flatten(y)[0])}
-    for name, leaf in named.items():
-        if not hasattr(leaf, "dtype"):
-            raise ParameterError(
-                f"{name} is a {type(leaf).__name__}; x and y are arrays of torch or JAX, or trees "
-                "(dicts, lists, tuples) of them"
-            )
-    framework = find_framework(named)
-    if framework.gradients_by_hand:
-        raise UnsupportedProblemError(
-            "x and y are NumPy arrays, through which no gradients flow; give arrays of torch or JAX"
-        )
-    return framework
-
-
-def _check_floating(name: str, arrays: Arrays) -> None:
-    for k, array in enumerate(arrays):
-        if "float" not in str(array.dtype):
-            raise ParameterError(
-                f"{name}[{k}] holds {array.dtype}; expected floating-point numbers"
-            )
-
-
-def _check_arrays(name: str, arrays: Arrays, framework: Framework) -> None:
-    for k, array in enumerate(arrays):
-        if not hasattr(array, "dtype") or find_framework({"array": array}) is not framework:
-            try:
-                framework.gradients(lambda a: a.sum() * 0.0, [array], [False])
-            except Exception as error:
-                raise ParameterError(
-                    f"array {k} of {name} is a {type(array).__module__}.{type(array).__name__}; "
-                    "convert it to the framework of x"
-                ) from error
-
-
-def _same_shapes(name: str, models: Sequence[Any], arrays: Sequence[Any]) -> None:
-    for k, (model, array) in enumerate(zip(models, arrays, strict=True)):
-        if tuple(model.shape) != tuple(getattr(array, "shape", ("no array",))):
-            raise ShapeError(
-                f"array {k} of {name} has shape {tuple(getattr(array, 'shape', ()))}; expected "
-                f"{tuple(model.shape)}, which never changes"
-            )
-        if model.dtype != array.dtype:
-            raise ShapeError(
-                f"array {k} of {name} has dtype {array.dtype}; expected {model.dtype}, which never "
-                "changes"
-            )
-
-
-def _checked_projections(project: Any, kind: str) -> dict[str, Callable[[Any], Any]]:
-    if project is None:
-        return {}
-    if not isinstance(project, Mapping) or set(project) - {"x", "y"}:
-        what = sorted(map(str, project)) if isinstance(project, Mapping) else type(project).__name__
-        raise ParameterError(
-            f"project={what}; expected {{'x': function, 'y': function}}, one or both"
-        )
-    if kind != "function" and "y" in project:
-        raise ParameterError("project['y'] is for a lower function g(x, y); here lower gives y")
-    for name, function in project.items():
-        if not callable(function):
-            raise ParameterError(f"project[{name!r}] is a {type(function).__name__}, no function")
-    return dict(project)
+        refuse_ignored(self, *self.leaves(x, y), batch)
 
 
 def _filled(arrays: Sequence[Any], gradients: Sequence[Any]) -> Arrays:
     """Zeros where a function does not depend on an array."""
     return [a * 0 if g is None else g for a, g in zip(arrays, gradients, strict=True)]
-
-
-def _any(arrays: Sequence[Any]) -> bool:
-    """Whether an entry is not zero (NaN counts)."""
-    return any(float(abs(a).sum()) != 0.0 for a in arrays)
-
-
-def _near(arrays: Arrays, phase: float) -> Arrays:
-    """Another point, the same every time; of another phase by other steps."""
-    made = zeros(arrays)
-    for k, array in enumerate(arrays):
-        wave = np.cos(phase + k + np.arange(int(np.prod(array.shape)))).reshape(array.shape)
-        made[k] = array + 0.1 * _of(array, wave)
-    return made
-
-
-def _of(model: Any, values: Any) -> Any:
-    """A NumPy array as one of the framework's, like a model."""
-    if hasattr(model, "new_tensor"):
-        return model.new_tensor(values)
-    return model * 0 + values.astype(str(model.dtype).rpartition(".")[-1])

@@ -1,0 +1,85 @@
+"""What is no bilevel problem: an upper function that ignores y, a lower one that ignores x."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._exceptions import ParameterError
+from ._arrays import constant, zeros
+
+if TYPE_CHECKING:
+    from ._problem import BilevelProblem
+
+__all__ = ["refuse_ignored"]
+
+Arrays = list[Any]
+
+_IGNORES_Y = (
+    "the upper function ignores y: its gradient in y is zero at the start and next to it, so that "
+    "the lower level plays no part. Use y in it, or minimize it over x alone"
+)
+
+
+def refuse_ignored(problem: BilevelProblem, x: Arrays, y: Arrays, batch: Any) -> None:
+    """See `BilevelProblem.check`."""
+    calls = problem.gradient_calls
+    try:
+        if problem.kind == "function":
+            _check_function(problem, x, y, batch)
+        else:
+            _check_map(problem, x, batch)
+    finally:
+        problem.gradient_calls = calls
+
+
+def _check_function(problem: BilevelProblem, x: Arrays, y: Arrays, batch: Any) -> None:
+    if all(
+        not _any(problem.upper(*at, batch, "y")[2])
+        for at in ((x, y), (_near(x, 1.0), _near(y, 2.0)))
+    ):
+        raise ParameterError(_IGNORES_Y)
+    if all(
+        not _any(problem.lower(*at, batch, "x")[1])
+        for at in ((x, y), (_near(x, 1.0), _near(y, 2.0)))
+    ):
+        raise ParameterError(
+            "the lower function ignores x: its gradient in x is zero at the start and next to "
+            "it, so that y does not depend on x. Use x in it, without detaching it"
+        )
+
+
+def _check_map(problem: BilevelProblem, x: Arrays, batch: Any) -> None:
+    y, build = problem.framework.flatten(problem.answer(x, batch))
+    y = [constant(a) for a in y]
+    rest = problem.batches.parts("upper", batch)
+
+    def upper(*arrays: Any) -> Any:
+        known = problem.batches.built("upper", list(arrays[len(y) :]))
+        return problem.upper_function(problem.tree_x(x), build(arrays[: len(y)]), *known)
+
+    if all(not _any(problem.gradients(upper, at, rest)[1]) for at in (y, _near(y, 2.0))):
+        raise ParameterError(_IGNORES_Y)
+
+
+def _any(arrays: Sequence[Any]) -> bool:
+    """Whether an entry is not zero (NaN counts)."""
+    return any(float(abs(a).sum()) != 0.0 for a in arrays)
+
+
+def _near(arrays: Arrays, phase: float) -> Arrays:
+    """Another point, the same every time; of another phase by other steps."""
+    made = zeros(arrays)
+    for k, array in enumerate(arrays):
+        wave = np.cos(phase + k + np.arange(int(np.prod(array.shape)))).reshape(array.shape)
+        made[k] = array + 0.1 * _of(array, wave)
+    return made
+
+
+def _of(model: Any, values: Any) -> Any:
+    """A NumPy array as one of the framework's, like a model."""
+    if hasattr(model, "new_tensor"):
+        return model.new_tensor(values)
+    return model * 0 + values.astype(str(model.dtype).rpartition(".")[-1])
