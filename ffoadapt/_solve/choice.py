@@ -131,8 +131,7 @@ def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:
     column = "smooth" if kinds - {"bounds"} else "bounds"
     able = [
         (predicted(spec.speed, column, n), name)
-        for name, spec in registry.ready("solver").items()
-        if spec.form == "smooth" and kinds <= (spec.cones or frozenset())
+        for name, spec in registry.having(kinds, "smooth").items()
     ]
     what = f"functions of {n} variables with {' and '.join(sorted(kinds)) or 'no constraints'}"
     return [
@@ -144,16 +143,17 @@ def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:
 def choose(structure: Structure) -> SolverChoice:
     """The fastest installed solver for programs of this structure."""
     found = ranking(structure)
-    if not found and not registry.cones_of_all():
+    installed = {} if found else registry.solvers("cone")
+    if not found and not installed:
         raise UnsupportedProblemError(
             "no solver is installed: pip install 'ffoadapt[recommended]'. `ffoadapt plugins` tells "
             "of those that are there and cannot be used"
         )
     if not found:
-        have = {n: sorted(s) for n, s in registry.cones_of_all().items()}
+        have = {name: sorted(cones) for name, cones in installed.items()}
         raise UnsupportedProblemError(
             f"no installed solver supports the cones {sorted(structure.kinds)}; installed: "
-            f"{have or 'none'}. Install one, e.g. pip install ffoadapt-clarabel"
+            f"{have}. Install one, e.g. pip install ffoadapt-clarabel"
         )
     return found[0]
 
