@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         UnsupportedProblemError,
         ZeroGradientWarning,
     )
-    from ._layers.functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
+    from ._layers.cone_program import ConeProgram, solve
     from ._layers.gradient_check import GradientCheck
     from ._layers.inspection import (
         algorithms,
@@ -50,9 +50,11 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         plugins,
         solvers,
     )
-    from ._layers.layer import Layer, LayerResult
+    from ._layers.layer import Layer
+    from ._layers.matrices import box_qp, cone_program, qp
     from ._layers.outcome import Outcome
-    from ._layers.problem import ConeProgram, Result, solve
+    from ._layers.result import LayerResult, Result
+    from ._layers.solutions import BoxSolution, ConeSolution, QPSolution
     from ._models.affine import AffineOutput, AffineProgram
     from ._oracle.report import GradientReport
     from ._oracle.resolve import Resolve
@@ -82,8 +84,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._program.points import Points, Solution, Status
     from ._program.structure import Structure
     from ._smooth.form import SmoothForm
-    from ._smooth.layer import SmoothLayer, SmoothResult, SmoothSolution, smooth
+    from ._smooth.layer import SmoothLayer, smooth
     from ._smooth.operators import operator_program
+    from ._smooth.results import SmoothResult, SmoothSolution
     from ._smooth.settings import SmoothSettings
     from ._solve.choice import SolverChoice
     from ._solve.settings import SolveSettings
@@ -197,15 +200,17 @@ _WHERE = {
         "MissingDependencyError OptionError ParameterError PluginError ProblemError "
         "ShapeError SolveError UnknownPluginError UnsupportedProblemError ZeroGradientWarning"
     ),
-    "_layers.functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
+    "_layers.cone_program": "ConeProgram solve",
     "_layers.gradient_check": "GradientCheck",
     "_layers.inspection": (
         "algorithms choose_solver executors frameworks get_plugin gradient_report modelers "
         "plugins solvers"
     ),
-    "_layers.layer": "Layer LayerResult",
+    "_layers.layer": "Layer",
+    "_layers.matrices": "box_qp cone_program qp",
     "_layers.outcome": "Outcome",
-    "_layers.problem": "ConeProgram Result solve",
+    "_layers.result": "LayerResult Result",
+    "_layers.solutions": "BoxSolution ConeSolution QPSolution",
     "_models.affine": "AffineOutput AffineProgram",
     "_oracle.report": "GradientReport",
     "_oracle.resolve": "Resolve",
@@ -223,8 +228,9 @@ _WHERE = {
     "_program.points": "Points Solution Status",
     "_program.structure": "Structure",
     "_smooth.form": "SmoothForm",
-    "_smooth.layer": "SmoothLayer SmoothResult SmoothSolution smooth",
+    "_smooth.layer": "SmoothLayer smooth",
     "_smooth.operators": "operator_program",
+    "_smooth.results": "SmoothResult SmoothSolution",
     "_smooth.settings": "SmoothSettings",
     "_solve.choice": "SolverChoice",
     "_solve.settings": "SolveSettings",

@@ -88,13 +88,57 @@ def test_the_duality_gap_counts() -> None:
 
 
 @pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_slacks_outside_of_a_curved_cone_are_no_solution(
+    size: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """|x| <= 1 with x_1 = 1 and x_2 = d, which is outside by d^2 / 2: s is orthogonal to z, and
+    beside multipliers of any size it is next to nothing."""
+    if not compiled:
+        monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
+    cones = [ffoadapt.SecondOrderCone(3), ffoadapt.ZeroCone(2)]
+    A = np.array([[0.0, 0.0], [-1.0, 0.0], [0.0, -1.0], [1.0, 0.0], [0.0, 1.0]])
+
+    def status(d: float) -> Status:
+        x, s = np.array([1.0, d]), np.array([1.0, 1.0, d, 0.0, 0.0])
+        z = size * np.array([1.0, -1.0, 0.0, 0.0, 0.0])
+        z[3:] = -(x + A[:3].T @ z[:3])
+        knows = ffoadapt.conic_solver(lambda *_: (x, s, z), cones=("zero", "second_order"))
+        b = np.array([1.0, 0.0, 0.0, 1.0, d])
+        program = ffoadapt.ConeProgram(np.eye(2), np.zeros(2), A, b, cones)
+        return ffoadapt.solve(program, knows, polish=False, on_failure="nan").status
+
+    assert status(2e-4) is Status.OPTIMAL
+    assert status(2e-3) is not Status.OPTIMAL  # 1.4e-6 of the rows
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_points_near_bounds_of_0_are_polished(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Next to x = 0 a row of x >= 0 has no size: any violation is as large as the row."""
+    if not compiled:
+        monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
+    P, q, off = np.diag([1.0, 2.0, 3.0]), np.array([0.5, -3.0, 4.0]), np.array([6e-12, 0.0, 5e-12])
+
+    @ffoadapt.box_solver
+    def near(P, q, A, l, u, options):  # type: ignore[no-untyped-def]
+        exact = ffoadapt.box_qp(P, q, A, l, u, solver="daqp")
+        return exact.x - off, exact.y
+
+    found = ffoadapt.box_qp(P, q, np.eye(3), np.zeros(3), np.full(3, np.inf), solver=near)
+    assert found.status is Status.OPTIMAL
+    assert found.x == pytest.approx([0.0, 1.5, 0.0], abs=1e-20)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
 def test_rounding_is_no_gap_where_the_objective_vanishes(
     compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """min x'x/2 + q'x over x >= 0, off by rounding: the objective is 0 up to
     rounding there, as the gap is."""
     if not compiled:
-        monkeypatch.setattr(_kernel, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     x, z = np.array([1e-15, 0.0]), np.array([1.0 + 1e-15, 2.0])
     knows = ffoadapt.split_solver(lambda *_: (x, z, np.zeros(0)))
     program = ConeProgram.from_split(np.eye(2), [1.0, 2.0], -np.eye(2), np.zeros(2))
@@ -247,6 +291,48 @@ def test_rays_of_the_steepest_descent() -> None:
     assert not is_ray(batch, np.array([[0.0, 1.0]]), 0.0).any()
     assert not is_ray(batch, np.zeros((1, 2)), 0.0).any()
     assert ray_program(batch).program.structure.m == 4
+
+
+def test_noise_in_a_ray_is_taken_out() -> None:
+    """min -1e-8 y without an end, where what rounding leaves in x points out of the constraints."""
+    program = ConeProgram.from_split(
+        np.diag([1.0, 2.0, 0.0]), [0.3, -1.0, -1e-8], [[1.0, -1.0, 0.0], [0.0, 1.0, -2.0]], [1, 2]
+    )
+    search = ray_program(batch_of(program))
+    noisy = np.array([[3e-19, -2e-19, 5.0]])
+    assert not is_ray(search.batch, noisy, 0.0).any()
+    assert search.are_rays(noisy, 0.0).all()
+    assert not search.are_rays(np.array([[1e-3, 0.0, 5.0]]), 0.0).any()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["second_order", "exponential"])
+@pytest.mark.parametrize("touching", [True, False])
+def test_what_falls_slowly_in_odd_units_has_no_solution(kind: str, touching: bool) -> None:
+    """A variable that only relaxes a row, or is in none, at a cost of -3e-5: a solver's tolerance
+    hides it, and so do units in which the others are easy."""
+    r = rng(8)
+    n = 4
+    x = r.uniform(0.5, 1.5, n)
+    if kind == "second_order":
+        cones = [ffoadapt.NonnegativeCone(1), ffoadapt.SecondOrderCone(3)]
+        s, z = np.array([0.0, 5.0, 3.0, 4.0]), np.array([0.7, 5.0, -3.0, -4.0])
+    else:
+        cones = [ffoadapt.NonnegativeCone(1), ffoadapt.ExponentialCone()]
+        e = np.exp(0.5)
+        s, z = np.array([0.0, 0.5, 1.0, e]), np.array([0.7, -e, -0.5 * e, 1.0])
+    A = np.hstack([r.normal(size=(4, n)), np.zeros((4, 1))])
+    A[0, -1] = -1.0 if touching else 0.0
+    z[0] = 0.0 if touching else z[0]
+    s[0] = 1.0 if touching else s[0]
+    P, x = np.diag([1.0, 2.0, 0.5, 1.0, 0.0]), np.append(x, 0.0)
+    q = -(P @ x + A.T @ z)
+    q[-1] = -3e-5
+    for R, C, t in ((1.0, 1.0, 1.0), (1e-4, 1e5, 1e-6), (1e5, 1e-3, 1e3)):
+        data = t * C * C * P, t * C * q, R * C * A, R * (A @ x + s)
+        result = ffoadapt.solve(ffoadapt.ConeProgram(*data, cones), on_failure="nan")
+        assert result.status is Status.DUAL_INFEASIBLE, (R, C, t)
+        assert result.info["proof"] == "certificate"
 
 
 def test_batches_keep_what_is_solved_to_the_bit() -> None:

@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "ffoadapt"
 PLUGINS = sorted((ROOT / "plugins").glob("ffoadapt-*"))
 HEAVY = {
-    *("torch", "jax", "jaxlib", "tensorflow", "cvxpy", "ray"),
+    *("torch", "jax", "jaxlib", "mlx", "tensorflow", "cvxpy", "ray"),
     *("clarabel", "osqp", "scs", "gurobipy", "highspy", "piqp", "proxsuite", "daqp", "qpsolvers"),
 }
-FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "cvxpy"}
+FRAMEWORKS = {"torch", "jax", "jaxlib", "mlx", "tensorflow", "cvxpy"}
 
 
 def run(code: str) -> str:
@@ -314,7 +314,7 @@ def test_works_with_a_scipy_that_the_compiled_code_does_not_know() -> None:
         "import scipy.linalg.cython_blas as module",
         "module.__pyx_capi__.pop('dsyrk')",
         "import numpy as np, ffoadapt",
-        "from ffoadapt._kernel import kernel",
+        "from ffoadapt._kernel import compiled as kernel",
         "assert kernel is None",
         "program = ffoadapt.ConeProgram.from_split(np.eye(2), -np.ones(2), np.eye(2), [0.5, 2.0])",
         "result = ffoadapt.solve(program)",

@@ -158,6 +158,12 @@ class Registry:
         self._fill()
         return {n: e.spec for n, e in self._entries[kind].items() if e.rival is None}
 
+    def spec(self, kind: str, name: str) -> Any:
+        """The record of that kind and name, None where there is none, or several."""
+        self._fill()
+        entry = self._entries[kind].get(name)
+        return None if entry is None or entry.rival is not None else entry.spec
+
     def ready(self, kind: str) -> dict[str, Any]:
         """The records of a kind whose requirements are installed."""
         return {n: s for n, s in self.specs(kind).items() if not missing(s)}

@@ -61,6 +61,9 @@ class Solver(ABC):
     give equal outputs.
     """
 
+    name: str = ""
+    """What results and errors call an object that was not registered; its class where empty."""
+
     form: ClassVar[Literal["box", "split", "cone", "smooth"]] = "cone"
     """The view it is given: a `BoxForm`, `SplitForm`, `ConeForm`, or (functions) `SmoothForm`."""
 

@@ -11,6 +11,7 @@ at once, and not when the solver comes back.
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import queue
 import threading
@@ -62,7 +63,9 @@ def solve(
         except BaseException as error:
             answers.put(error)
 
-    threading.Thread(target=work, name="ffoadapt-timed", daemon=True).start()
+    # Not by `threading.Thread`, which waits for its start in Python: interrupted there, it raises
+    # another error, swallows the interrupt, or leaves a thread that fails to begin.
+    _thread.start_new_thread(work, ())
     try:
         answer = answers.get(timeout=seconds)
     except queue.Empty:

@@ -12,11 +12,11 @@ import numpy as np
 from scipy import sparse
 
 from .._exceptions import FFOAdaptError
+from .._layers.cone_program import ConeProgram
 from .._layers.layer import Layer
-from .._layers.problem import ConeProgram
 from .._plugins.solver import Session, Solver
 from .._program.points import Solution, Solutions
-from .._solve.job import translate_options
+from .._solve.options import translate_options
 from ._at_once import at_once
 from ._point import Point, point_of
 from ._problem import Problem

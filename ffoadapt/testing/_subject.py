@@ -10,13 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from .._exceptions import FFOAdaptError
-from .._layers.problem import ConeProgram, solve
+from .._layers.cone_program import ConeProgram, solve
 from .._plugins.registry import registry
 from .._plugins.solver import Session, Solver
 from .._program.points import Solution, Status
 from .._program.structure import Structure
 from .._runtime.text import told
-from .._solve.job import common_names, find_solver, instance, translate_options
+from .._solve.lookup import find_solver, instance
+from .._solve.options import common_names, translate_options
 from ._problem import Problem
 
 __all__ = [
@@ -93,7 +94,7 @@ def load(solver: AnySolver) -> tuple[Solver, str]:
     if isinstance(solver, str):
         return registry.get("solver", solver), solver
     found = instance(solver) if isinstance(solver, type) else solver
-    return found, getattr(found, "name", type(found).__name__)
+    return found, getattr(found, "name", "") or type(found).__name__
 
 
 def require(solver: AnySolver, problem: Problem) -> tuple[Solver, str]:
