@@ -1,9 +1,10 @@
 """Counts the lines of code of every solver plugin; exits 1 where an adapter is above its limit.
 
-The adapter is `_solver.py`, which translates programs, options, statuses and duals. What a plugin has
-besides is listed file by file, with what its first line says it is for: registration (`__init__.py`)
-and what is beyond an adapter, such as a batch of the solver's own or a method in other arrays. An
-adapter that outgrows its limit does work that belongs in the core, or work that nobody needs.
+The adapter is `_solver.py`, which translates programs, options, statuses and duals. What a plugin
+has besides is listed file by file, with what its first line says it is for: registration
+(`__init__.py`) and what is beyond an adapter, such as a batch of the solver's own or a method in
+other arrays. An adapter that outgrows its limit does work that belongs in the core, or work that
+nobody needs.
 
 A line is a physical one, as ruff formats it; docstrings, comments and blanks do not count, nor does
 what a solver is excused from (``waive``), which is text.
