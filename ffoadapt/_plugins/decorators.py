@@ -51,8 +51,8 @@ class _FunctionSolver(Solver):
     def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
         if self.form == "smooth":
             returned = self.function(program, program.start, dict(options))
-            x, dual, *status = returned if isinstance(returned, tuple) else (returned, None)
-            return Solution(x, dual, None, _status(status))
+            x, dual, *rest = returned if isinstance(returned, tuple) else (returned, None)
+            return Solution(x, dual, None, _status(rest))
         given, results = FORMS[self.form]
         returned = self.function(*(getattr(program, name) for name in given), dict(options))
         sizes = {name: getattr(program, like).size for name, like in results.items()}
