@@ -17,15 +17,7 @@ FILE, FUNCTION, PLACES = 300, 60, 20
 
 LONG = {
     "_cli/problem_file.py": 322,
-    "_kernel/c/batch.c": 495,
-    "_kernel/c/signals.c": 363,
-    "_layers/function.py": 308,
-    "_layers/matrices.py": 318,
-    "_oracle/batched.py": 324,
-    "_oracle/certificate.py": 336,
-    "_oracle/certificate.py:examine": 67,
-    "_smooth/operators.py": 301,
-    "_smooth/operators.py:operator_program": 67,
+    "_oracle/certificate.py:examine": 61,
     "bilevel/_minimize.py": 422,
     "bilevel/_minimize.py:minimize": 92,
     "bilevel/_problem.py": 443,
