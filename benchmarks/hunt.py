@@ -350,8 +350,8 @@ def _judge(task: Task) -> list[Outcome]:
 
 def takes(solver: str, case: Case) -> bool:
     """Whether a solver has the cones of the program."""
-    spec = registry.ready("solver").get(solver)
-    return spec is None or {cone.kind for cone in case.cones} <= spec.cones
+    cones = registry.solvers("cone").get(solver)
+    return cones is None or {cone.kind for cone in case.cones} <= cones
 
 
 def main() -> None:

@@ -80,8 +80,8 @@ def measure_all(kinds: list[str], skip: Collection[str] = ()) -> list[Row]:
     sizes = {**SIZES, **LP, **dict.fromkeys(CONES, (20, 50, 200))}
     for kind in kinds:
         needed = {kind if kind in CONES else "nonnegative"}
-        specs = registry.specs("solver")
-        able = [s for s in ffoadapt.solvers() if s not in skip and needed <= specs[s].cones]
+        declared = sorted(registry.solvers("cone").items())
+        able = [name for name, cones in declared if name not in skip and needed <= cones]
         alive = dict.fromkeys(able, (0.0, 0))
         for size in sizes[kind]:
             n, run, truth = program(kind, size)
@@ -99,7 +99,7 @@ def affordable(name: str, kind: str, size: int, seconds: float, last: int) -> bo
     """Whether a size is likely to take less than `SLOWEST` seconds, by the last one."""
     if not last:
         return True
-    takes_sparse = "sparse" in registry.specs("solver")[name].matrices
+    takes_sparse = "sparse" in registry.get("solver", name).matrices
     power = 1.5 if kind.startswith("sparse") and takes_sparse else 3.0
     return seconds * (size / last) ** power < SLOWEST
 

@@ -244,3 +244,22 @@ def test_lines_of_code_are_physical_lines(counter: ModuleType) -> None:
     assert counter.code_lines(source + 'y = """\n\n"""\n') == 4 + 3
     with pytest.raises(ValueError, match="line 1"):
         counter.code_lines("# fmt: off\nx = 1\n")
+
+
+def test_every_file_of_a_plugin_is_counted(
+    counter: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter.main()
+    rows = capsys.readouterr().out.splitlines()
+    files = Path(__file__).parents[1].glob("plugins/ffoadapt-*/src/*/*.py")
+    solvers = {path.parent.name for path in files if path.name == "_solver.py"}
+    for package in sorted(solvers):
+        (folder,) = Path(__file__).parents[1].glob(f"plugins/*/src/{package}")
+        others = counter.beyond(folder / "_solver.py")
+        sources = {path for path in folder.rglob("*.py") if path.name != "_solver.py"}
+        assert set(others) == sources
+        whole = sum(counter.code_lines(path.read_text()) for path in folder.rglob("*.py"))
+        name = package.removeprefix("ffoadapt_")
+        (row,) = (row for row in rows if row.split()[:1] == [name])
+        assert f"{whole:3} in all" in row
+    assert any(row.split()[1:2] == ["_quadprog.py:"] for row in rows)

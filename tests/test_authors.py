@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import ffoadapt
 from ffoadapt import SolveError, Solver, SolverSpec, Status, Structure
 from ffoadapt._cli.parser import main
 from ffoadapt._plugins.registry import Registry, registry
+from ffoadapt._smooth.solvers import LBFGSB
 from ffoadapt._solve.choice import choose
 from ffoadapt.testing import ReferenceSolver, check_solver, problems
+from ffoadapt.testing._subject import form_of
 
 P, q, G, h = np.diag([2.0, 1.0, 3.0]), np.array([-1.0, -2.0, 0.5]), np.ones((1, 3)), np.ones(1)
 
@@ -192,6 +195,9 @@ def test_a_class_without_a_dual_is_told() -> None:
 
 # --- silent records
 
+ROOT = Path(__file__).parents[1]
+SHARED = ("cones", "matrices")
+
 
 def silent(monkeypatch: pytest.MonkeyPatch, name: str, load: Any, **more: Any) -> Registry:
     """A registry that has one solver, whose record says nothing but where it is."""
@@ -219,7 +225,7 @@ def test_a_silent_record_means_as_the_class_says(monkeypatch: pytest.MonkeyPatch
     assert isinstance(found.get("solver", "stranger"), Dense)
     assert list(found.having(frozenset({"zero"}))) == ["stranger"]
     assert not found.having(frozenset({"psd"}))
-    for module in ("_solve.choice", "_solve.job"):
+    for module in ("_solve.choice", "_solve.lookup"):
         monkeypatch.setattr(f"ffoadapt.{module}.registry", found)
     assert choose(Structure(3, 1, (ffoadapt.NonnegativeCone(1),))).name == "stranger"
     with pytest.raises(ffoadapt.UnsupportedProblemError, match="psd"):
@@ -233,6 +239,37 @@ def test_a_silent_solver_that_cannot_be_loaded_is_never_chosen(
 ) -> None:
     found = silent(monkeypatch, "broken", "no_such_module:Nothing")
     assert not found.having(frozenset({"zero"}))
+
+
+@pytest.mark.parametrize("speed", [{}, {("dense", 3): 1e-9, ("psd", 3): 1e-9}])
+def test_a_silent_record_with_a_speed_is_chosen_for_what_its_class_has(
+    monkeypatch: pytest.MonkeyPatch, speed: Any
+) -> None:
+    """Without a speed it is a last resort, and is not imported while others would do."""
+    monkeypatch.setitem(sys.modules, "stranger_module", types.ModuleType("stranger_module"))
+    sys.modules["stranger_module"].Mine = ReferenceSolver  # type: ignore[attr-defined]
+    entries = registry._entries["solver"]
+    monkeypatch.setitem(registry._entries, "solver", dict(entries))
+    registry.add(SolverSpec("stranger", load="stranger_module:Mine", speed=speed))
+    chosen = choose(Structure(3, 1, (ffoadapt.NonnegativeCone(1),))).name
+    assert (chosen == "stranger") == bool(speed)
+    assert (registry._entries["solver"]["stranger"].object is not None) == bool(speed)
+    assert choose(Structure(6, 6, (ffoadapt.PSDCone(3),))).name != "stranger"
+    assert "stranger" in ffoadapt.solvers()
+
+
+def test_a_silent_record_of_a_solver_of_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bounded(LBFGSB):
+        pass
+
+    found = silent(monkeypatch, "stranger", Bounded)
+    assert found.form_of(found.specs("solver")["stranger"]) == "smooth"
+    assert found.solvers("smooth") == {"stranger": frozenset({"bounds"})}
+    assert not found.solvers("cone")
+    assert list(found.having(frozenset({"bounds"}), "smooth")) == ["stranger"]
+    assert not found.having(frozenset())
+    monkeypatch.setattr("ffoadapt.testing._subject.registry", found)
+    assert form_of("stranger") == "smooth"
 
 
 def test_a_record_that_contradicts_its_class_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +291,25 @@ def test_speaking_records_keep_silent_ones_from_being_imported(monkeypatch: Any)
 def test_the_records_that_ship_speak() -> None:
     for name, spec in registry.specs("solver").items():
         assert spec.cones and spec.matrices is not None, f"choosing a solver would import {name}"
+
+
+OF_MATRICES = [
+    path
+    for path in sorted(ROOT.glob("plugins/ffoadapt-*/src/*/_solver.py"))
+    if 'form = "smooth"' not in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", OF_MATRICES, ids=lambda path: path.parent.name)
+def test_a_plugin_writes_down_what_it_takes_once(path: Path) -> None:
+    """Its class has `cones` and `matrices` from where its record has them, or as by default."""
+    tree = ast.parse(path.read_text())
+    shared = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module is None]
+    names = {alias.name for node in shared for alias in node.names}
+    (solver,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    for node in solver.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in SHARED:
+            assert getattr(node.value, "id", None) in names, ast.unparse(node)
 
 
 def test_the_listing_says_that_a_record_is_silent(monkeypatch: Any, capsys: Any) -> None:

@@ -312,9 +312,9 @@ def test_unknown_solver() -> None:
 
 def test_advice_names_packages_that_exist() -> None:
     """Those of plugins/, each by its own name, and by one with a letter wrong."""
-    registry = importlib.import_module("ffoadapt._plugins.registry")
+    registry = importlib.import_module("ffoadapt._plugins.packages")
     folders = {folder.name for folder in (Path(__file__).parents[1] / "plugins").glob("ffoadapt-*")}
-    assert set(registry._packages()) == folders
+    assert set(registry.packages()) == folders
     for name in ("clarabel", "clarabell"):
         assert registry._advice(name).endswith("pip install ffoadapt-clarabel")
     assert "pip install" not in registry._advice("mosek")

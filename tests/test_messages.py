@@ -87,8 +87,8 @@ def test_without_solvers_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 def test_without_the_plugin_of_a_framework_it_says_what_to_install() -> None:
     code = (
         "import torch, ffoadapt\n"
-        "import ffoadapt._plugins.registry as r\n"
-        "r._packages = lambda: ['ffoadapt-jax', 'ffoadapt-torch']\n"
+        "import ffoadapt._plugins.packages as r\n"
+        "r.packages = lambda: ['ffoadapt-jax', 'ffoadapt-torch']\n"
         "try: ffoadapt.qp(torch.eye(2), torch.ones(2))\n"
         "except ffoadapt.ParameterError as error: print(error)\n"
     )

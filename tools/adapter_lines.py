@@ -1,8 +1,13 @@
-"""Counts the lines of code of every solver adapter; exits 1 where one is above its limit.
+"""Counts the lines of code of every solver plugin; exits 1 where an adapter is above its limit.
+
+The adapter is `_solver.py`, which translates programs, options, statuses and duals. What a plugin
+has besides is listed file by file, with what its first line says it is for: registration
+(`__init__.py`) and what is beyond an adapter, such as a batch of the solver's own or a method in
+other arrays. An adapter that outgrows its limit does work that belongs in the core, or work that
+nobody needs.
 
 A line is a physical one, as ruff formats it; docstrings, comments and blanks do not count, nor does
-what a solver is excused from (``waive``), which is text. An
-adapter that outgrows its limit does work that belongs in the core, or work that nobody needs.
+what a solver is excused from (``waive``), which is text.
 """
 
 from __future__ import annotations
@@ -53,16 +58,28 @@ def view(source: str) -> str:
     return "cone"
 
 
+def beyond(adapter: Path) -> dict[Path, int]:
+    """All other files of the plugin with their lines of code, the largest first."""
+    files = {path: code_lines(path.read_text()) for path in adapter.parent.rglob("*.py")}
+    del files[adapter]
+    return dict(sorted(files.items(), key=lambda item: -item[1]))
+
+
 def main() -> int:
-    """Print one row an adapter; 1 if any is too long."""
+    """Print a row for each adapter and for each other file; 1 if an adapter is too long."""
     failed = False
     for path in sorted(Path(__file__).parents[1].glob("plugins/ffoadapt-*/src/*/_solver.py")):
-        source = path.read_text()
+        source, others = path.read_text(), beyond(path)
         form, count = view(source), code_lines(source)
         over = count > LIMITS[form]
         failed |= over
         name = path.parent.name.removeprefix("ffoadapt_")
-        print(f"{name:10} {form:5} {count:3} of {LIMITS[form]}{'  too long' if over else ''}")
+        whole = count + sum(others.values())
+        text = "  too long" if over else ""
+        print(f"{name:10} {form:6} {count:3} of {LIMITS[form]}, {whole:3} in all{text}")
+        for file, lines in others.items():
+            about = (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0]
+            print(f"    {lines:3} {file.relative_to(path.parent)}: {about}")
     return int(failed)
 
 

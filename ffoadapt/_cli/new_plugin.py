@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import OptionError, PluginError
-from .._plugins.registry import KINDS, RESERVED, registry
+from .._plugins.loading import KINDS
+from .._plugins.registry import RESERVED, registry
 
 __all__ = ["add", "create", "template_directory"]
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from .._exceptions import ProblemError
 from .._oracle.report import GradientReport
-from .._plugins.registry import KINDS, PluginInfo, registry
+from .._plugins.loading import KINDS
+from .._plugins.registry import PluginInfo, registry
 from .._solve.choice import SolverChoice, choose
 from .cone_program import ConeProgram, solve
 from .layer import Layer
@@ -36,7 +37,7 @@ def solvers(form: Literal["cone", "smooth"] = "cone") -> list[str]:
     programs of functions."""
     if form not in ("cone", "smooth"):
         raise ProblemError(f"form={form!r}; expected 'cone' or 'smooth'")
-    return sorted(name for name, spec in registry.ready("solver").items() if spec.form == form)
+    return sorted(registry.solvers(form))
 
 
 def frameworks() -> list[str]:

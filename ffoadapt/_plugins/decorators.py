@@ -9,7 +9,7 @@ import numpy as np
 
 from .._exceptions import OptionError
 from .._program.points import Solution, Status
-from .records import SolverSpec
+from .records import CONSTRAINTS, SolverSpec
 from .registry import registry
 from .solver import POLYHEDRAL, Session, Solver
 
@@ -17,17 +17,27 @@ __all__ = ["box_solver", "conic_solver", "register_solver", "smooth_solver", "sp
 
 Function = Callable[..., Any]
 
+FORMS: dict[str, tuple[Sequence[str], dict[str, str]]] = {
+    "box": ("PqAlu", {"x": "q", "y": "l"}),
+    "split": ("PqGhAb", {"x": "q", "z_ineq": "h", "y_eq": "b"}),
+    "cone": ([*"PqAb", "cones"], {"x": "q", "s": "b", "z": "b"}),
+}
+"""Of each form what a function is given, and what it returns, with the vector of the same size."""
+
 
 class _FunctionSolver(Solver):
     """A `Solver` around a function; `function` stays callable through it."""
 
-    def __init__(self, function: Function, cones: Collection[str], matrices: str) -> None:
+    def __init__(
+        self, form: Any, function: Function, cones: Collection[str], matrices: Sequence[str]
+    ) -> None:
         self.function = function
         self.name = getattr(function, "__name__", "solver")
         self.__doc__ = function.__doc__
         # On the instance: every decorated function has its own declarations.
+        self.form = form  # type: ignore[misc]
         self.cones = frozenset(cones)  # type: ignore[misc]
-        self.matrices = (matrices,)  # type: ignore[misc]
+        self.matrices = matrices  # type: ignore[misc]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -38,63 +48,50 @@ class _FunctionSolver(Solver):
             "with ffoadapt.register_solver and pass its name"
         )
 
-
-class _BoxFunction(_FunctionSolver):
-    form = "box"
-
     def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
-        p = program
-        answer = self.function(p.P, p.q, p.A, p.l, p.u, dict(options))
-        (x, y), status = _read(self.name, answer, {"x": p.q.size, "y": p.l.size})
-        return Solution(x, y, None, status)
+        if self.form == "smooth":
+            returned = self.function(program, program.start, dict(options))
+            x, dual, *rest = returned if isinstance(returned, tuple) else (returned, None)
+            return Solution(x, dual, None, _status(rest))
+        given, results = FORMS[self.form]
+        returned = self.function(*(getattr(program, name) for name in given), dict(options))
+        sizes = {name: getattr(program, like).size for name, like in results.items()}
+        (x, *duals), status = _read(self.name, returned, sizes)
+        if self.form == "cone":
+            slack, dual = duals
+            return Solution(x, dual, slack, status)
+        return Solution(x, duals[0] if self.form == "box" else tuple(duals), None, status)
 
 
-class _SplitFunction(_FunctionSolver):
-    form = "split"
-
-    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
-        p = program
-        answer = self.function(p.P, p.q, p.G, p.h, p.A, p.b, dict(options))
-        sizes = {"x": p.q.size, "z_ineq": p.h.size, "y_eq": p.b.size}
-        (x, z, y), status = _read(self.name, answer, sizes)
-        return Solution(x, (z, y), None, status)
-
-
-class _ConicFunction(_FunctionSolver):
-    form = "cone"
-
-    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
-        p = program
-        answer = self.function(p.P, p.q, p.A, p.b, p.cones, dict(options))
-        sizes = {"x": p.q.size, "s": p.b.size, "z": p.b.size}
-        (x, s, z), status = _read(self.name, answer, sizes)
-        return Solution(x, z, s, status)
-
-
-def _read(name: str, answer: Any, sizes: Mapping[str, int]) -> tuple[Sequence[Any], Status]:
+def _read(name: str, returned: Any, sizes: Mapping[str, int]) -> tuple[list[Any], Status]:
     """The vectors of these names and sizes that a function returned, and the status."""
     wanted = ", ".join(sizes)
-    if not isinstance(answer, tuple | list):
-        what = f"a {type(answer).__name__}"
-        if np.shape(answer) == (sizes["x"],):
-            what = "x alone"
+    if not isinstance(returned, tuple | list):
+        alone = np.shape(returned) == (sizes["x"],)
+        what = "x alone" if alone else f"a {type(returned).__name__}"
         raise TypeError(
             f"the function {name!r} returned {what}; expected {wanted}: gradients need the dual, "
             "the multipliers of the constraints"
         )
-    if len(answer) not in (len(sizes), len(sizes) + 1):
+    if len(returned) not in (len(sizes), len(sizes) + 1):
         raise TypeError(
-            f"the function {name!r} returned {len(answer)} values; expected {wanted}, and perhaps "
-            "a Status"
+            f"the function {name!r} returned {len(returned)} values; expected {wanted}, and "
+            "perhaps a Status"
         )
-    vectors, status = answer[: len(sizes)], [*answer[len(sizes) :], Status.OPTIMAL][0]
-    if not isinstance(status, Status):
-        raise TypeError(f"the status is {status!r}; expected an ffoadapt.Status")
+    vectors, status = list(returned[: len(sizes)]), _status(returned[len(sizes) :])
     if status.solved:
         _check_vectors(name, dict(zip(sizes, vectors, strict=True)), sizes)
         pairs = zip(vectors, sizes, strict=True)
         vectors = [np.zeros(0) if v is None and not sizes[key] else v for v, key in pairs]
     return vectors, status
+
+
+def _status(rest: Sequence[Any]) -> Status:
+    """The status that a function may return after its vectors."""
+    status = rest[0] if rest else Status.OPTIMAL
+    if not isinstance(status, Status):
+        raise TypeError(f"the status is {status!r}; expected an ffoadapt.Status")
+    return status
 
 
 def _check_vectors(name: str, vectors: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
@@ -119,14 +116,15 @@ def _check_vectors(name: str, vectors: Mapping[str, Any], sizes: Mapping[str, in
         )
 
 
-def _decorator(
-    kind: type[_FunctionSolver], function: Function | None, cones: Collection[str], matrices: str
+def _decorate(
+    form: str, function: Function | None, cones: Collection[str], matrices: str | None
 ) -> Any:
-    if matrices not in ("dense", "sparse"):
+    if matrices not in ("dense", "sparse", None):
         raise OptionError(f"matrices={matrices!r}; expected 'dense' or 'sparse'")
+    taken = () if matrices is None else (matrices,)
     if function is None:
-        return lambda wrapped: kind(wrapped, cones, matrices)
-    return kind(function, cones, matrices)
+        return lambda wrapped: _FunctionSolver(form, wrapped, cones, taken)
+    return _FunctionSolver(form, function, cones, taken)
 
 
 def box_solver(function: Function | None = None, *, matrices: str = "dense") -> Any:
@@ -135,12 +133,12 @@ def box_solver(function: Function | None = None, *, matrices: str = "dense") -> 
     Matrices come as ndarrays, or CSC with ``matrices="sparse"``. A `Status` may follow as a third
     value. The result goes wherever a solver does: ``solver=mine``.
     """
-    return _decorator(_BoxFunction, function, POLYHEDRAL, matrices)
+    return _decorate("box", function, POLYHEDRAL, matrices)
 
 
 def split_solver(function: Function | None = None, *, matrices: str = "dense") -> Any:
     """Turn ``(P, q, G, h, A, b, options) -> x, z_ineq, y_eq`` into a solver (Gx <= h, Ax = b)."""
-    return _decorator(_SplitFunction, function, POLYHEDRAL, matrices)
+    return _decorate("split", function, POLYHEDRAL, matrices)
 
 
 def conic_solver(
@@ -154,42 +152,25 @@ def conic_solver(
     ``cones`` are the kinds it supports, of ``"zero"``, ``"nonnegative"``, ``"second_order"``,
     ``"psd"``, ``"exponential"``, ``"power"``.
     """
-    return _decorator(_ConicFunction, function, cones, matrices)
-
-
-class _SmoothFunctionSolver(_FunctionSolver):
-    form = "smooth"
-
-    def solve(self, program: Any, options: Mapping[str, Any], session: Session) -> Solution:
-        found = self.function(program, program.start, dict(options))
-        if not isinstance(found, tuple):
-            return Solution(found)
-        x, dual, *status = found
-        given = status[0] if status else Status.OPTIMAL
-        if not isinstance(given, Status):
-            raise TypeError(f"the status is {given!r}; expected an ffoadapt.Status")
-        return Solution(x, dual, None, given)
+    return _decorate("cone", function, cones, matrices)
 
 
 def smooth_solver(
     function: Function | None = None,
     *,
-    constraints: Collection[str] = ("bounds", "inequalities", "equalities"),
+    constraints: Collection[str] = CONSTRAINTS,
 ) -> Any:
     """Turn ``(problem, start, options) -> y`` into a solver of functions (see `SmoothForm`).
 
     It may return ``(y, duals)`` with ``duals = (z_ineq, z_eq, z_lower, z_upper)``, or None for
-    these: then they are found from y. A `Status` may follow. ``constraints`` are the kinds that it
-    takes.
+    these: then they are computed from y. A `Status` may follow. ``constraints`` are the kinds that
+    it takes.
     """
-    unknown = sorted(set(constraints) - {"bounds", "inequalities", "equalities"})
-    if unknown:
+    if not set(constraints) <= set(CONSTRAINTS):
         raise OptionError(
-            f"constraints={constraints!r}; expected of 'bounds', 'inequalities', 'equalities'"
+            f"constraints={constraints!r}; expected of {', '.join(map(repr, CONSTRAINTS))}"
         )
-    if function is None:
-        return lambda wrapped: _SmoothFunctionSolver(wrapped, constraints, "")
-    return _SmoothFunctionSolver(function, constraints, "")
+    return _decorate("smooth", function, constraints, None)
 
 
 def register_solver(name: str, solver: Solver | type[Solver]) -> None:
@@ -200,19 +181,11 @@ def register_solver(name: str, solver: Solver | type[Solver]) -> None:
     DuplicatePluginError
         Where an installed plugin has that name.
     """
-    found = solver() if isinstance(solver, type) and issubclass(solver, Solver) else solver
-    if not isinstance(found, Solver):
+    made = solver() if isinstance(solver, type) and issubclass(solver, Solver) else solver
+    if not isinstance(made, Solver):
         raise OptionError(
-            f"register_solver({name!r}, ...) got a {type(found).__name__}; expected an "
-            "ffoadapt.Solver, or a function decorated with ffoadapt.box_solver, split_solver or "
-            "conic_solver"
+            f"register_solver({name!r}, ...) got a {type(made).__name__}; expected an "
+            "ffoadapt.Solver, or a function decorated with ffoadapt.box_solver, split_solver, "
+            "conic_solver or smooth_solver"
         )
-    registry.add(
-        SolverSpec(
-            name,
-            load=found,
-            cones=frozenset(found.cones),
-            matrices=frozenset(found.matrices),
-            form="smooth" if found.form == "smooth" else "cone",
-        )
-    )
+    registry.add(SolverSpec(name, load=made))

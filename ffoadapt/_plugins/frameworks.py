@@ -7,12 +7,16 @@ from typing import Any
 
 from .._exceptions import ParameterError
 from .framework import Framework
+from .packages import package_of
 from .records import FrameworkSpec
-from .registry import package_of, registry
+from .registry import registry
 
 __all__ = ["find_framework"]
 
-_by_type: dict[type, FrameworkSpec | None] = {}
+MOST = 1000
+"""Types, and sets of types, that are remembered: a program may make classes without end."""
+
+_by_type: dict[type, Any] = {}  # to a FrameworkSpec, or None
 _by_types: dict[tuple[frozenset[type], tuple[type, ...]], Framework] = {}
 
 
@@ -26,13 +30,13 @@ def find_framework(arguments: Mapping[str, Any], aside: tuple[type, ...] = ()) -
         Where two frameworks meet that do not mix, or an argument is no array at all.
     """
     key = frozenset(map(type, arguments.values())), aside
-    found = _by_types.get(key)
-    if found is None:
-        if len(_by_types) > 1000:  # classes made on the fly
+    framework = _by_types.get(key)
+    if framework is None:
+        if len(_by_types) > MOST:
             _by_types.clear()
         given = {name: v for name, v in arguments.items() if not isinstance(v, aside)}
-        found = _by_types[key] = _find(given)
-    return found
+        framework = _by_types[key] = _find(given)
+    return framework
 
 
 def _find(arguments: Mapping[str, Any]) -> Framework:
@@ -63,13 +67,9 @@ def _constant_in(spec: FrameworkSpec, seen: Mapping[str, tuple[FrameworkSpec, st
     return any(spec.name in other.mixes_with for other, _ in seen.values())
 
 
-def _spec(cls: type) -> FrameworkSpec | None:
+def _spec(cls: type) -> Any:
     if cls not in _by_type:
-        if len(_by_type) > 1000:  # classes made on the fly
+        if len(_by_type) > MOST:
             _by_type.clear()
-        found = registry.by_module("framework", cls)
-        if isinstance(found, FrameworkSpec):
-            _by_type[cls] = found
-        else:
-            _by_type[cls] = None
+        _by_type[cls] = registry.by_module("framework", cls)
     return _by_type[cls]

@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-__all__ = ["AlgorithmSpec", "ExecutorSpec", "FrameworkSpec", "ModelerSpec", "SolverSpec", "Spec"]
+__all__ = [
+    "CONSTRAINTS",
+    "AlgorithmSpec",
+    "ExecutorSpec",
+    "FrameworkSpec",
+    "ModelerSpec",
+    "SolverSpec",
+    "Spec",
+]
+
+CONSTRAINTS = ("bounds", "inequalities", "equalities")
+"""The kinds of constraint of programs of functions."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +47,33 @@ class Spec:
 
 @dataclass(frozen=True)
 class SolverSpec(Spec):
-    """Registers a solver.
+    """Registers a solver. Its name and where it is are enough: what is left out, the class says.
 
-    ``cones`` and ``matrices`` repeat what its class declares, so that choosing a solver imports
-    none; a difference is reported when the class is loaded. None, the default, means as the class
-    says: ``solver="auto"`` then asks the class, where no solver whose record speaks can. ``speed``
-    is its measured solve time:
-    ``{(column, n): seconds}`` (benchmarks/), from which ``solver="auto"`` chooses; the columns are
-    ``"dense"``, ``"sparse"``, ``"filled"`` (sparse, with factors that are not), and for programs
-    with curved cones ``"second_order"``, ``"exponential"`` and ``"psd"``. ``form`` is ``"smooth"``
-    for solvers of functions, whose columns are ``"bounds"`` and ``"smooth"``.
+    Attributes
+    ----------
+    cones, matrices, form
+        As the class declares them, so that solvers are chosen and listed without importing them; a
+        difference is an error when the class is loaded. ``form`` is ``"smooth"`` for solvers of
+        functions and else ``"cone"``; where ``cones`` is given it follows from that. A class is
+        imported for its declarations where its record has a ``speed``, or where no other installed
+        solver would do.
+    speed
+        Measured solve times ``{(column, n): seconds}`` (benchmarks/speed_table.py), from which
+        ``solver="auto"`` chooses; a solver without is its last resort. The columns are ``"dense"``,
+        ``"sparse"``, ``"filled"`` (sparse, with factors that are not), for programs with curved
+        cones ``"second_order"``, ``"exponential"`` and ``"psd"``, and for solvers of functions
+        ``"bounds"`` and ``"smooth"``.
     """
 
     cones: frozenset[str] | None = None
     matrices: frozenset[str] | None = None
     speed: Mapping[tuple[str, int], float] = field(default_factory=dict)
-    form: Literal["cone", "smooth"] = "cone"
+    form: Literal["cone", "smooth"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.form is None and self.cones:
+            form = "cone" if self.cones.isdisjoint(CONSTRAINTS) else "smooth"
+            object.__setattr__(self, "form", form)
 
     kind: ClassVar[str] = "solver"
 

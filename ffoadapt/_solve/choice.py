@@ -126,8 +126,7 @@ def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:
     column = "smooth" if kinds - {"bounds"} else "bounds"
     able = [
         (predicted(spec.speed, column, n), name)
-        for name, spec in registry.ready("solver").items()
-        if spec.form == "smooth" and kinds <= (spec.cones or frozenset())
+        for name, spec in registry.having(kinds, "smooth").items()
     ]
     what = f"functions of {n} variables with {' and '.join(sorted(kinds)) or 'no constraints'}"
     return [
@@ -141,7 +140,7 @@ def choose(structure: Structure) -> SolverChoice:
     ranked = ranking(structure)
     if ranked:
         return ranked[0]
-    cones = {name: sorted(kinds) for name, kinds in registry.cones_of_all().items()}
+    cones = {name: sorted(kinds) for name, kinds in registry.solvers("cone").items()}
     if not cones:
         raise UnsupportedProblemError(
             "no solver is installed: pip install 'ffoadapt[recommended]'. `ffoadapt plugins` tells "

@@ -94,8 +94,11 @@ class LeastDistance:
         return x, multipliers
 
 
-def elements(programs: BoxForm, part: slice | None) -> BoxForm:
-    """The programs of a part of a batch; None makes a batch of one program. Nothing is copied."""
+def elements(programs: BoxForm, part: slice | int | None) -> BoxForm:
+    """A part of a batch of programs, or one of them by its number; None makes a batch of a program.
+
+    Nothing is copied.
+    """
     p = programs
     chosen = BoxForm(p.P[part], p.q[part], p.A[part], p.l[part], p.u[part])
     chosen._cholesky = None if p._cholesky is None else p._cholesky[part]

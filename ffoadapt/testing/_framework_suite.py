@@ -22,20 +22,15 @@ from .._exceptions import ParameterError, ShapeError, SolveError
 from .._layers.layer import Layer
 from .._plugins.frameworks import find_framework
 from .._plugins.registry import registry
-from .._program.points import Status
 from ._assertions import close, expect
 from ._declaration_checks import imports_of_registration
-from ._framework_hooks import FrameworkHooks
-from ._problems import problems
+from ._framework_batches import BY_NAME, FORMS, FrameworkBatches
 from ._subject import CheckFailure, CheckSkipped
 
 __all__ = ["FrameworkSuite"]
 
-_BY_NAME = {problem.name: problem for problem in problems()}
-_FORMS = {"split": "qp", "box": "box", "cone": "scrambled"}
 
-
-class FrameworkSuite(FrameworkHooks):
+class FrameworkSuite(FrameworkBatches):
     """One test for each promise, form and datum; subclass it as ``TestMine``.
 
     Attributes
@@ -60,12 +55,10 @@ class FrameworkSuite(FrameworkHooks):
         """pytest's hook: the parameters of the tests below."""
         wanted = metafunc.fixturenames
         if "datum" in wanted:
-            pairs = [
-                (form, datum) for form, name in _FORMS.items() for datum in _BY_NAME[name].data
-            ]
+            pairs = [(form, datum) for form, name in FORMS.items() for datum in BY_NAME[name].data]
             metafunc.parametrize(("form", "datum"), pairs, ids=["-".join(pair) for pair in pairs])
         elif "form" in wanted:
-            metafunc.parametrize("form", list(_FORMS))
+            metafunc.parametrize("form", list(FORMS))
         if "dtype" in wanted:
             metafunc.parametrize("dtype", list(self.dtypes))
         if "device" in wanted:
@@ -85,7 +78,7 @@ class FrameworkSuite(FrameworkHooks):
 
     def test_values(self, form: str, dtype: str) -> None:
         """Outputs are NumPy's, in the dtype of the inputs."""
-        problem = _BY_NAME[_FORMS[form]]
+        problem = BY_NAME[FORMS[form]]
         outputs = self._call(problem, self._arrays(problem, dtype))
         for name, seen in zip(outputs._fields, outputs, strict=True):
             found = self.dtype_of(seen)
@@ -96,7 +89,7 @@ class FrameworkSuite(FrameworkHooks):
         """Outputs are where the inputs are."""
         if device is None:
             raise CheckSkipped("no devices are listed")
-        problem = _BY_NAME["qp"]
+        problem = BY_NAME["qp"]
         arrays = [self.to_device(array, device) for array in self._arrays(problem)]
         where = self.device_of(arrays[0])
         for seen in self._call(problem, arrays):
@@ -109,7 +102,7 @@ class FrameworkSuite(FrameworkHooks):
 
     def test_gradient(self, form: str, datum: str) -> None:
         """The gradient of one datum, the others constant, is that of `Result.vjp`."""
-        problem = _BY_NAME[_FORMS[form]]
+        problem = BY_NAME[FORMS[form]]
         arrays, k = self._arrays(problem), list(problem.data).index(datum)
 
         def function(array: Any) -> Any:
@@ -120,7 +113,7 @@ class FrameworkSuite(FrameworkHooks):
 
     def test_gradient_of_all(self, form: str) -> None:
         """All gradients at once are those of `Result.vjp`."""
-        problem = _BY_NAME[_FORMS[form]]
+        problem = BY_NAME[FORMS[form]]
         grads = self.gradient(partial(self._number, problem), self._arrays(problem))
         for datum, seen in zip(problem.data, grads, strict=True):
             exact = getattr(self._vjp(problem), datum)
@@ -128,14 +121,14 @@ class FrameworkSuite(FrameworkHooks):
 
     def test_gradient_dtype(self, dtype: str) -> None:
         """A gradient has the dtype of its datum."""
-        problem = _BY_NAME["qp"]
+        problem = BY_NAME["qp"]
         for array in self.gradient(partial(self._number, problem), self._arrays(problem, dtype)):
             found = self.dtype_of(array)
             expect(found == dtype, f"a gradient is {found} for {dtype} inputs")
 
     def test_two_calls_in_one_graph(self) -> None:
         """Calls do not share state: the gradient of f(q) + f(2q) is the sum of both gradients."""
-        problem = _BY_NAME["qp"]
+        problem = BY_NAME["qp"]
         P, q, *rest = self._arrays(problem)
 
         def function(array: Any) -> Any:
@@ -146,73 +139,9 @@ class FrameworkSuite(FrameworkHooks):
         twice = self._vjp(problem, q=2.0 * problem.data["q"])
         close("the gradient of q", seen, self._vjp(problem).q + 2.0 * twice.q, 1e-6)
 
-    def test_batch(self, form: str) -> None:
-        """A leading axis is a batch; data without one are shared, their gradient is the sum."""
-        problem = _BY_NAME[_FORMS[form]]
-        elements = [problem.variant(np.random.default_rng(k), "q")["q"] for k in range(3)]
-        P, _, *rest = self._arrays(problem)
-        q = self._array(np.stack(elements))
-        outputs = self._call(problem, [P, q, *rest])
-        for i, element in enumerate(elements):
-            for name, seen in zip(outputs._fields, outputs, strict=True):
-                exact = self._value(problem, name, q=element)
-                close(f"{name} of element {i}", self.to_numpy(seen)[i], exact, 1e-6)
-        grads = self.gradient(partial(self._number, problem), [P, q, *rest])
-        single = [self._vjp(problem, q=element) for element in elements]
-        for datum, grad in zip(problem.data, grads, strict=True):
-            parts = [getattr(vjp, datum) for vjp in single]
-            exact = np.stack(parts) if datum == "q" else sum(parts)
-            close(f"the gradient of {datum}", self.to_numpy(grad), exact, 1e-6)
-
-    def test_batch_of_one(self, form: str) -> None:
-        """A batch of one stays a batch, also in gradients."""
-        problem = _BY_NAME[_FORMS[form]]
-        P, q, *rest = self._arrays(problem)
-        q = self._array(problem.data["q"][None])
-        for name, seen in self._call(problem, [P, q, *rest])._asdict().items():
-            close(name, self.to_numpy(seen), self._value(problem, name)[None], 1e-6)
-        grad = self.to_numpy(self.gradient(partial(self._number, problem), [P, q, *rest])[1])
-        close("the gradient of q", grad, self._vjp(problem).q[None], 1e-6)
-
-    def test_batch_of_none(self, form: str) -> None:
-        """An empty batch gives empty outputs, and no gradient to what it shares."""
-        problem = _BY_NAME[_FORMS[form]]
-        P, q, *rest = self._arrays(problem)
-        q = self._array(np.zeros((0, *problem.data["q"].shape)))
-        for name, seen in self._call(problem, [P, q, *rest])._asdict().items():
-            exact = self._value(problem, name)
-            close(name, self.to_numpy(seen), np.zeros((0, *exact.shape)), 0.0)
-        grads = self.gradient(partial(self._number, problem), [P, q, *rest])
-        close("the gradient of P", self.to_numpy(grads[0]), 0.0 * problem.data["P"], 0.0)
-        expect(self.to_numpy(grads[1]).shape == q.shape, "the gradient of q has another shape")
-
-    def test_status(self, form: str) -> None:
-        """What is returned says how the solve went, whatever the framework does in between."""
-        problem = _BY_NAME[_FORMS[form]]
-        outputs = self._call(problem, self._arrays(problem))
-        expect(outputs.status is Status.OPTIMAL, f"the status is {outputs.status}")
-        P, q, *rest = self._arrays(problem)
-        q = self._array(np.stack([problem.data["q"]] * 2))
-        status = self._call(problem, [P, q, *rest]).status
-        expect(status == [Status.OPTIMAL] * 2, f"the status of a batch of two is {status}")
-
-    def test_two_batch_axes(self) -> None:
-        """Batch axes may be several, and 1 where another argument has more."""
-        problem = _BY_NAME["qp"]
-        q = np.stack([problem.variant(np.random.default_rng(k), "q")["q"] for k in range(2)])
-        P, _, G, h, *rest = self._arrays(problem)
-        h = self._array(np.stack([problem.data["h"], problem.data["h"] + 0.01])[:, None])
-        outputs = self._call(problem, [P, self._array(q), G, h, *rest])
-        seen = self.to_numpy(outputs.x)
-        exact = [
-            [self._value(problem, "x", q=v, h=problem.data["h"] + move) for v in q]
-            for move in (0.0, 0.01)
-        ]
-        close("x", seen, np.array(exact), 1e-6)
-
     def test_sparse(self) -> None:
         """Sparse matrices of the framework: NumPy's values, gradients on the pattern."""
-        problem = _BY_NAME["qp_sparse"]
+        problem = BY_NAME["qp_sparse"]
         entries = {k: v.tocoo() for k, v in problem.data.items() if sparse.issparse(v)}
         vectors = {k: self._array(v) for k, v in problem.data.items() if k not in entries}
 
@@ -234,7 +163,7 @@ class FrameworkSuite(FrameworkHooks):
 
     def test_scipy_constants(self) -> None:
         """scipy.sparse matrices are constants in a call with the framework's vectors."""
-        problem = _BY_NAME["qp_sparse"]
+        problem = BY_NAME["qp_sparse"]
         data = [v if sparse.issparse(v) else self._array(v) for v in problem.data.values()]
         close("x", self.to_numpy(self._call(problem, data).x), self._value(problem, "x"), 1e-6)
 
@@ -248,7 +177,7 @@ class FrameworkSuite(FrameworkHooks):
         """A NumPy array among the framework's is an error that names both, or a constant."""
         if self.framework == "numpy":
             raise CheckSkipped("it is NumPy")
-        problem = _BY_NAME["qp"]
+        problem = BY_NAME["qp"]
         arrays = [problem.data["P"], *self._arrays(problem)[1:]]
         if "numpy" in registry.specs("framework")[self.framework].mixes_with:
             close(
@@ -266,7 +195,7 @@ class FrameworkSuite(FrameworkHooks):
 
     def test_inputs_unmodified(self, form: str) -> None:
         """The arrays of the user hold the same numbers after the call."""
-        problem = _BY_NAME[_FORMS[form]]
+        problem = BY_NAME[FORMS[form]]
         arrays = self._arrays(problem)
         self._call(problem, arrays)
         for (name, value), array in zip(problem.data.items(), arrays, strict=True):
@@ -275,18 +204,18 @@ class FrameworkSuite(FrameworkHooks):
 
     def test_shape_error(self) -> None:
         """A wrong shape is a ShapeError, not an error of the framework."""
-        arrays = self._arrays(_BY_NAME["qp"])
+        arrays = self._arrays(BY_NAME["qp"])
         arrays[3] = self._array(np.ones(99))
-        self._raises(ShapeError, _BY_NAME["qp"], arrays)
+        self._raises(ShapeError, BY_NAME["qp"], arrays)
 
     def test_solve_error(self) -> None:
         """An infeasible program is a SolveError, not an error of the framework."""
-        problem = _BY_NAME["infeasible"]
+        problem = BY_NAME["infeasible"]
         self._raises(SolveError, problem, self._arrays(problem))
 
     def test_failed_element(self) -> None:
         """With on_failure='nan', a failed element alone is NaN, and no gradient flows from it."""
-        problem = _BY_NAME["infeasible"]
+        problem = BY_NAME["infeasible"]
         good = problem.repair["h"]
         P, q, G, _, *rest = self._arrays(problem)
         h = self._array(np.stack([problem.data["h"], good]))
@@ -306,7 +235,7 @@ class FrameworkSuite(FrameworkHooks):
 
     def test_layer(self) -> None:
         """A layer takes and gives its arrays, in a tuple."""
-        problem = _BY_NAME["qp"]
+        problem = BY_NAME["qp"]
         outputs = Layer(problem.program().model, solver=self.solver)(*self._arrays(problem))
         expect(isinstance(outputs, tuple), f"it gave a {type(outputs).__name__}")
         close("x", self.to_numpy(outputs[0]), self._value(problem, "x"), 1e-6)

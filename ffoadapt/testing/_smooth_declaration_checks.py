@@ -29,7 +29,7 @@ _SMALLEST = {"bounds": "box", "inequalities": "ball", "equalities": "plane"}
 
 def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
     """form, cones (the kinds of constraints), options and the record hold what they may hold."""
-    found, name = load(solver)
+    found, _ = load(solver)
     subset("form", [found.form], ("smooth",))
     subset("cones", found.cones, KINDS)
     subset("common_options", found.common_options, COMMON_OPTIONS)
@@ -43,18 +43,8 @@ def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> 
         subset("common_options (its values)", own, known)
         subset("defaults", found.defaults, known)
     spec = registry.specs("solver").get(solver) if isinstance(solver, str) else None
-    if spec is None:
-        return
-    for what, said, is_ in (
-        ("form", spec.form, found.form),
-        ("cones", sorted(spec.cones), sorted(found.cones)),
-        ("matrices", sorted(spec.matrices), sorted(found.matrices)),
-    ):
-        if said != is_:
-            raise CheckFailure(
-                f"the SolverSpec of {name!r} says {what}={said!r}, its class {is_!r}"
-            )
-    subset("speed", {column for column, _ in spec.speed}, ("smooth", "bounds"))
+    if spec is not None:
+        subset("speed", {column for column, _ in spec.speed}, ("smooth", "bounds"))
 
 
 def check_declared_kinds(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:

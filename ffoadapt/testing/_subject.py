@@ -79,10 +79,11 @@ DEFAULT = CheckSettings()
 
 
 def form_of(solver: AnySolver) -> Literal["cone", "smooth"]:
-    """``"smooth"`` for a solver of functions, ``"cone"`` for one of matrices; imports none."""
+    """``"smooth"`` for a solver of functions, ``"cone"`` for one of matrices; of a named one by its
+    record, or by its class where that is silent."""
     if isinstance(solver, str):
         spec = registry.specs("solver").get(solver)
-        return "cone" if spec is None else spec.form
+        return "cone" if spec is None else registry.form_of(spec)
     return "smooth" if getattr(solver, "form", None) == "smooth" else "cone"
 
 

@@ -2,6 +2,8 @@
 
 from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
+MATRICES = frozenset({"dense"})
+
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
     ("dense", 10): 0.00026,
@@ -27,7 +29,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_daqp._solver:DAQPSolver",
             requires=("daqp",),
             cones=POLYHEDRAL,
-            matrices=frozenset({"dense"}),
+            matrices=MATRICES,
             speed=SPEED,
         )
     ]

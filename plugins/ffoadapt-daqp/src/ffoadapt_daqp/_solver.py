@@ -9,14 +9,14 @@ import daqp
 from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 from ffoadapt.experimental import Solutions
 
-from . import _form, _quadprog
+from . import MATRICES, _form, _quadprog
 
 
 class DAQPSolver(Solver):
     """See https://darnstrom.github.io/daqp; options are DAQP's settings."""
 
     form = "box"
-    matrices = ("dense",)
+    matrices = MATRICES
     common_options = {"tolerance": "primal_tol", "max_iterations": "iter_limit"}
     # Where P is singular it takes proximal steps until one is shorter than eta_prox.
     defaults = {"primal_tol": 1e-9, "eta_prox": 1e-10}

@@ -2,6 +2,8 @@
 
 from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
+MATRICES = frozenset({"dense", "sparse"})
+
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
     ("dense", 10): 0.0016,
@@ -21,7 +23,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_gurobi._solver:GurobiSolver",
             requires=("gurobipy",),
             cones=POLYHEDRAL,
-            matrices=frozenset({"dense", "sparse"}),
+            matrices=MATRICES,
             speed=SPEED,
         )
     ]

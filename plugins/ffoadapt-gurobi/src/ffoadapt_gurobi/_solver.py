@@ -6,6 +6,8 @@ from gurobipy import GRB
 
 from ffoadapt import Options, Session, Solution, Solver, SplitForm, Status
 
+from . import MATRICES
+
 _NAMES = {getattr(GRB.Status, name): name for name in dir(GRB.Status) if name.isupper()}
 _LIMITS = ("BarIterLimit", "IterationLimit")
 _TIGHT = {"BarConvTol": 1e-12, "FeasibilityTol": 1e-9, "OptimalityTol": 1e-9}
@@ -15,7 +17,7 @@ class GurobiSolver(Solver):
     """See https://docs.gurobi.com; options are Gurobi's parameters."""
 
     form = "split"
-    matrices = ("dense", "sparse")
+    matrices = MATRICES
     common_options = {"tolerance": "BarConvTol", "max_iterations": _LIMITS, "verbose": "OutputFlag"}
     # The feasibility tolerances are the smallest it takes; without dual reductions it tells
     # infeasible from unbounded.

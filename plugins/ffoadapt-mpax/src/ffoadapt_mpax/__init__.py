@@ -2,6 +2,8 @@
 
 from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
+MATRICES = frozenset({"dense", "sparse"})
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
@@ -12,6 +14,6 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_mpax._solver:MPAXSolver",
             requires=("mpax", "jax"),
             cones=POLYHEDRAL,
-            matrices=frozenset({"dense", "sparse"}),
+            matrices=MATRICES,
         )
     ]

@@ -4,7 +4,6 @@ XLA compiles the method once for every shape, number of nonzeros and set of opti
 seconds; from then on a solve takes as long as its iterations.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from mpax.utils import TerminationStatus
 
 from ffoadapt import Options, Session, Solution, Solver, SplitForm, Status
 
+from . import MATRICES
 from ._traced import optimize, traced, without_rows
 
 
@@ -22,7 +22,7 @@ class MPAXSolver(Solver):
     """See https://github.com/MIT-Lu-Lab/MPAX; options are the fields of its `raPDHG`."""
 
     form = "split"
-    matrices = ("dense", "sparse")
+    matrices = MATRICES
     common_options = {"tolerance": ("eps_abs", "eps_rel"), "max_iterations": "iteration_limit"}
     defaults = {"eps_abs": 1e-8, "eps_rel": 1e-8, "iteration_limit": 100_000}
     releases_gil = True
@@ -30,7 +30,7 @@ class MPAXSolver(Solver):
     waive = {"unconstrained": "MPAX's step sizes are undefined without constraints"}
 
     def known_options(self) -> list[str]:
-        return [field.name for field in dataclasses.fields(mpax.raPDHG)]
+        return list(mpax.raPDHG.__dataclass_fields__)
 
     def solve(self, program: SplitForm, options: Options, session: Session) -> Solution:
         p, k = program, program.b.size

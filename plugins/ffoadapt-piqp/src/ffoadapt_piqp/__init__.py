@@ -2,6 +2,8 @@
 
 from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
+MATRICES = frozenset({"dense", "sparse"})
+
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
     ("dense", 10): 0.00042,
@@ -29,7 +31,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_piqp._solver:PIQPSolver",
             requires=("piqp",),
             cones=POLYHEDRAL,
-            matrices=frozenset({"dense", "sparse"}),
+            matrices=MATRICES,
             speed=SPEED,
         )
     ]

@@ -9,7 +9,7 @@ import piqp
 
 from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 
-from . import _setup
+from . import MATRICES, _setup
 
 _TOLERANCES = ("eps_abs", "eps_rel", "eps_duality_gap_abs", "eps_duality_gap_rel")
 
@@ -18,7 +18,7 @@ class PIQPSolver(Solver):
     """See https://predict-epfl.github.io/piqp; options are PIQP's settings."""
 
     form = "box"
-    matrices = ("dense", "sparse")
+    matrices = MATRICES
     common_options = {"tolerance": _TOLERANCES, "max_iterations": "max_iter"}
     defaults = dict(zip(_TOLERANCES, (1e-10, 1e-12, 1e-10, 1e-12), strict=True))
 

@@ -2,6 +2,8 @@
 
 from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
+MATRICES = frozenset({"dense", "sparse"})
+
 # Seconds a solve, by benchmarks/speed_table.py.
 SPEED = {
     ("dense", 10): 0.00061,
@@ -28,7 +30,7 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_proxqp._solver:ProxQPSolver",
             requires=("proxsuite",),
             cones=POLYHEDRAL,
-            matrices=frozenset({"dense", "sparse"}),
+            matrices=MATRICES,
             speed=SPEED,
         )
     ]

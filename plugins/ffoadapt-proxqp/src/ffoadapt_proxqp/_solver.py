@@ -11,6 +11,8 @@ from proxsuite import proxqp
 
 from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 
+from . import MATRICES
+
 _GAP = {"eps_duality_gap_abs": 1e-9, "eps_duality_gap_rel": 1e-12}
 
 
@@ -18,7 +20,7 @@ class ProxQPSolver(Solver):
     """See https://github.com/Simple-Robotics/proxsuite; options are those of its `solve`."""
 
     form = "box"
-    matrices = ("dense", "sparse")
+    matrices = MATRICES
     common_options = {"tolerance": ("eps_abs", "eps_duality_gap_abs"), "max_iterations": "max_iter"}
     defaults = {"eps_abs": 1e-9, "max_iter": 1000, "check_duality_gap": True, **_GAP}
     releases_gil = True
