@@ -100,7 +100,8 @@ class DependentRows:
         null = np.zeros((k, combination.shape[1]))
         null[others] = combination
         null[single] = -(rows[:, fixed].T @ combination) / value[:, None]
-        if not _orthogonal(C, null):
+        sizes = np.maximum.reduce(np.abs(rows), axis=1), np.abs(value)
+        if not _vanishes(rows[:, free], combination, *sizes, np.abs(null[single])):
             return None
         null = np.linalg.qr(null)[0] if null.shape[1] > 1 else null / np.sqrt(np.vdot(null, null))
         return cls(H, C, single, fixed, value, others, free, U, penalty, Y[kept], R, kept, null)
@@ -160,16 +161,22 @@ def _without(size: int, some: Ints) -> Ints:
     return left.nonzero()[0]
 
 
-def _orthogonal(C: Floats, null: Floats) -> bool:
-    """Whether the columns of ``null`` (k, d) do combine the rows of C to nothing."""
-    magnitude = np.abs(C)
-    sizes = np.maximum.reduce(magnitude, axis=1)[:, None]
-    sizes[sizes == 0.0] = 1.0
-    if not np.maximum.reduce(sizes)[0] <= SPREAD * np.minimum.reduce(sizes)[0]:
+def _vanishes(
+    rows: Floats, combination: Floats, sizes: Floats, values: Floats, singles: Floats
+) -> bool:
+    """Whether the columns of ``combination`` (r, d) do combine the rows (r, f) to nothing.
+
+    In the other columns they do by what ``singles`` (d columns too) take of the rows with one
+    entry. ``sizes`` and ``values`` are the largest entries of the rows, and of these.
+    """
+    sizes = np.where(sizes == 0.0, 1.0, sizes)[:, None]
+    both = np.concatenate((sizes[:, 0], values))
+    if not np.maximum.reduce(both) <= SPREAD * np.minimum.reduce(both):
         return False
-    columns = np.maximum.reduce(magnitude / sizes, axis=0)[:, None]
-    terms = np.maximum.reduce(np.abs(null) * sizes, axis=0)
-    return bool((np.abs(C.T @ null) <= EXACT * columns * terms).all())
+    columns = np.maximum.reduce(np.abs(rows) / sizes, axis=0, initial=0.0)[:, None]
+    terms = np.maximum.reduce(np.abs(combination) * sizes, axis=0, initial=0.0)
+    terms = np.maximum(terms, np.maximum.reduce(singles * values[:, None], axis=0, initial=0.0))
+    return bool((np.abs(rows.T @ combination) <= EXACT * columns * terms).all())
 
 
 def _factored(U: Floats, matrix: Floats) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +30,7 @@ Nearby = Mapping[int, "SparseFactor | Lent"]
 Pair = tuple[Floats, Floats]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
+class Evidence(NamedTuple):
     """What a ghost solve says of its own answer, for the report.
 
     Attributes
@@ -127,6 +125,8 @@ class Factors:
             w, zeta, residual = batched.solve(v_x, v_z, refine)
             if not self._all_solved:
                 w[..., ~self.solved, :] = zeta[..., ~self.solved, :] = 0.0
+            elif batched.complete:
+                return w, zeta, Evidence(residual, self)
         left, lead = self.left, v_x.shape[:-2]
         count = math.prod(lead)
 

@@ -76,19 +76,11 @@ class Adjoint(Mapping[str, Floats]):
             return self._on_pattern(pattern, shared, z, zeta, sign)
         if not shared:
             return products(sign, z, zeta, self.w, self.x)
-        left, right = np.empty((*shape, z.shape[-1], 2)), self._right
-        left[..., 0], left[..., 1] = z, zeta
-        left *= sign
-        left = np.moveaxis(left, -3, -2).reshape(*shape[:-1], z.shape[-1], 2 * shape[-1])
-        right = right.reshape(*shape[:-1], 2 * shape[-1], right.shape[-1])
-        return (left @ right)[..., None, :, :]
-
-    @lazy
-    def _right(self) -> Floats:
-        """(..., B, 2, n) the vectors w and x."""
-        right = np.empty((*self.w.shape[:-1], 2, self.w.shape[-1]))
+        left, right = np.empty((*shape, 2, z.shape[-1])), np.empty((*shape, 2, self.w.shape[-1]))
+        left[..., 0, :], left[..., 1, :] = sign * z, sign * zeta
         right[..., 0, :], right[..., 1, :] = self.w, self.x
-        return right
+        left, right = (v.reshape(*shape[:-1], 2 * shape[-1], v.shape[-1]) for v in (left, right))
+        return (left.swapaxes(-1, -2) @ right)[..., None, :, :]
 
     def _on_pattern(
         self, pattern: Pattern, shared: bool, z: Floats, zeta: Floats, sign: float
@@ -178,14 +170,12 @@ def folded(
     batch: ProgramBatch, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None
 ) -> tuple[Floats, Floats]:
     """Cotangents on x and z that stand for those on x, s and z: v_x - A'v_s, v_z; None is zero."""
-    if v_x is None or v_z is None:
-        structure, given = (
-            batch.structure,
-            next((v for v in (v_x, v_z, v_s) if v is not None), None),
-        )
+    if v_x is None:
+        given = v_z if v_z is not None else v_s
         lead = (batch.size,) if given is None else given.shape[:-1]
-        v_x = np.zeros((*lead, structure.n)) if v_x is None else v_x
-        v_z = np.zeros((*lead, structure.m)) if v_z is None else v_z
+        v_x = np.zeros((*lead, batch.structure.n))
+    if v_z is None:
+        v_z = np.zeros((*v_x.shape[:-1], batch.structure.m))
     return v_x if v_s is None else v_x - batch.multiply("A", v_s, transpose=True), v_z
 
 
