@@ -341,7 +341,9 @@ class SolveFunction:
         if found is None:
             if len(self._axes) >= SHAPES:
                 self._axes.clear()
-            found = self._axes[key] = Axes.of(self.names, self.shapes, key)
+            alone = list(key) == self.shapes
+            found = Axes.none(key) if alone else Axes.of(self.names, self.shapes, key)
+            self._axes[key] = found
         return found
 
     def flatten(self, values: Sequence[Any], axes: Axes) -> list[Any]:
@@ -357,6 +359,8 @@ class SolveFunction:
         points = state.points
         outputs = self.model.retrieve(points.x, points.s, points.z, state.batch)
         # Copies: an output may be written to, and the derivatives are those at the points.
+        if state.axes.single:
+            return [out[0, ...].copy() for out in outputs]
         return [out.copy() for out in self._reshape(outputs, state.axes.batch)]
 
     def _reshape(self, outputs: Sequence[Floats], batch_shape: Shape) -> list[Floats]:

@@ -30,8 +30,9 @@ class TorchFramework(Framework):
         tensors = [a for a in arrays if isinstance(a, torch.Tensor)]
         if not tensors:
             raise ParameterError("a torch call needs at least one tensor among its arguments")
-        plain = all(t.dtype is torch.float64 and t.is_cpu for t in tensors)
-        dtype = torch.float64 if plain else common_dtype(tensors)
+        double = torch.float64
+        plain = not [t for t in tensors if t.dtype is not double or not t.is_cpu]
+        dtype = double if plain else common_dtype(tensors)
         device = _CPU if plain else next((t.device for t in tensors if t.ndim), tensors[0].device)
         given = tensors
         if len(tensors) != len(arrays):
@@ -89,6 +90,15 @@ class _Call:
         self.function, self.dtype, self.device, self.plain = function, dtype, device, plain
         self.state: Any = None
 
+    def arrays(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
+        """The parameters as they were given."""
+        if self.plain:
+            try:
+                return [tensor.numpy() for tensor in tensors]
+            except (RuntimeError, TypeError):  # see `to_numpy`
+                pass
+        return list(map(as_given, tensors))
+
     def tensor(self, array: Any, like: torch.Tensor | None = None) -> torch.Tensor:
         """The array as a tensor, as the outputs of the call are or like another."""
         found = torch.from_numpy(np.asarray(array, order="C"))
@@ -103,6 +113,9 @@ class _Call:
         """One for each of the tensors, None where it is not needed."""
         levels, arrays = _unbatched(cotangents)
         found = self.function.vjp(self.state, arrays, needed)
+        if self.plain and not levels:
+            asarray, tensor = np.asarray, torch.from_numpy
+            return [None if g is None else tensor(asarray(g, None, "C")) for g in found]
         return [
             None if g is None else _batched(self.tensor(g, t), levels)
             for g, t in zip(found, tensors, strict=True)
@@ -127,8 +140,8 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, *tensors: Any) -> Any:
-        outputs, call.state = call.function.forward(list(map(as_given, tensors)))
-        return tuple(map(call.tensor, outputs))
+        outputs, call.state = call.function.forward(call.arrays(tensors))
+        return tuple(map(torch.from_numpy if call.plain else call.tensor, outputs))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
