@@ -54,7 +54,7 @@ SMALL = 1e-7
 DATA = 3e-6
 """An optimal point violates no condition by more than this share of the data."""
 
-ROW = 3e-7
+ROW = 1e-7
 """An optimal point violates no row by more than this share of the row's size, and its duality gap
 is no larger than this share of the objective's."""
 

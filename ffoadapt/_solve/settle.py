@@ -64,7 +64,9 @@ def _beside_data(
 
 
 def _call_inaccurate(points: Points, i: int, beside: float, row: float, residual: float) -> None:
-    found = {"kkt_residual": max(beside, residual)}
+    found: dict[str, object] = {"kkt_residual": max(beside, residual)}
+    if points.status[i] is Status.OPTIMAL_INACCURATE:
+        found["said"] = points.status[i].value
     if row > ROW:
         found["violation"] = row
     info = {**points.info[i], **found}
