@@ -35,6 +35,8 @@ $(STAMP): pyproject.toml constraints.txt requirements-dev.txt $(PLUGIN_MANIFESTS
 	@echo "==> installing ffoadapt, $(words $(PLUGINS)) plugins and the tools (minutes the first time)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
 		-r requirements-dev.txt -e '.[cli,threads]' $(addprefix -e ./,$(PLUGINS))
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --only-binary :all: 'mlx[cpu]' 2>/dev/null \
+		|| echo "    no MLX for this machine: its tests are skipped"
 	@touch $@
 
 demo: $(STAMP)  ## run the portfolio example

@@ -20,8 +20,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
-from bilevel_kit import FRAMEWORKS, table
 from bilevel_toys import POINTS, TARGET
+from kit import FRAMEWORKS, table
 
 from ffoadapt.bilevel import BilevelProblem, Bome, F2sa, Penalty, minimize
 

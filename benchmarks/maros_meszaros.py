@@ -34,7 +34,7 @@ from scipy.io import loadmat
 import ffoadapt
 from ffoadapt import ConeProgram
 from ffoadapt._plugins.registry import registry
-from ffoadapt._solve.job import common_names
+from ffoadapt._solve.options import common_names
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "maros_meszaros.jsonl"

@@ -19,8 +19,9 @@ import numpy as np
 
 import ffoadapt
 from ffoadapt import testing
-from ffoadapt._smooth import ghost
-from ffoadapt._smooth.oracle import Cotangents, SmoothOracle
+from ffoadapt._smooth import krylov
+from ffoadapt._smooth.oracle import SmoothOracle
+from ffoadapt._smooth.refinement import Cotangents
 from ffoadapt._smooth.solving import Run
 from ffoadapt.testing import SmoothProblem
 
@@ -61,17 +62,17 @@ def quadratic(condition: float, n: int = 400, rows: int = 8, seed: int = 0) -> A
 def steps_table() -> dict[float, list[tuple[float, int, float]]]:
     """By condition: (eps, steps, error of the gradient in the tilt, which is d)."""
     found: dict[float, list[tuple[float, int, float]]] = {}
-    kept = ghost.CG_TOLERANCE
+    kept = krylov.CG_TOLERANCE
     for condition in CONDITIONS:
         place, bounds, v, exact = quadratic(condition)
         found[condition] = []
         for eps in EPSILONS:
-            ghost.CG_TOLERANCE = eps
+            krylov.CG_TOLERANCE = eps
             oracle = SmoothOracle(place, bounds, "cg")
             solved = oracle.ghost.solve(v)
             error = np.linalg.norm(solved.d - exact) / np.linalg.norm(exact)
             found[condition].append((eps, oracle.ghost.steps, float(error)))
-    ghost.CG_TOLERANCE = kept
+    krylov.CG_TOLERANCE = kept
     return found
 
 
@@ -169,7 +170,7 @@ def slopes_table() -> dict[str, tuple[float, list[tuple[float, float]]]]:
     oracle = result._function._oracle(result._state, 0)
     exact = oracle.vjp(Cotangents(v))[0]
     found = oracle.ghost.solve(v)
-    place, w = oracle.place, oracle._weights(found)
+    place, w = oracle.place, oracle.ghost.weights(found)
 
     def at(t: float) -> Any:
         return place.model.at(place.y + t * found.d, place.weights + t * w, True)[2][0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bilevel_kit import FRAMEWORKS, arguments, bars, table
+from kit import FRAMEWORKS, arguments, bars, table
 
 POINTS = np.array([[1.0, 3.0], [3.0, 1.0], [-2.0, 2.0], [-3.0, -2.0]])
 TARGET = np.array([3.0, -2.0])

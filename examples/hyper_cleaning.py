@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bilevel_kit import FRAMEWORKS, arguments, bars, table
+from kit import FRAMEWORKS, arguments, bars, table
 
 RIDGE = 1e-3
 SETTINGS: dict[str, dict[str, Any]] = {

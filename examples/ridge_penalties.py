@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bilevel_kit import FRAMEWORKS, arguments, bars, table
+from kit import FRAMEWORKS, arguments, bars, table
 
 
 def data() -> tuple[Any, Any, Any, Any, Any, Any, list[str]]:

@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same to the interpreter
-    from . import bilevel, testing
+    from . import bilevel, experimental, testing
     from ._cones import (
         Cone,
         ExponentialCone,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         UnsupportedProblemError,
         ZeroGradientWarning,
     )
-    from ._layers.functional import BoxSolution, ConeSolution, QPSolution, box_qp, cone_program, qp
+    from ._layers.cone_program import ConeProgram, solve
     from ._layers.gradient_check import GradientCheck
     from ._layers.inspection import (
         algorithms,
@@ -50,9 +50,11 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         plugins,
         solvers,
     )
-    from ._layers.layer import Layer, LayerResult
+    from ._layers.layer import Layer
+    from ._layers.matrices import box_qp, cone_program, qp
     from ._layers.outcome import Outcome
-    from ._layers.problem import ConeProgram, Result, solve
+    from ._layers.result import LayerResult, Result
+    from ._layers.solutions import BoxSolution, ConeSolution, QPSolution
     from ._models.affine import AffineOutput, AffineProgram
     from ._oracle.report import GradientReport
     from ._oracle.resolve import Resolve
@@ -79,16 +81,15 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
     from ._program.batch import ProgramBatch
     from ._program.forms import BoxForm, ConeForm, SplitForm
     from ._program.pattern import Pattern
-    from ._program.points import Points, Solution, Solutions, Status
+    from ._program.points import Points, Solution, Status
     from ._program.structure import Structure
     from ._smooth.form import SmoothForm
-    from ._smooth.layer import SmoothLayer, SmoothResult, SmoothSolution, smooth
+    from ._smooth.layer import SmoothLayer, smooth
     from ._smooth.operators import operator_program
+    from ._smooth.results import SmoothResult, SmoothSolution
     from ._smooth.settings import SmoothSettings
     from ._solve.choice import SolverChoice
     from ._solve.settings import SolveSettings
-    from .experimental.call_each import call_each
-    from .experimental.least_distance import LeastDistance
     from .hookspecs import hookimpl
     from .testing import check_solver
 
@@ -122,7 +123,6 @@ __all__ = [
     "Job",
     "Layer",
     "LayerResult",
-    "LeastDistance",
     "MissingDependencyError",
     "Modeler",
     "ModelerSpec",
@@ -152,7 +152,6 @@ __all__ = [
     "SmoothSettings",
     "SmoothSolution",
     "Solution",
-    "Solutions",
     "SolveError",
     "SolveSettings",
     "Solver",
@@ -171,12 +170,12 @@ __all__ = [
     "bilevel",
     "box_qp",
     "box_solver",
-    "call_each",
     "check_solver",
     "choose_solver",
     "cone_program",
     "conic_solver",
     "executors",
+    "experimental",
     "frameworks",
     "get_plugin",
     "gradient_report",
@@ -201,15 +200,17 @@ _WHERE = {
         "MissingDependencyError OptionError ParameterError PluginError ProblemError "
         "ShapeError SolveError UnknownPluginError UnsupportedProblemError ZeroGradientWarning"
     ),
-    "_layers.functional": "BoxSolution ConeSolution QPSolution box_qp cone_program qp",
+    "_layers.cone_program": "ConeProgram solve",
     "_layers.gradient_check": "GradientCheck",
     "_layers.inspection": (
         "algorithms choose_solver executors frameworks get_plugin gradient_report modelers "
         "plugins solvers"
     ),
-    "_layers.layer": "Layer LayerResult",
+    "_layers.layer": "Layer",
+    "_layers.matrices": "box_qp cone_program qp",
     "_layers.outcome": "Outcome",
-    "_layers.problem": "ConeProgram Result solve",
+    "_layers.result": "LayerResult Result",
+    "_layers.solutions": "BoxSolution ConeSolution QPSolution",
     "_models.affine": "AffineOutput AffineProgram",
     "_oracle.report": "GradientReport",
     "_oracle.resolve": "Resolve",
@@ -224,27 +225,28 @@ _WHERE = {
     "_program.batch": "ProgramBatch",
     "_program.forms": "BoxForm ConeForm SplitForm",
     "_program.pattern": "Pattern",
-    "_program.points": "Points Solution Solutions Status",
+    "_program.points": "Points Solution Status",
     "_program.structure": "Structure",
     "_smooth.form": "SmoothForm",
-    "_smooth.layer": "SmoothLayer SmoothResult SmoothSolution smooth",
+    "_smooth.layer": "SmoothLayer smooth",
     "_smooth.operators": "operator_program",
+    "_smooth.results": "SmoothResult SmoothSolution",
     "_smooth.settings": "SmoothSettings",
     "_solve.choice": "SolverChoice",
     "_solve.settings": "SolveSettings",
-    "experimental.call_each": "call_each",
-    "experimental.least_distance": "LeastDistance",
     "hookspecs": "hookimpl",
     "testing": "check_solver",
 }
+_MOVED = {"LeastDistance", "Solutions", "call_each"}
 _MODULE = {name: module for module, names in _WHERE.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("bilevel", "testing"):
+    if name in ("bilevel", "experimental", "testing"):
         return importlib.import_module(f".{name}", __name__)
     if name not in _MODULE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        moved = f"; it is {__name__}.experimental.{name} now" if name in _MOVED else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{moved}")
     value = getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
     globals()[name] = value  # the next look-up does not come here
     return value

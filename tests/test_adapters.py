@@ -17,7 +17,7 @@ from scipy import sparse
 
 import ffoadapt
 from ffoadapt import Status
-from ffoadapt._solve.job import common_names, translate_options
+from ffoadapt._solve.options import common_names, translate_options
 from ffoadapt.testing import ReferenceSolver
 
 OK, INACCURATE, PRIMAL, DUAL, STEPS, TIME, ERROR = Status

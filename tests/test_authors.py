@@ -219,7 +219,7 @@ def test_a_silent_record_means_as_the_class_says(monkeypatch: pytest.MonkeyPatch
     assert isinstance(found.get("solver", "stranger"), Dense)
     assert list(found.having(frozenset({"zero"}))) == ["stranger"]
     assert not found.having(frozenset({"psd"}))
-    for module in ("_choose", "_solving"):
+    for module in ("_solve.choice", "_solve.job"):
         monkeypatch.setattr(f"ffoadapt.{module}.registry", found)
     assert choose(Structure(3, 1, (ffoadapt.NonnegativeCone(1),))).name == "stranger"
     with pytest.raises(ffoadapt.UnsupportedProblemError, match="psd"):

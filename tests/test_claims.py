@@ -110,7 +110,7 @@ def test_slacks_outside_of_a_curved_cone_are_no_solution(
     """|x| <= 1 with x_1 = 1 and x_2 = d, which is outside by d^2 / 2: s is orthogonal to z, and
     beside multipliers of any size it is next to nothing."""
     if not compiled:
-        monkeypatch.setattr(_kernel, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     cones = [ffoadapt.SecondOrderCone(3), ffoadapt.ZeroCone(2)]
     A = np.array([[0.0, 0.0], [-1.0, 0.0], [0.0, -1.0], [1.0, 0.0], [0.0, 1.0]])
 
@@ -133,7 +133,7 @@ def test_points_near_bounds_of_0_are_polished(
 ) -> None:
     """Next to x = 0 a row of x >= 0 has no size: any violation is as large as the row."""
     if not compiled:
-        monkeypatch.setattr(_kernel, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     P, q, off = np.diag([1.0, 2.0, 3.0]), np.array([0.5, -3.0, 4.0]), np.array([6e-12, 0.0, 5e-12])
 
     @ffoadapt.box_solver
@@ -153,7 +153,7 @@ def test_rounding_is_no_gap_where_the_objective_vanishes(
     """min x'x/2 + q'x over x >= 0, off by rounding: the objective is 0 up to
     rounding there, as the gap is."""
     if not compiled:
-        monkeypatch.setattr(_kernel, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     x, z = np.array([1e-15, 0.0]), np.array([1.0 + 1e-15, 2.0])
     knows = ffoadapt.split_solver(lambda *_: (x, z, np.zeros(0)))
     program = ConeProgram.from_split(np.eye(2), [1.0, 2.0], -np.eye(2), np.zeros(2))

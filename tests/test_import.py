@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "ffoadapt"
 PLUGINS = sorted((ROOT / "plugins").glob("ffoadapt-*"))
 HEAVY = {
-    *("torch", "jax", "jaxlib", "tensorflow", "cvxpy", "ray"),
+    *("torch", "jax", "jaxlib", "mlx", "tensorflow", "cvxpy", "ray"),
     *("clarabel", "osqp", "scs", "gurobipy", "highspy", "piqp", "proxsuite", "daqp", "qpsolvers"),
 }
-FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "cvxpy"}
+FRAMEWORKS = {"torch", "jax", "jaxlib", "mlx", "tensorflow", "cvxpy"}
 
 
 def run(code: str) -> str:
@@ -128,6 +128,15 @@ def test_public_names_are_those_of_the_package() -> None:
         *("box_solver", "split_solver", "conic_solver", "check_solver", "FFOAdaptError"),
     ):
         assert name in ffoadapt.__all__ and getattr(ffoadapt, name) is not None
+
+
+@pytest.mark.parametrize("name", ["LeastDistance", "Solutions", "call_each"])
+def test_a_name_that_moved_says_where_it_is(name: str) -> None:
+    with pytest.raises(
+        AttributeError, match=rf"{name!r}; it is ffoadapt\.experimental\.{name} now"
+    ):
+        getattr(ffoadapt, name)
+    assert getattr(ffoadapt.experimental, name).__name__ == name
 
 
 def test_every_exception_is_public() -> None:
@@ -267,7 +276,7 @@ def test_plugins_import_only_public_names(path: Path) -> None:
                 for alias in node.names:
                     assert alias.name in names, f"{alias.name} is not public in {module}"
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "ffoadapt":
-            assert node.attr in ffoadapt.__all__ or node.attr == "testing", node.attr
+            assert node.attr in ffoadapt.__all__, node.attr
     for root in roots(path):
         if root.startswith("ffoadapt_"):
             assert root == own, f"{path} imports another plugin: {root}"
@@ -305,7 +314,7 @@ def test_works_with_a_scipy_that_the_compiled_code_does_not_know() -> None:
         "import scipy.linalg.cython_blas as module",
         "module.__pyx_capi__.pop('dsyrk')",
         "import numpy as np, ffoadapt",
-        "from ffoadapt._kernel import kernel",
+        "from ffoadapt._kernel import compiled as kernel",
         "assert kernel is None",
         "program = ffoadapt.ConeProgram.from_split(np.eye(2), -np.ones(2), np.eye(2), [0.5, 2.0])",
         "result = ffoadapt.solve(program)",

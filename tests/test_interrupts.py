@@ -120,7 +120,7 @@ def test_batches_at_once_too() -> None:
         def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
             size = len(programs.q)
             nothing = np.zeros((size, 1)), (np.zeros((size, 0)), np.zeros((size, 0)))
-            return ffoadapt.Solutions(
+            return ffoadapt.experimental.Solutions(
                 *nothing, [Status.ERROR] * size, [{"status": "interrupted"}] * size
             )
 
@@ -269,7 +269,7 @@ except KeyboardInterrupt:
 def test_with_every_kind_of_solver(solver: str, executor: str) -> None:
     if solver not in ffoadapt.solvers():
         pytest.skip(f"{solver} is not installed")
-    if _kernel.kernel is None:
+    if _kernel.compiled is None:
         pytest.skip("a signal between a solver's last look and its end is lost without the kernel")
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, solver, executor]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -279,7 +279,7 @@ def test_with_every_kind_of_solver(solver: str, executor: str) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="known for ELF alone")
 def test_the_handlers_of_a_solver_are_called_with_pythons() -> None:
     """Its library's calls of sigaction are replaced, and only those of the paths given."""
-    if _kernel.kernel is None or "osqp" not in ffoadapt.solvers():
+    if _kernel.compiled is None or "osqp" not in ffoadapt.solvers():
         pytest.skip("needs the kernel and osqp")
     ffoadapt.get_plugin("solver", "osqp")
     folder = os.path.dirname(sys.modules["osqp"].__file__ or "")  # noqa: PTH120
@@ -291,7 +291,7 @@ def test_the_handlers_of_a_solver_are_called_with_pythons() -> None:
 
 
 def test_without_the_kernel_pythons_handler_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_kernel, "kernel", None)
+    monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     import ctypes
 
     libc = ctypes.CDLL(None)
@@ -321,7 +321,7 @@ class Swallows(Scripted):
     def solve_batch(self, programs: Any, options: Any, session: Session) -> Any:
         self.does["at_2"]()
         size = len(programs.q)
-        return ffoadapt.Solutions(
+        return ffoadapt.experimental.Solutions(
             -programs.q,
             (np.zeros((size, 0)), np.zeros((size, 0))),
             [Status.OPTIMAL] * size,
@@ -334,7 +334,7 @@ class Swallows(Scripted):
 def test_an_interrupt_that_compiled_code_swallowed(kind: type[Scripted], answer: Any) -> None:
     """As where it calls Python to look at an argument, or at the end of an object: what is raised
     there becomes an error, or nothing."""
-    if _kernel.kernel is None or not sys.platform.startswith("linux"):
+    if _kernel.compiled is None or not sys.platform.startswith("linux"):
         pytest.skip("when the last signal came is not known here")
     interrupts.restore()
     solver = kind(at_2=once(lambda: swallow(answer)))
@@ -356,7 +356,7 @@ def test_a_handler_of_the_user_decides_what_an_interrupt_does() -> None:
 
 def test_handlers_that_the_user_changes_are_kept_in_view() -> None:
     """asyncio, for one, puts its own in place and Python's back."""
-    if _kernel.kernel is None or not sys.platform.startswith("linux"):
+    if _kernel.compiled is None or not sys.platform.startswith("linux"):
         pytest.skip("when the last signal came is not known here")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     time.sleep(2 * interrupts.WATCHED)
@@ -426,7 +426,7 @@ def test_a_handler_that_needs_much_stack_and_changes_handlers_itself(tmp_path: A
     """Gurobi's prints, and calls signal(): not on the small stack that Python may have for signals,
     and not while another call of it waits in the same thread."""
     compiler = shutil.which("cc")
-    if _kernel.kernel is None or not sys.platform.startswith("linux") or compiler is None:
+    if _kernel.compiled is None or not sys.platform.startswith("linux") or compiler is None:
         pytest.skip("needs the kernel, ELF and a compiler")
     source, library = tmp_path / "solver.c", tmp_path / "solver.so"
     source.write_text(SOLVER_IN_C)

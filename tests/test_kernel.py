@@ -1,13 +1,18 @@
-"""What the compiled code does with arguments that are not what they should be: it says no.
+"""The compiled code and its twin in NumPy: one interface, one suite for both.
 
-`make sanitize` runs these, and the fuzz, where anything beyond an array ends the process.
+What the compiled code says to arguments that are not what they should be is in
+`test_kernel_arguments.py`.
 """
 
 from __future__ import annotations
 
+import ast
+import ctypes
+import inspect
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,265 +20,375 @@ import numpy as np
 import pytest
 
 from ffoadapt import _kernel
-from ffoadapt._oracle.batched import FIGURES
+from ffoadapt._kernel import ghost, reference
+from ffoadapt._kernel.measures import FIGURES
+from ffoadapt._kernel.polyhedral import LIMITS
+from ffoadapt._oracle.certificate import SURENESS
 
-if _kernel.kernel is None:
-    pytest.skip("the package was built without a compiler", allow_module_level=True)
+ROOT = Path(__file__).resolve().parents[1]
+SURE, REFINE = 1e-5, 1e-13
 
-kernel: Any = _kernel.kernel
-
-FUZZ = Path(__file__).resolve().parents[1] / "tools" / "fuzz_kernel.py"
-
-N, M, SIZE = 3, 4, 2
-
-
-def test_every_function_is_fuzzed() -> None:
-    """A few calls, in a process of their own; it counts the functions too."""
-    command = [sys.executable, str(FUZZ), "--calls", "1500", "--seed", "3"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "refused" in done.stdout and "changed" in done.stdout
+without = pytest.mark.skipif(_kernel.compiled is None, reason="there is no compiled code here")
 
 
-# ---------------------------------------------------------------- what changes between two calls
+@pytest.fixture(params=[pytest.param("compiled", marks=without), "reference"])
+def kernel(request: pytest.FixtureRequest) -> Any:
+    return getattr(_kernel, request.param)
 
 
-class Batch:
-    """A batch with curved cones, its arrays, and what is called with it."""
-
-    def __init__(self, near: Any = None) -> None:
-        rng = np.random.default_rng(4)
-        self.P, self.A = np.eye(N)[None].copy(), rng.normal(size=(SIZE, M, N))
-        self.active = np.array([[True, False, False, False], [False, True, False, False]])
-        self.weight = np.array([[0.0, 0.5, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0]])
-        self.G, self.R = (rng.normal(size=(SIZE, 1, 2, 2)) for _ in range(2))
-        self.has = np.array([[[True, False]], [[False, True]]])
-        self.sigma = np.array([[[0.3, 0.0]], [[0.0, 0.4]]])
-        block = 2, 1, 2, self.G, self.has, self.R, self.sigma
-        curved = self.weight, (block,)
-        self.counts, self.borrowed = np.empty(SIZE, np.int64), np.zeros(SIZE, bool)
-        given = self.P, self.A, self.active, None, curved, near, self.counts, self.borrowed
-        self.capsule = kernel.prepare(N, M, SIZE, *given)
-        self.fine = np.zeros(SIZE, bool)
-
-    def factorize(self) -> None:
-        kernel.factorize(self.capsule, 0, SIZE, 1e-8, self.fine)
-
-    def solve(self) -> Any:
-        v_x, v_z = np.ones((1, SIZE, N)), np.ones((1, SIZE, M))
-        w, zeta, residual = np.empty_like(v_x), np.empty_like(v_z), np.empty(SIZE)
-        kernel.solve(self.capsule, 0, SIZE, 1e-14, v_x, v_z, w, zeta, residual)
-        return w
-
-    def settled(self) -> None:
-        given = np.ones(N), np.ones(M), np.ones((1, M)), np.ones((SIZE, FIGURES)), np.ones(SIZE)
-        kernel.settled(self.capsule, 0, SIZE, *given, 1e-16, 1e-3, 1e-3, 1e-9)
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("name", ["active", "weight", "has", "sigma"])
-@pytest.mark.parametrize("call", [Batch.factorize, Batch.solve, Batch.settled])
-def test_rows_that_change_after_prepare(name: str, call: Callable[[Batch], Any]) -> None:
-    """More rows than there is memory for, or fewer; put back, all is well again."""
-    batch = Batch()
-    batch.factorize()
-    assert batch.fine.all() and batch.counts.tolist() == [2, 2]
-    expected, array = batch.solve(), getattr(batch, name)
-    for value in (True, False):
-        before = array.copy()
-        array[...] = value
-        with pytest.raises(ValueError, match="changed since prepare"):
-            call(batch)
-        array[...] = before
-    batch.factorize()
-    assert np.array_equal(batch.solve(), expected)
+def definite(size: int, n: int, seed: int = 0) -> np.ndarray:
+    root = rng(seed).standard_normal((size, n, n))
+    return root @ root.transpose(0, 2, 1) + np.eye(n)
 
 
-@pytest.mark.parametrize("name", ["P", "A", "active", "weight", "G", "has", "R", "sigma"])
-def test_arrays_that_move_after_prepare(name: str) -> None:
-    """NumPy frees their memory where it is told not to look who uses it."""
-    batch = Batch()
-    batch.factorize()
-    getattr(batch, name).resize(100_000, refcheck=False)
-    for call in (batch.factorize, batch.solve, batch.settled):
-        with pytest.raises(ValueError, match="changed since prepare"):
-            call()
+# ------------------------------------------------------------------------------- the interface
 
 
-@pytest.mark.parametrize("near", [3, [None] * SIZE, (None,), (3, None), ((3, 0), None)])
-def test_neighbours_that_are_none(near: Any) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        Batch(near)
+def declared() -> dict[str, list[str]]:
+    """The functions of the stub and their parameters."""
+    tree = ast.parse((ROOT / "ffoadapt" / "_kernel" / "_compiled.pyi").read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {f.name: [a.arg for a in ast.walk(f.args) if isinstance(a, ast.arg)] for f in functions}
 
 
-def test_batches_that_are_none() -> None:
-    for wrong in (None, 3, kernel.memory(8)):
-        with pytest.raises(ValueError, match="PyCapsule"):
-            kernel.factorize(wrong, 0, 1, 1e-8, np.empty(1, bool))
+def test_both_have_the_functions_that_are_declared(kernel: Any) -> None:
+    names = {name for name in dir(kernel) if callable(getattr(kernel, name))}
+    assert set(declared()) <= names
+    if kernel is not reference:
+        assert {name for name in names if not name.startswith("_")} == set(declared())
 
 
-# ----------------------------------------------------------------- pointers, indices and orders
-
-INDPTR, INDICES = np.array([0, 2, 3], np.int32), np.array([0, 1, 1], np.int32)
-
-
-@pytest.mark.parametrize(
-    ("indptr", "indices"),
-    [
-        ([0, 99, 3], [0, 1, 1]),
-        ([0, -1, 3], [0, 1, 1]),
-        ([1, 2, 3], [0, 1, 1]),
-        ([0, 2, 4], [0, 1, 1]),
-        ([0, 3], [0, 1, 1]),
-        ([], [0, 1, 1]),
-        ([0, 2, 3], [0, 2, 1]),
-        ([0, 2, 3], [0, -1, 1]),
-    ],
-)
-def test_patterns_that_are_none(indptr: list[int], indices: list[int]) -> None:
-    at = np.array(indptr, np.int32), np.array(indices, np.int32)
-    ones = [np.ones((1, 2)) for _ in range(4)]
-    with pytest.raises(ValueError, match="sizes that fit"):
-        kernel.entries(2, 2, 1, 1.0, *at, *ones, np.empty((1, 3)))
-    with pytest.raises(ValueError, match="sizes that fit"):
-        kernel.equilibrate(3, 2.0, *at, np.ones(3), np.ones(2))
-    if indices == INDICES.tolist() and indptr != [0, 3]:
-        with pytest.raises(ValueError, match="sizes that fit"):
-            kernel.same(*at, None, np.array([0, 1, 1]), np.array([0, 0, 1]))
+@pytest.mark.parametrize("name", declared())
+def test_twins_have_the_parameters_that_are_declared(name: str) -> None:
+    parameters = list(inspect.signature(getattr(reference, name)).parameters)
+    assert parameters == declared()[name]
 
 
-def test_rounds_without_end() -> None:
-    """NaN is never near 1."""
-    at = np.array([0, 1], np.int32), np.zeros(1, np.int32), np.full(1, np.nan), np.ones(1)
-    kernel.equilibrate(1000, 2.0, *at)
-    with pytest.raises(ValueError, match="too many rounds"):
-        kernel.equilibrate(2**31 - 1, 2.0, *at)
+def test_nobody_outside_asks_which_of_the_two_it_is() -> None:
+    """But to tell the user, or a plugin that has another way."""
+    tell = {"_cli/plugins.py", "experimental/_least_distance.py"}
+    core, asking = ROOT / "ffoadapt", set()
+    for path in core.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            known = isinstance(node, ast.Attribute) and node.attr in ("compiled", "reference")
+            if known and getattr(node.value, "id", "") == "_kernel":
+                asking.add(path.relative_to(core).as_posix())
+    assert asking == tell
 
 
-def test_orders_that_are_none() -> None:
-    rows, columns = np.array([0, 1, 1]), np.array([0, 0, 1])
-    assert kernel.same(INDPTR, INDICES, np.arange(3, dtype=np.int32), rows, columns)
-    for order in ([0, 1, 3], [0, 1, -1], [0, 1]):
-        with pytest.raises(ValueError, match="sizes that fit"):
-            kernel.same(INDPTR, INDICES, np.array(order, np.int32), rows, columns)
+@pytest.mark.parametrize("without_it", [pytest.param("", marks=without), "1"])
+def test_the_environment_can_do_without(without_it: str) -> None:
+    environment = {**os.environ, "FFOADAPT_NO_KERNEL": without_it}
+    expected = "no compiled kernel" if without_it else "kernel in use"
+    command = [sys.executable, "-m", "ffoadapt", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and expected in done.stdout
 
 
-@pytest.mark.parametrize("what", ["count", "order"])
-@pytest.mark.parametrize("value", [-2, 3, 2**31 - 1])
-def test_a_form_that_is_not_what_was_left(what: str, value: int) -> None:
-    """The number of equalities and the order of the rows say where multipliers are written."""
-    rng = np.random.default_rng(5)
-    lower, upper = np.zeros((1, M)), np.ones((1, M))
-    upper[0, 2] = 0.0
-    state, sizes = np.zeros((1, M * N + 2 * M + 3 * N + M // 2 + N * N)), np.empty(1, np.int32)
-    arrays = np.eye(N)[None] + 1, np.ones((1, N)), rng.normal(size=(1, M, N)), lower, upper, None
-    kernel.distance(N, M, 0.0, 1e-5, 1e-6, *arrays, state, sizes)
-    assert sizes[0] == 1
-    start = M * N + 2 * M + 3 * N
-    order = state[0, start : start + M // 2].view(np.int32)
-    assert order.tolist() == [2, 0, 1, 3]
-    vectors = np.ones((1, N)), np.ones((1, M)), np.empty((1, N)), np.empty((1, M))
-    kernel.undistance(N, M, *arrays, state, sizes, *vectors)
-    (sizes if what == "count" else order)[0] = value
-    with pytest.raises(ValueError, match="not what distance left"):
-        kernel.undistance(N, M, *arrays, state, sizes, *vectors)
+# ------------------------------------------------------------------------------------ numbers
 
 
-# ---------------------------------------------------------------------------------------- sizes
+@pytest.mark.parametrize("size", [0, 1, 24, 1 << 20])
+def test_memory_can_be_written_to(kernel: Any, size: int) -> None:
+    found = np.frombuffer(kernel.memory(size), np.uint8)
+    found[:] = 7
+    assert found.size == size
 
 
-@pytest.mark.parametrize("n", [2**31 - 1, 2**31, 2**61, 2**62 - 1, 2**63 - 1, -1, -(2**63)])
-def test_sizes_whose_products_overflow(n: int) -> None:
-    """Modulo 2^64 they fit arrays without entries."""
-    none, some = np.empty(0), np.ones(1)
-    pointers, entries = np.zeros(0, np.int32), np.empty(0, np.int32)
-    bools, whole = np.empty(0, bool), np.empty(0, np.int64)
-    calls: list[tuple[Any, ...]] = [
-        (kernel.squares, 1, n, none, some),
-        (kernel.squares, n, 1, none, some),
-        (kernel.products, n, 1, 0, 1, 1.0, none, none, some, some, none),
-        (kernel.products, 1, n, 0, 1, 1.0, some, some, none, none, none),
-        (kernel.products, 1, 1, 0, n, 1.0, some, some, some, some, some.copy()),
-        (kernel.entries, 1, n, 1, 1.0, pointers, entries, none, none, none, none, none),
-        (kernel.entries, n, n, 1, 1.0, pointers, entries, none, none, none, none, none),
-        (kernel.prepare, n, 1, 1, none, none, bools, None, None, None, whole, bools),
-        (kernel.prepare, 0, n, 1, none, none, bools, None, None, None, whole, bools),
-        (kernel.prepare, n, n, n, none, none, bools, None, None, None, whole, bools),
-        (kernel.prepare, 1, 0, n, some, none, bools, None, None, None, whole, bools),
-        (kernel.distance, n, 0, 0.0, 0.1, 0.1, *[none] * 5, None, none, np.ones(1, np.int32)),
-        (kernel.distance, 1, n, 0.0, 0.1, 0.1, some, some, *[none] * 3, None, none, entries),
-    ]
-    for function, *arguments in calls:
-        with pytest.raises((ValueError, OverflowError, MemoryError)):
-            function(*arguments)
-    if n > 0:
-        with pytest.raises((MemoryError, OverflowError)):
-            kernel.memory(n if n >= 2**61 else n << 31)
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_finite_numbers(kernel: Any, wrong: float) -> None:
+    values = rng().standard_normal(50)
+    assert kernel.all_finite(values) and kernel.all_finite(np.empty(0))
+    values[31] = wrong
+    assert not kernel.all_finite(values) and not kernel.all_finite(np.ones((2, 2)), values[::-1])
+    assert kernel.all_finite(values[::2], np.ones((3, 4)).T, np.empty((0, 2)))
+    many = np.ones(20_000)
+    assert kernel.all_finite(many)
+    many[-1] = wrong
+    assert not kernel.all_finite(many)
 
 
-def test_factors_of_nothing() -> None:
-    """No matrices, of an order of which there can be none."""
-    assert kernel.cholesky(2**15, np.empty(0), np.empty(0), 1.0, 0.1)
-    for n in (2**31 - 1, -1):
-        with pytest.raises(ValueError, match="same size"):
-            kernel.cholesky(n, np.empty(0), np.empty(0), 1.0, 0.1)
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 1, 0), (0, 2, 2), (2, 0, 3)])
+def test_squares_of_rows(kernel: Any, shape: tuple[int, int, int]) -> None:
+    A, out = rng().standard_normal(shape), np.empty(shape[:2])
+    kernel.row_squares(*shape[1:], A, out)
+    np.testing.assert_allclose(out, np.square(A).sum(-1), rtol=1e-14)
 
 
-# --------------------------------------------------------------------------------------- arrays
+def test_factors_of_positive_definite_matrices(kernel: Any) -> None:
+    P = definite(3, 5)
+    U = np.empty_like(P)
+    assert kernel.cholesky(5, P, U, 1e-9, SURE)
+    np.testing.assert_allclose(np.triu(U).transpose(0, 2, 1) @ np.triu(U), P, rtol=1e-12)
+    for i, j, value in ((2, 2, -1.0), (1, 3, 7.0), (0, 0, 0.0)):
+        other = P.copy()
+        other[1, i, j] = value
+        assert not kernel.cholesky(5, other, U, 1e-9, SURE)
+    v = rng(1).standard_normal((5, 3))  # of rank 3
+    assert not kernel.cholesky(5, (v @ v.T)[None], U[:1], 1e-9, SURE)
+    assert kernel.cholesky(0, P[:, :0, :0].copy(), U[:, :0, :0].copy(), 1e-9, SURE)
 
 
-@pytest.mark.parametrize(
-    "A",
-    [
-        np.ones((1, 2, 6), np.float32),
-        np.ones((1, 2, 3), np.int64),
-        np.ones((1, 2, 3), ">f8"),
-        np.ones((1, 2, 3), np.complex128)[:, :1],
-        np.ones((1, 2, 6))[:, :, ::2],
-        np.ones((1, 3, 2)).transpose(0, 2, 1),
-        np.ndarray((1, 2, 3), np.float64, bytearray(49), offset=1),
-        bytes(48),
-        [[[1.0] * 3] * 2],
-        None,
-    ],
-)
-def test_arrays_of_another_kind(A: Any) -> None:
-    out = np.empty((1, 2))
-    with pytest.raises((TypeError, ValueError, BufferError)):
-        kernel.squares(2, 3, A, out)
-    kernel.squares(2, 3, np.full((1, 2, 3), 2.0), out)
-    assert out.tolist() == [[12.0, 12.0]]
+@pytest.mark.parametrize("few", [1, 2, 6])
+def test_products_of_vectors(kernel: Any, few: int) -> None:
+    """Of z and x there may be fewer, which come in turn; the rest of the output stays."""
+    r, (count, rows, n) = rng(), (6, 3, 4)
+    z, x = r.standard_normal((few, rows)), r.standard_normal((few, n))
+    zeta, w = r.standard_normal((count, rows)), r.standard_normal((count, n))
+    out = np.full((count, rows, n), 9.0)
+    kernel.products(rows, n, 1, 5, -0.5, z, zeta, w, x, out)
+    z, x = np.tile(z, (count // few, 1)), np.tile(x, (count // few, 1))
+    expected = -0.5 * (z[:, :, None] * w[:, None] + zeta[:, :, None] * x[:, None])
+    np.testing.assert_allclose(out[1:5], expected[1:5], rtol=1e-14, atol=1e-15)
+    assert (out[[0, 5]] == 9.0).all()
+
+    there = r.random((n, rows)) < 0.5
+    indptr = np.concatenate(([0], np.cumsum(there.sum(1)))).astype(np.int32)
+    columns, indices = (v.astype(np.int32) for v in np.nonzero(there))
+    for group in (1, 3, 6):
+        on = np.empty((count // group, indices.size))
+        kernel.products_on_pattern(rows, n, group, -0.5, indptr, indices, z, zeta, w, x, on)
+        summed = expected.reshape(-1, group, rows, n).sum(1)[:, indices, columns]
+        np.testing.assert_allclose(on, summed, rtol=1e-12, atol=1e-14)
 
 
-def test_an_array_that_is_written_is_nothing_else() -> None:
-    both = np.ones(12)
-    for A, out in ((both, both[:4]), (both[:6], both[5:7]), (both[2:8], both[6:8])):
-        shape = (1, out.size, A.size // out.size)
-        with pytest.raises(ValueError, match="overlaps"):
-            kernel.squares(*shape[1:], A[: shape[1] * shape[2]].reshape(shape), out)
-    kernel.squares(2, 3, both[:6], both[6:8])
-    assert both[6:8].tolist() == [3.0, 3.0]
-    alone = np.ones(6)
-    alone.flags.writeable = False
-    with pytest.raises((ValueError, BufferError)):
-        kernel.squares(2, 2, np.ones(4), alone[:2])
+def test_equilibration(kernel: Any) -> None:
+    """The upper triangle of a symmetric matrix, whose second row is empty."""
+    indptr, indices = np.array([0, 1, 1, 3], np.int32), np.array([0, 0, 2], np.int32)
+    magnitudes, scale = np.array([1e6, 3.0, 1e-4]), np.ones(3)
+    given = magnitudes.copy()
+    kernel.equilibrate(50, 2.0, indptr, indices, magnitudes, scale)
+    rows, columns = indices, np.array([0, 2, 2])
+    np.testing.assert_allclose(magnitudes, given * scale[rows] * scale[columns], rtol=1e-13)
+    assert scale[1] == 1.0
+    for k in (0, 2):
+        assert 0.5 <= magnitudes[(rows == k) | (columns == k)].max() <= 2.0
 
 
-def test_calls_of_functions_by_address() -> None:
-    """What `each` can see: sizes, types, and steps that lead out of the memory there is."""
-    place = np.zeros(2).ctypes.data
-    for wrong in (
-        (0, 1, (place,), (8,)),
-        (place, -1, (place,), (8,)),
-        (place, 2**61, (place,), (8,)),
-        (place, 2, (place,), (-(2**63),)),
-        (place, 1, (0,), (8,)),
-        (place, 1, (), ()),
-        (place, 1, (place,) * 5, (8,) * 5),
-        (place, 1, (place, place), (8,)),
-    ):
-        with pytest.raises(ValueError, match="each"):
-            kernel.each(*wrong)
-    with pytest.raises((TypeError, OverflowError)):
-        kernel.each(2**70, 1, (place,), (8,))
-    with pytest.raises(TypeError):
-        kernel.each("free", 1, (place,), (8,))
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_entries_that_are_known(kernel: Any, kind: Any) -> None:
+    indptr, indices = np.array([0, 2, 2, 3], np.int32), np.array([0, 1, 1], np.int32)
+    order = np.array([2, 0, 1], np.int32)
+    mixed = np.array([1, 1, 0], kind), np.array([0, 2, 0], kind)
+    plain = np.array([0, 1, 1], kind), np.array([0, 0, 2], kind)
+    assert kernel.same_entries(indptr, indices, order, *mixed)
+    assert kernel.same_entries(indptr, indices, None, *plain)
+    assert not kernel.same_entries(indptr, indices, None, *mixed)
+    assert not kernel.same_entries(indptr, indices, None, plain[0], plain[0])
+
+
+# ------------------------------------------------------------------------------------- points
+
+
+def measured(kernel: Any, P: Any, q: Any, A: Any, b: Any, x: Any, s: Any, z: Any, kinds: Any,
+             exact: bool = False) -> tuple[Any, Any]:  # fmt: skip
+    size, m = s.shape
+    active, figures = np.empty((size, m), bool), np.empty((size, FIGURES))
+    squares, kinds = np.square(A).sum(-1), np.asarray(kinds, np.int8)
+    squares[squares == 0.0] = 1.0
+    given = P, q, A, b, squares, x, s, z, kinds, exact, LIMITS, active, figures
+    kernel.measure(x.shape[1], m, 0, size, *given)
+    return active, figures
+
+
+def test_figures_of_a_solution_by_hand(kernel: Any) -> None:
+    """minimize x'x / 2 - 2x, x <= 1: x = 1, z = 1; X = g / P = 2 and g = |q| = 2."""
+    data = np.ones((1, 1, 1)), np.full((1, 1), -2.0), np.ones((1, 1, 1)), np.ones((1, 1))
+    point = np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1))
+    active, figures = measured(kernel, *data, *point, [0])
+    assert active.all()
+    expected = [2.0, 2.0, 0.5, 0.5, 0.0, 0.0, 0.5, 0.0, 2.0, 2.0, 0.0, 0.0, 0.0, 1.0]
+    np.testing.assert_allclose(figures[0], expected, atol=1e-15)
+
+
+def test_figures_of_a_point_that_is_no_solution(kernel: Any) -> None:
+    """The same at x = 1.5: outside by 1/4 of X; the row's size is |b| + ... = X; the gap is
+    9/4 - 3 + 1 beside 9/4 + 3 + |q| max(|x|, |b| / 1)."""
+    data = np.ones((1, 1, 1)), np.full((1, 1), -2.0), np.ones((1, 1, 1)), np.ones((1, 1))
+    point = np.full((1, 1), 1.5), np.full((1, 1), -0.5), np.ones((1, 1))
+    _, figures = measured(kernel, *data, *point, [0], exact=True)
+    assert figures[0, 4] == figures[0, 5] == 0.25  # 0.5 / 2, as stationarity is
+    assert figures[0, 10] == pytest.approx(0.5 / 1.5)
+    # sum |s z| = 1/2 is larger than the gap
+    assert figures[0, 11] == pytest.approx(0.5 / (2.25 + 3.0 + 3.0))
+    assert figures[0, 12] == pytest.approx(0.5 / 1.5 / LIMITS.row)
+
+
+@without
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_both_measure_the_same(seed: int, exact: bool) -> None:
+    """Random points of programs in any units, with rows that are empty, without a bound or of
+    curved cones, and without curvature, gradient or constraints that are away from 0."""
+    r = rng(seed)
+    size, n, m = 4, int(r.integers(1, 7)), int(r.integers(0, 9))
+    units = 10.0 ** r.uniform(-3, 3, m)
+    P, A = (
+        definite(1 if seed % 2 else size, n, seed),
+        r.standard_normal((size, m, n)) * units[:, None],
+    )
+    q, b = r.standard_normal((size, n)), r.standard_normal((size, m)) * units
+    x, s, z = (r.standard_normal((size, k)) for k in (n, m, m))
+    kinds = r.integers(0, 3 if seed % 3 else 2, m)
+    if m:
+        A[1, 0] = 0.0
+        b[0, kinds == 0] = s[0, kinds == 0] = np.inf
+    if seed % 5 == 0:
+        P[...] = 0.0
+    if seed % 5 == 1:
+        q[2:] = 0.0
+    if seed % 5 == 2:
+        b[1:] = 0.0
+    if exact:
+        s = b - (A @ x[..., None])[..., 0]
+    given = P, q, A, b, x, s, z, kinds, exact
+    (active, figures), (other, twin) = (measured(k, *given) for k in (_kernel.compiled, reference))
+    assert (active == other).all()
+    np.testing.assert_allclose(figures, twin, rtol=1e-9, atol=1e-13)
+
+
+# ------------------------------------------------------------------------------------ systems
+
+
+def prepared(kernel: Any, P: Any, A: Any, active: Any, curved: Any = None) -> tuple[Any, ...]:
+    (size, m), n = active.shape, P.shape[-1]
+    counts, reused, fine = np.empty(size, np.int64), np.ones(size, bool), np.empty(size, bool)
+    batch = kernel.prepare(n, m, size, P, A, active, None, curved, None, counts, reused)
+    kernel.factorize(batch, 0, size, SURE, fine)
+    assert not reused.any()
+    return batch, counts, fine
+
+
+@pytest.mark.parametrize("n, m", [(5, 9), (4, 0), (7, 3)])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("flat", [True, False])
+def test_solutions_of_systems(kernel: Any, n: int, m: int, shared: bool, flat: bool) -> None:
+    """P is singular where it is ``flat``, and the active rows make up for it."""
+    r, size = rng(n), 3
+    P, A = definite(1 if shared else size, n), r.standard_normal((1 if shared else size, m, n))
+    active = np.zeros((size, m), bool)
+    active[:, : min(m, n - 1)] = True
+    if flat and m:
+        P[:, 0], P[:, :, 0] = 0.0, 0.0
+        A[:, 0, 0] += 3.0
+    batch, counts, fine = prepared(kernel, P, A, active)
+    assert fine.all() and (counts == active.sum(1)).all()
+    v_x, v_z = r.standard_normal((2, size, n)), r.standard_normal((2, size, m))
+    w, zeta, residual = np.zeros_like(v_x), np.zeros_like(v_z), np.zeros(size)
+    kernel.solve(batch, 0, size, REFINE, v_x, v_z, w, zeta, residual)
+    assert (residual <= 1e-12).all() and not zeta[:, ~active].any()
+    P, A = np.broadcast_to(P, (size, n, n)), np.broadcast_to(A, (size, m, n))
+    for i in range(size):
+        C = A[i, active[i]]
+        K = np.block([[P[i], C.T], [C, np.zeros((len(C), len(C)))]])
+        for k in range(2):
+            right = np.concatenate((v_x[k, i], v_z[k, i, active[i]]))
+            expected = np.linalg.solve(K, right)
+            found = np.concatenate((w[k, i], zeta[k, i, active[i]]))
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+    plain = np.empty_like(w), np.zeros_like(zeta), np.ones(size)
+    kernel.solve(batch, 0, size, np.inf, v_x, v_z, *plain)
+    np.testing.assert_allclose(plain[0], w, rtol=1e-8, atol=1e-10)
+    assert not plain[2].any()
+
+
+def test_systems_without_full_rank_are_left_alone(kernel: Any) -> None:
+    """Equal rows, more rows than variables, a direction without curvature; and one that is fine."""
+    P, A = np.broadcast_to(np.eye(3), (4, 3, 3)).copy(), rng().standard_normal((4, 5, 3))
+    active = np.array([[True, True, False, False, False]] * 4)
+    A[0, 1], P[2, 2, 2] = A[0, 0], 0.0
+    active[1], A[2, :, 2] = True, 0.0
+    batch, _, fine = prepared(kernel, P, A, active)
+    assert fine.tolist() == [False, False, False, True]
+    v_x, v_z = np.ones((1, 4, 3)), np.ones((1, 4, 5))
+    w, zeta, residual = np.full_like(v_x, 9.0), np.full_like(v_z, 9.0), np.full(4, 9.0)
+    kernel.solve(batch, 0, 4, REFINE, v_x, v_z, w, zeta, residual)
+    assert (w[:, :3] == 9.0).all() and (zeta[:, :3] == 9.0).all() and (residual[:3] == 9.0).all()
+    assert residual[3] <= 1e-12
+    np.testing.assert_allclose(A[3, :2] @ w[0, 3], 1.0, rtol=1e-12)
+
+
+def test_what_is_in_doubt_is_not_settled(kernel: Any) -> None:
+    batch, _, _ = prepared(kernel, np.eye(2)[None], np.eye(2)[None], np.array([[True, False]]))
+    figures = np.ones((1, FIGURES))  # a residual of 1
+    given = np.ones(2), np.ones(2), np.ones((1, 2)), figures, np.array([np.inf]), *SURENESS
+    assert not kernel.bounds_suffice(batch, 0, 1, *given)
+    assert kernel.bounds_suffice(batch, 0, 0, *given)
+
+
+# --------------------------------------------------------------------- other forms, other code
+
+
+@pytest.mark.parametrize("equalities", [0, 1, 2])
+def test_least_distance_and_back(kernel: Any, equalities: int) -> None:
+    """What is stationary in the form is stationary in the program, and what it leaves of the bounds
+    is what the program leaves. Elements without a form are solved as they are."""
+    r, (size, n, m) = rng(equalities), (3, 4, 5)
+    P, q, A = definite(1, n), r.standard_normal((size, n)), r.standard_normal((size, m, n))
+    lower = r.standard_normal((size, m))
+    upper = lower + 1.0
+    upper[:, :equalities] = lower[:, :equalities]
+    state = np.zeros((size, m * n + 2 * m + 3 * n + (m + 1) // 2 + n * n))
+    sizes = np.empty(size, np.int32)
+    data = P, q, A, lower, upper, None, state, sizes
+    kernel.to_least_distance(n, m, 0.0, 1e-5, 1e-6, *data)
+    assert set(sizes.tolist()) == {-1 if kernel is reference else equalities}
+    t, dual = r.standard_normal((size, n)), r.standard_normal((size, m))
+    if sizes[0] < 0:
+        x, y = np.empty((size, n)), np.empty((size, m))
+        kernel.from_least_distance(n, m, *data, t, dual, x, y)
+        assert (x == t).all() and (y == dual).all()
+        return
+    k, left = n - equalities, m - equalities
+    rows = state[:, : left * k].reshape(size, left, k)
+    t[:, :k] = -np.einsum("bij,bi->bj", rows, dual[:, :left])
+    x, y = np.empty((size, n)), np.empty((size, m))
+    kernel.from_least_distance(n, m, *data, t, dual, x, y)
+    stationarity = x @ P[0] + q + np.einsum("bij,bi->bj", A, y)
+    np.testing.assert_allclose(stationarity, 0.0, atol=1e-10)
+    product = (A @ x[..., None])[..., 0]
+    np.testing.assert_allclose((product - lower)[:, :equalities], 0.0, atol=1e-10)
+    here = (rows @ t[:, :k, None])[..., 0] - state[:, m * n : m * n + left]
+    np.testing.assert_allclose((product - lower)[:, equalities:], here, rtol=1e-9, atol=1e-10)
+
+
+@ctypes.CFUNCTYPE(None, *[ctypes.POINTER(ctypes.c_double)] * 2)
+def write(out: Any, given: Any) -> None:
+    out[0] = given[0]
+
+
+def test_calls_of_c_functions(kernel: Any) -> None:
+    out, given = np.zeros(4), np.arange(1.0, 3.0)
+    address = ctypes.cast(write, ctypes.c_void_p).value
+    kernel.call_each(address, 2, (out.ctypes.data, given.ctypes.data), (16, 8))
+    assert out.tolist() == [1.0, 0.0, 2.0, 0.0]
+
+
+def test_no_signal_came(kernel: Any) -> None:
+    assert kernel.share_interrupts(("/nothing/there.so",)) == 0
+    kernel.watch_interrupts(3600.0)
+    assert not kernel.interrupted_since(time.perf_counter())
+
+
+# ---------------------------------------------------------- what other array libraries use too
+
+
+@pytest.mark.parametrize("rank", [0, 3, 6])
+def test_inverses_of_symmetric_matrices(rank: int) -> None:
+    """Moore and Penrose's, of matrices in one unit."""
+    v = rng(rank).standard_normal((6, rank))
+    K = v @ np.diag(rng(1).choice([-1.0, 1.0], rank)) @ v.T
+    expected = np.linalg.pinv(K, hermitian=True, rcond=1e-12)
+    found = ghost.inverse(np, ghost.EAGER, K)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_matrices_that_are_positive_definite() -> None:
+    P = definite(1, 5)[0]
+    assert ghost.positive_definite(np, ghost.EAGER, P)
+    P[3, 3] = -1.0
+    assert not ghost.positive_definite(np, ghost.EAGER, P)

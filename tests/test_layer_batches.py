@@ -92,7 +92,7 @@ def check_alone(data: list[Any], cones: tuple[ffoadapt.Cone, ...], elements: Any
 @pytest.fixture(params=["compiled", "not compiled"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "compiled":
-        monkeypatch.setattr(_kernel, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffoadapt import BoxForm, LeastDistance
+from ffoadapt import BoxForm
+from ffoadapt.experimental import LeastDistance
 
 pytestmark = pytest.mark.skipif(
     not LeastDistance.available(), reason="the package was built without a compiler"
@@ -36,8 +37,10 @@ def program(n: int, m: int, p: int, seed: int = 0, diagonal: bool = False) -> Ca
 
 def together(boxes: list[BoxForm], factors: bool = False) -> BoxForm:
     data = [np.stack([getattr(box, name) for box in boxes]) for name in ("P", "q", "A", "l", "u")]
-    U = np.ascontiguousarray(np.linalg.cholesky(data[0]).swapaxes(1, 2)) if factors else None
-    return BoxForm(*data, U)
+    box = BoxForm(*data)
+    if factors:
+        box._cholesky = np.ascontiguousarray(np.linalg.cholesky(data[0]).swapaxes(1, 2))
+    return box
 
 
 def solution(form: LeastDistance, i: int, y: Any) -> tuple[Any, Any]:
@@ -113,11 +116,13 @@ def test_shared_matrices_are_read_once_and_not_written() -> None:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_inputs_are_not_modified(order: Any) -> None:
     box = together([program(30, 40, 5)[0]], factors=True)
-    arrays = [np.array(v, order=order) for v in (box.P, box.q, box.A, box.l, box.u, box.P_factor)]
+    arrays = [np.array(v, order=order) for v in (box.P, box.q, box.A, box.l, box.u, box._cholesky)]
     before = [v.copy() for v in arrays]
     for array in arrays:
         array.flags.writeable = False
-    assert LeastDistance(BoxForm(*arrays)).equalities.tolist() == [5]
+    given = BoxForm(*arrays[:5])
+    given._cholesky = arrays[5]
+    assert LeastDistance(given).equalities.tolist() == [5]
     assert all(np.array_equal(a, b) for a, b in zip(arrays, before, strict=True))
 
 

@@ -14,11 +14,13 @@ import pytest
 
 from ffoadapt import _kernel
 from ffoadapt._layers.function import SolveFunction
-from ffoadapt._models.raw import SplitModel
+from ffoadapt._models.split import SplitModel
 from ffoadapt._runtime.memory import LARGE, empty
 from ffoadapt._solve.settings import Settings
 
-kept = pytest.mark.skipif(_kernel.kernel is None, reason="the package was built without a compiler")
+kept = pytest.mark.skipif(
+    _kernel.compiled is None, reason="the package was built without a compiler"
+)
 
 
 def address(array: np.ndarray) -> int:

@@ -239,13 +239,13 @@ def test_options_are_a_mapping_everywhere() -> None:
             call()
 
 
-def test_geometric_programs_name_who_takes_them() -> None:
+def test_geometric_programs_are_told_of_gp() -> None:
     x, a = cp.Variable(2, pos=True), cp.Parameter(pos=True)
     problem = cp.Problem(cp.Minimize(x[0] / x[1] + a * x[1] / x[0]))
-    with pytest.raises(OptionError, match=r"CvxpyLayer\(..., gp=True\)"):
-        ffoadapt.Layer(problem, [a], [x], gp=True)  # type: ignore[call-arg]
     with pytest.raises(ffoadapt.UnsupportedProblemError, match="gp=True"):
         ffoadapt.Layer(problem, [a], [x])
+    with pytest.raises(OptionError, match="gp=True is for problems of a modeler"):
+        ffoadapt.Layer(layer().program, gp=True)
 
 
 # --- what things print

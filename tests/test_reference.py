@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ffoadapt
-from ffoadapt import testing
+from ffoadapt import experimental
 from ffoadapt._solve.settings import Settings, SolveSettings
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -40,15 +40,24 @@ def test_a_public_name_is_documented_once(name: str) -> None:
         assert value.__doc__ and value.__doc__.strip(), f"{name} has no docstring"
 
 
+@pytest.mark.parametrize("name", experimental.__all__)
+def test_an_experimental_name_is_documented_once(name: str) -> None:
+    assert entries[f"experimental.{name}"] == 1
+    link = f"reference/experimental.md#ffoadapt.experimental.{name})"
+    assert link in (DOCS / "api.md").read_text()
+    assert inspect.getdoc(getattr(experimental, name))
+
+
 def test_what_is_documented_exists() -> None:
     for name in entries:
         module, _, rest = name.partition(".")
-        assert hasattr(testing, rest) if module == "testing" else module in ffoadapt.__all__, name
+        assert module in ffoadapt.__all__, name
+        assert not rest or hasattr(getattr(ffoadapt, module), rest), name
 
 
 def test_every_link_of_the_overview_has_its_entry() -> None:
     text = (DOCS / "api.md").read_text()
-    for page, name in re.findall(r"\(reference/([\w-]+)\.md#ffoadapt\.(\w+)\)", text):
+    for page, name in re.findall(r"\(reference/([\w-]+)\.md#ffoadapt\.([\w.]+)\)", text):
         assert f"::: ffoadapt.{name}\n" in (DOCS / "reference" / f"{page}.md").read_text()
 
 

@@ -12,11 +12,12 @@ from scipy import sparse
 
 import ffoadapt
 from ffoadapt import ConeProgram, NonnegativeCone, Structure, ZeroCone, _kernel
-from ffoadapt._layers import functional
-from ffoadapt._models.raw import BoxModel
+from ffoadapt._kernel.reference import runs
+from ffoadapt._models import patterns as functional
+from ffoadapt._models.box import BoxModel
 from ffoadapt._oracle import workspace
 from ffoadapt._oracle.gradient import Adjoint
-from ffoadapt._oracle.sparse import _equilibrate
+from ffoadapt._oracle.ldl import _equilibrate
 from ffoadapt._oracle.workspace import Lease, Shelf, Workspace
 from ffoadapt._program.pattern import Pattern
 from ffoadapt._program.points import Points
@@ -208,7 +209,7 @@ def test_a_pattern_is_known_by_its_entries_not_by_its_arrays() -> None:
 def test_blocks_cover_the_entries_once(entries: int) -> None:
     pattern, values = Pattern.of(sparse.random(30, 20, 0.2, rng=np.random.default_rng(1)))
     seen: list[int] = []
-    for at, columns in pattern.blocks(entries):
+    for at, columns in runs(pattern.indptr, entries):
         part = range(values.size)[at]
         assert set(pattern.columns[at]) <= set(range(20)[columns])
         assert len(part) <= entries + 30
@@ -219,7 +220,7 @@ def test_blocks_cover_the_entries_once(entries: int) -> None:
 def test_patterns_without_entries_or_columns() -> None:
     for shape in ((3, 4), (0, 4), (3, 0)):
         pattern, _ = Pattern.of(sparse.csc_matrix(shape))
-        assert sum(at.stop - at.start for at, _ in pattern.blocks()) == 0
+        assert sum(at.stop - at.start for at, _ in runs(pattern.indptr)) == 0
         assert [part.size for part in pattern.by_rows()] == [shape[0] + 1, 0, 0]
 
 
@@ -228,7 +229,7 @@ def test_outer_products_in_blocks(shared: bool, monkeypatch: pytest.MonkeyPatch)
     """On the pattern, for leading axes, and summed where the batch shares the matrix."""
     rng = np.random.default_rng(3)
     pattern, _ = Pattern.of(sparse.random(9, 7, 0.5, rng=rng))
-    monkeypatch.setattr(Pattern.blocks, "__defaults__", (5,))
+    monkeypatch.setattr(runs, "__defaults__", (5,))
     a, c = rng.standard_normal((2, 4, 3, 9))
     w, x = rng.standard_normal((4, 3, 7)), rng.standard_normal((3, 7))
     points = Points(x, a[0], a[0], [ffoadapt.Status.OPTIMAL] * 3, [{}] * 3)
@@ -300,7 +301,7 @@ def test_rows_of_a_box_are_found_once_in_a_session(monkeypatch: pytest.MonkeyPat
     assert len(session["A_rows"]) <= 4
 
 
-compiled = pytest.mark.skipif(_kernel.kernel is None, reason="built without a compiler")
+compiled = pytest.mark.skipif(_kernel.compiled is None, reason="built without a compiler")
 
 
 @compiled
@@ -323,7 +324,7 @@ def test_gradients_on_a_pattern(
     w, zeta = (rng.standard_normal((*lead, size, k)) for k in (n, m))
     found = Adjoint(batch, points, w, zeta)[name]
     assert found.shape == (*lead, of, (P if name == "P" else A).nnz)
-    monkeypatch.setattr(_kernel, "kernel", None)
+    monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     assert np.array_equal(found, Adjoint(batch, points, w, zeta)[name])
 
 
@@ -339,7 +340,7 @@ def test_equilibration_is_that_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None
     diagonal = np.concatenate((P.diagonal(), -np.ones(m)))
     scale = _equilibrate(space, data, diagonal, (1.0, 1.0))
     assert np.ptp(np.log2(scale)) > 2
-    monkeypatch.setattr(_kernel, "kernel", None)
+    monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     assert np.array_equal(scale, _equilibrate(space, data, diagonal, (1.0, 1.0)))
 
 
@@ -350,7 +351,7 @@ def test_known_entries(
     kernel: str, dtype: Any, ordered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kernel == "numpy":
-        monkeypatch.setattr(_kernel, "kernel", None)
+        monkeypatch.setattr(_kernel, "kernel", _kernel.reference)
     rng = np.random.default_rng(9)
     coo = sparse.random(7, 5, 0.5, rng=rng, format="csc").tocoo()
     mixed = np.arange(coo.nnz) if ordered else rng.permutation(coo.nnz)
@@ -373,7 +374,7 @@ def test_compiled_code_refuses_patterns_that_do_not_fit() -> None:
     indptr, indices = np.array([0, 1, 2], np.int32), np.array([0, 5], np.int32)
     ones = [np.ones(k) for k in (3, 3, 2, 2, 2)]
     with pytest.raises(ValueError, match="sizes that fit"):
-        _kernel.kernel.entries(3, 2, 1, 1.0, indptr, indices, *ones)
+        _kernel.kernel.products_on_pattern(3, 2, 1, 1.0, indptr, indices, *ones)
     with pytest.raises(ValueError, match="sizes that fit"):
         _kernel.kernel.equilibrate(3, 2.0, indptr, indices, np.ones(2), np.ones(2))
     with pytest.raises(ValueError, match="sizes that fit"):

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from ffoadapt import _kernel
-from ffoadapt._oracle.batched import FIGURES
+from ffoadapt._kernel.measures import FIGURES
+from ffoadapt._kernel.polyhedral import LIMITS
 
 REFUSALS = (ValueError, TypeError, IndexError, OverflowError, MemoryError, BufferError)
 """What a wrong argument may raise; a `SystemError` would be a mistake of ours."""
@@ -83,13 +84,13 @@ def cholesky(rng: Rng, large: bool) -> Call:
     return Call("cholesky", [n, P, np.empty_like(P), 1e-9, 1e-8], (2,))
 
 
-def finite(rng: Rng, large: bool) -> Call:
-    return Call("finite", [rng.normal(size=sizes(rng, large)[0])])
+def all_finite(rng: Rng, large: bool) -> Call:
+    return Call("all_finite", [rng.normal(size=sizes(rng, large)[0])])
 
 
-def squares(rng: Rng, large: bool) -> Call:
+def row_squares(rng: Rng, large: bool) -> Call:
     n, m, size = sizes(rng, large)
-    return Call("squares", [m, n, rng.normal(size=(size, m, n)), np.empty((size, m))], (3,))
+    return Call("row_squares", [m, n, rng.normal(size=(size, m, n)), np.empty((size, m))], (3,))
 
 
 def measure(rng: Rng, large: bool) -> Call:
@@ -100,7 +101,8 @@ def measure(rng: Rng, large: bool) -> Call:
     kinds = rng.integers(0, 3, m).astype(np.int8)
     begin, end = part(rng, size)
     at = [n, m, begin, end, P, q, A, b, (A**2).sum(-1), x, s, z, kinds, bool(rng.integers(2))]
-    return Call("measure", [*at, np.empty((size, m), bool), np.empty((size, FIGURES))], (14, 15))
+    out = np.empty((size, m), bool), np.empty((size, FIGURES))
+    return Call("measure", [*at, LIMITS, *out], (15, 16))
 
 
 def vectors(rng: Rng, rows: int, n: int, count: int) -> list[Any]:
@@ -122,13 +124,13 @@ def pattern(rng: Rng, rows: int, n: int) -> tuple[Any, Any]:
     return indptr, np.nonzero(there)[1].astype(np.int32)
 
 
-def entries(rng: Rng, large: bool) -> Call:
+def products_on_pattern(rng: Rng, large: bool) -> Call:
     n, rows, count = (1 + k for k in sizes(rng, large))
     n, rows = (3 * n, 3 * rows) if large else (n, rows)
     indptr, indices = pattern(rng, rows, n)
     group = count if rng.random() < 0.5 else 1
     given = [rows, n, group, 1.0, indptr, indices, *vectors(rng, rows, n, count)]
-    return Call("entries", [*given, np.empty((count // group, indices.size))], (10,))
+    return Call("products_on_pattern", [*given, np.empty((count // group, indices.size))], (10,))
 
 
 def equilibrate(rng: Rng, large: bool) -> Call:
@@ -138,14 +140,14 @@ def equilibrate(rng: Rng, large: bool) -> Call:
     return Call("equilibrate", [*given, np.ones(n)], (4, 5))
 
 
-def same(rng: Rng, large: bool) -> Call:
+def same_entries(rng: Rng, large: bool) -> Call:
     n, rows, _ = sizes(rng, large)
     indptr, indices = pattern(rng, rows, n)
     order = rng.permutation(indices.size)
     kind = rng.choice([np.int32, np.int64])
     mixed = [np.empty(indices.size, kind) for _ in range(2)]
     mixed[0][order], mixed[1][order] = indices, np.repeat(np.arange(n), np.diff(indptr))
-    return Call("same", [indptr, indices, order.astype(np.int32), *mixed])
+    return Call("same_entries", [indptr, indices, order.astype(np.int32), *mixed])
 
 
 def forms(rng: Rng, large: bool) -> tuple[int, int, int, list[Any]]:
@@ -161,17 +163,17 @@ def forms(rng: Rng, large: bool) -> tuple[int, int, int, list[Any]]:
     return n, m, size, [P, q, A, lower, upper, U, state, np.empty(size, np.int32)]
 
 
-def distance(rng: Rng, large: bool) -> Call:
+def to_least_distance(rng: Rng, large: bool) -> Call:
     n, m, _, arrays = forms(rng, large)
-    return Call("distance", [n, m, 0.0, 1e-5, 1e-6, *arrays], (11, 12))
+    return Call("to_least_distance", [n, m, 0.0, 1e-5, 1e-6, *arrays], (11, 12))
 
 
-def undistance(rng: Rng, large: bool) -> Call:
+def from_least_distance(rng: Rng, large: bool) -> Call:
     n, m, size, arrays = forms(rng, large)
-    _kernel.kernel.distance(n, m, 0.0, 1e-5, 1e-6, *arrays)
+    _kernel.kernel.to_least_distance(n, m, 0.0, 1e-5, 1e-6, *arrays)
     t, found = rng.normal(size=(size, n)), rng.normal(size=(size, m))
-    return Call("undistance", [n, m, *arrays, t, found, np.empty((size, n)), np.empty((size, m))],
-                (12, 13))  # fmt: skip
+    out = np.empty((size, n)), np.empty((size, m))
+    return Call("from_least_distance", [n, m, *arrays, t, found, *out], (12, 13))
 
 
 def part(rng: Rng, size: int) -> tuple[int, int]:
@@ -247,13 +249,13 @@ def solve(rng: Rng, large: bool) -> Call:
     return Call("solve", at, (6, 7, 8), arrays=call.arrays)
 
 
-def settled(rng: Rng, large: bool) -> Call:
+def bounds_suffice(rng: Rng, large: bool) -> Call:
     batch, call = made(rng, large)
     n, m, size = call.arguments[:3]
     _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
     given = rng.normal(size=n), rng.normal(size=m), rng.random((shared(rng, size), m))
     at = [batch, *part(rng, size), *given, rng.random((size, FIGURES)), rng.random(size)]
-    return Call("settled", [*at, 1e-16, 1e-3, 1e-3, 1e-9], arrays=call.arrays)
+    return Call("bounds_suffice", [*at, 1e-16, 1e-3, 1e-3, 1e-9], arrays=call.arrays)
 
 
 @ctypes.CFUNCTYPE(None, *[ctypes.POINTER(ctypes.c_double)] * 2)
@@ -261,13 +263,13 @@ def write(out: Any, given: Any) -> None:
     out[0] = given[0]
 
 
-def each(rng: Rng, large: bool) -> Call:
+def call_each(rng: Rng, large: bool) -> Call:
     count = int(rng.integers(0, 5))
     arrays = [np.zeros(count), rng.normal(size=count)]
     places = tuple([array.ctypes.data for array in arrays])
     address = ctypes.cast(write, ctypes.c_void_p).value
     # Which addresses are good nobody can check: `wrong_each` has the rest.
-    return Call("each", [address, count, places, (8, 8)], kept=(0, 1, 2, 3), arrays=arrays)
+    return Call("call_each", [address, count, places, (8, 8)], kept=(0, 1, 2, 3), arrays=arrays)
 
 
 def share_interrupts(rng: Rng, large: bool) -> Call:
@@ -287,8 +289,9 @@ def watch_interrupts(rng: Rng, large: bool) -> Call:
 RIGHT: dict[str, Callable[[Rng, bool], Call]] = {
     function.__name__: function
     for function in (
-        *(memory, cholesky, finite, squares, measure, products, entries, equilibrate, same),
-        *(distance, undistance, prepare, factorize, solve, settled, each),
+        *(memory, cholesky, all_finite, row_squares, measure, products, products_on_pattern),
+        *(equilibrate, same_entries, to_least_distance, from_least_distance),
+        *(prepare, factorize, solve, bounds_suffice, call_each),
         *(share_interrupts, watch_interrupts, interrupted_since),
     )
 }
@@ -383,7 +386,7 @@ def wrong_each(rng: Rng) -> Call:
         [address, 1, [place, place], (8, 8)],
         [write, 1, (place, place), (8, 8)],
     ]
-    return Call("each", ways[int(rng.integers(len(ways)))])
+    return Call("call_each", ways[int(rng.integers(len(ways)))])
 
 
 # -------------------------------------------------------------------------------- the trials
@@ -399,9 +402,9 @@ def accepted(call: Call) -> None:
         assert np.array_equal(array, old), f"{call.name} has changed an array that it only reads"
     if call.name == "memory":
         np.frombuffer(found, np.uint8)[:] = 1
-    if call.name == "same":
+    if call.name == "same_entries":
         assert found, "the entries of a pattern are not recognized"
-    if call.name == "each":
+    if call.name == "call_each":
         assert np.array_equal(*call.arrays)
 
 
@@ -470,17 +473,17 @@ def fuzz(calls: int, seed: int) -> Counter[str]:
         name = list(RIGHT)[k % len(RIGHT)]
         kind = rng.choice(["right", "wrong", "changed", "disturbed"], p=[0.2, 0.63, 0.14, 0.03])
         call = RIGHT[name](rng, bool(rng.random() < (0.8 if kind == "disturbed" else 0.05)))
-        if kind == "changed" and name in ("factorize", "solve", "settled"):
+        if kind == "changed" and name in ("factorize", "solve", "bounds_suffice"):
             if call.arguments[1] < call.arguments[2]:
                 changed(rng, call)
-        elif kind == "disturbed" and name not in ("each", "memory"):
+        elif kind == "disturbed" and name not in ("call_each", "memory"):
             disturbed(rng, call)
         elif kind == "wrong":
-            call = wrong_each(rng) if name == "each" else call
-            if name != "each":
+            call = wrong_each(rng) if name == "call_each" else call
+            if name != "call_each":
                 spoil(rng, call)
             kind = "refused" if refused(rng, call) else "harmless"
-            assert name != "each" or kind == "refused", call.arguments
+            assert name != "call_each" or kind == "refused", call.arguments
         else:
             kind = "right"
             accepted(call)
@@ -494,7 +497,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if _kernel.kernel is None:
+    if _kernel.compiled is None:
         raise SystemExit("the package was built without a compiler: there is nothing to call")
     sys.setswitchinterval(1e-4)  # threads take turns often
     with np.errstate(all="ignore"):

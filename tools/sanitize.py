@@ -34,12 +34,12 @@ CALLS, SEEDS = 6_000, (0, 1)
 """What is fuzzed: some 10 seconds of a core each."""
 
 TESTS = """
-tests/test_kernel.py tests/test_batching.py tests/test_oracle.py tests/test_solver_batches.py
-tests/test_sparse_path.py tests/test_least_distance.py
+tests/test_kernel.py tests/test_kernel_arguments.py tests/test_batching.py tests/test_oracle.py
+tests/test_solver_batches.py tests/test_sparse_path.py tests/test_least_distance.py
 """.split()
 """Tests of what calls it."""
 
-FUZZ = "tests/test_kernel.py::test_every_function_is_fuzzed"
+FUZZ = "tests/test_kernel_arguments.py::test_every_function_is_fuzzed"
 """Runs the fuzz in a process that would have another build."""
 
 

@@ -29,7 +29,7 @@ LIGHT = """
 import cvxpy as cp, numpy as np, ffoadapt
 from ffoadapt import _kernel
 assert "site-packages" in ffoadapt.__file__, ffoadapt.__file__
-print("kernel:", _kernel.kernel is not None, "solvers:", ffoadapt.solvers())
+print("kernel:", _kernel.compiled is not None, "solvers:", ffoadapt.solvers())
 sol = ffoadapt.qp(np.eye(3), np.array([-1.0, -1.5, 0.5]), -np.eye(3), np.zeros(3))
 assert np.allclose(sol.x, [1.0, 1.5, 0.0])
 x, c = cp.Variable(3), cp.Parameter(3)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from .._exceptions import FFOAdaptError, OptionError, UnsupportedProblemError
-from .._layers.layer import Layer, LayerResult
+from .._layers.layer import Layer
+from .._layers.result import LayerResult
 from .._oracle.report import GradientReport
 from .._plugins.registry import registry
 from .._program.points import Status

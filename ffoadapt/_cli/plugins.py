@@ -71,7 +71,7 @@ def kernel() -> str:
     """Whether the compiled code is in use."""
     from .. import _kernel
 
-    if _kernel.kernel is not None:
+    if _kernel.compiled is not None:
         return "compiled kernel in use"
     return (
         "no compiled kernel: the same results, dense programs at a lower speed. It is built where "

@@ -40,8 +40,8 @@ from .._cones import (
     ZeroCone,
 )
 from .._exceptions import ParameterError, ProblemError
+from .._layers.cone_program import ConeProgram
 from .._layers.layer import Layer
-from .._layers.problem import ConeProgram
 from .._models.checks import check_finite, checked_program
 from .._plugins.modeler import ParametricProgram
 from .._program.structure import Structure

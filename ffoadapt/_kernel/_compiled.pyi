@@ -1,4 +1,6 @@
-"""See `_compiled/`; arrays are C-contiguous, of float64, int64 and bool."""
+"""The compiled functions and their twins; arrays are C-contiguous, of float64, int64 and bool.
+
+`c/` says what each does."""
 
 from typing import Any
 
@@ -17,9 +19,9 @@ def prepare(
     active: NDArray[np.bool_],
     U: Floats | None,
     curved: tuple[Floats, tuple[Any, ...]] | None,
-    near: tuple[tuple[Any, int] | None, ...] | None,
+    nearby: tuple[tuple[Any, int] | None, ...] | None,
     counts: NDArray[np.int64],
-    borrowed: NDArray[np.bool_],
+    reused: NDArray[np.bool_],
     /,
 ) -> Any: ...
 def factorize(
@@ -37,7 +39,7 @@ def solve(
     residual: Floats,
     /,
 ) -> None: ...
-def settled(
+def bounds_suffice(
     batch: Any,
     begin: int,
     end: int,
@@ -53,8 +55,8 @@ def settled(
     /,
 ) -> bool: ...
 def cholesky(n: int, P: Floats, U: Floats, asymmetry: float, share: float, /) -> bool: ...
-def finite(*arrays: Floats) -> bool: ...
-def squares(m: int, n: int, A: Floats, out: Floats, /) -> None: ...
+def all_finite(*arrays: Floats) -> bool: ...
+def row_squares(m: int, n: int, A: Floats, out: Floats, /) -> None: ...
 def measure(
     n: int,
     m: int,
@@ -70,6 +72,7 @@ def measure(
     z: Floats,
     kinds: NDArray[np.int8],
     exact: bool,
+    limits: tuple[float, float, float, float, float, float, float, float],
     active: NDArray[np.bool_],
     figures: Floats,
     /,
@@ -87,7 +90,7 @@ def products(
     out: Floats,
     /,
 ) -> None: ...
-def entries(
+def products_on_pattern(
     rows: int,
     n: int,
     group: int,
@@ -110,7 +113,7 @@ def equilibrate(
     scale: Floats,
     /,
 ) -> None: ...
-def same(
+def same_entries(
     indptr: NDArray[np.int32],
     indices: NDArray[np.int32],
     order: NDArray[np.int32] | None,
@@ -118,11 +121,40 @@ def same(
     columns: NDArray[np.signedinteger[Any]],
     /,
 ) -> bool: ...
-def distance(
-    n: int, m: int, least: float, pivot: float, dependent: float, /, *arrays: Any
+def to_least_distance(
+    n: int,
+    m: int,
+    least: float,
+    pivot: float,
+    dependent: float,
+    P: Floats,
+    q: Floats,
+    A: Floats,
+    l: Floats,
+    u: Floats,
+    U: Floats | None,
+    state: Floats,
+    equalities: NDArray[np.int32],
+    /,
 ) -> None: ...
-def undistance(n: int, m: int, /, *arrays: Any) -> None: ...
-def each(
+def from_least_distance(
+    n: int,
+    m: int,
+    P: Floats,
+    q: Floats,
+    A: Floats,
+    l: Floats,
+    u: Floats,
+    U: Floats | None,
+    state: Floats,
+    equalities: NDArray[np.int32],
+    t: Floats,
+    dual: Floats,
+    x: Floats,
+    multipliers: Floats,
+    /,
+) -> None: ...
+def call_each(
     function: int, count: int, addresses: tuple[int, ...], steps: tuple[int, ...], /
 ) -> None: ...
 def share_interrupts(paths: tuple[str, ...], /) -> int: ...

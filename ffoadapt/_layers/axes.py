@@ -85,8 +85,6 @@ class Axes:
     def unflatten(self, grads: Sequence[Floats | None], extra: int) -> list[Floats | None]:
         """The gradients (*lead, B or 1, *core) of the arguments in the shapes (*lead, *own, *core);
         the first ``extra`` axes are further cotangents."""
-        if self.single and not extra:
-            return [None if g is None else g[0] for g in grads]
         return [None if g is None else self._unflattened(k, g, extra) for k, g in enumerate(grads)]
 
     def _unflattened(self, k: int, grad: Floats, extra: int) -> Floats:

@@ -1,4 +1,4 @@
-"""How to differentiate, where it is not by the ghost problem: the setting ``gradient=``.
+"""The derivatives of one call, as the settings say, also through the change of infeasible programs.
 
 Next to that, the warning for who trains on a linear program and has not chosen: its solution is a
 vertex, which stays where it is when the costs move a little, so the exact gradient is 0.
@@ -7,97 +7,92 @@ vertex, which stays where it is when the costs move a little, so the exact gradi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from .._exceptions import ZeroGradientWarning
-from .._oracle.gradient import Adjoint
-from .._oracle.resolve import Resolved
+from .._exceptions import ProblemError, ZeroGradientWarning
+from .._oracle.differentiation import Differentiation, Exact, Resolving
+from .._oracle.gradient import Adjoint, Tangents
+from .._oracle.resolve import Resolve
+from .._plugins.modeler import ParametricProgram
 from .._program.batch import ProgramBatch
 from .._program.points import Points, Status
+from .._solve.settings import Settings
 from .._types import Floats
+from .state import State
 
-if TYPE_CHECKING:
-    from .function import SolveFunction, State
-
-__all__ = ["adjoint", "each", "gradients", "tangents", "warn_zero"]
+__all__ = ["gradients", "named", "tangents", "vjp", "warn_zero"]
 
 
 ZERO = 1e-9
 """The response of x to costs that move by their own size counts as none below this share of |x|."""
 
 
-def adjoint(
-    function: SolveFunction,
+class Function(Protocol):
+    """What derivatives ask of the function of a call."""
+
+    model: ParametricProgram
+    settings: Settings
+    names: list[str]
+    warns_of_zero: bool
+    """Whether the warning of `warn_zero` is still to be given."""
+
+    @property
+    def solutions(self) -> Callable[[ProgramBatch], Points]:
+        """Solves programs of its structure with other numbers; NaN where there is no solution."""
+
+
+def named(function: Function, method: str | None, delta: float) -> Differentiation:
+    """The way to differentiate that ``Result.vjp`` is asked for; None is that of the settings."""
+    if method is None:
+        return function.settings.differentiation
+    if method == "direct":
+        return Exact()
+    if method == "resolve":
+        return Resolving(how=Resolve(delta))
+    raise ProblemError(f"method={method!r}; expected 'direct' or 'resolve'")
+
+
+def vjp(
+    function: Function,
     state: State,
     at: tuple[Floats | None, Floats | None, Floats | None],
-    watched: bool,
+    how: Differentiation,
 ) -> Adjoint:
-    """The gradient for cotangents on x, s and z, as the settings say."""
-    if function.settings.resolve is None:
-        return state.oracle.vjp(*at, watched=watched)
-    return _resolved(function, state).vjp(*at, contain=function.settings.on_failure == "nan")
+    """The gradient for cotangents on x, s and z; the state keeps what it rests on."""
+    contain = function.settings.on_failure == "nan"
+    adjoint = how.at(state.oracle, function.solutions, contain).vjp(*at)
+    state.evidence = adjoint.evidence or state.evidence
+    return adjoint
 
 
 def gradients(
-    function: SolveFunction, state: State, adjoint: Adjoint, needed: Sequence[bool]
+    function: Function, state: State, adjoint: Adjoint, needed: Sequence[bool]
 ) -> list[Floats | None]:
     """The gradients by the parameters, also through the change of infeasible programs."""
-    found = function.model.program_vjp(adjoint, needed)
+    direct = function.model.program_vjp(adjoint, needed)
     if state.closest is None:
-        return found
+        return direct
     through = state.closest.vjp(state.batch, state.points, adjoint.zeta)
-    pairs = zip(found, function.model.program_vjp(through, needed), strict=True)
+    pairs = zip(direct, function.model.program_vjp(through, needed), strict=True)
     return [None if g is None or more is None else g + more for g, more in pairs]
 
 
-def tangents(
-    function: SolveFunction, state: State, moved: Mapping[str, Floats]
-) -> tuple[Floats, Floats, Floats]:
-    """Tangents on x, s and z from those on P, q, A and b, as the settings say."""
+def tangents(function: Function, state: State, moved: Mapping[str, Floats]) -> Tangents:
+    """Tangents on x, s and z from those on P, q, A and b; the state keeps what they rest on."""
     if state.closest is not None:
         moved = state.closest.jvp(state.batch, moved)
-    if function.settings.resolve is None:
-        return state.oracle.jvp(moved)
-    return _resolved(function, state).jvp(moved, contain=function.settings.on_failure == "nan")
-
-
-def _resolved(function: SolveFunction, state: State) -> Resolved:
-    how = function.settings.resolve
-    assert how is not None
-    return Resolved(state.oracle, function.solutions, how)
-
-
-def each(
-    function: SolveFunction,
-    state: State,
-    cotangents: Sequence[Floats | None],
-    needed: Sequence[bool],
-) -> list[Floats | None] | None:
-    """The gradients for several cotangents, of which each has its own solves: one after the other.
-
-    None where there is one cotangent alone.
-    """
-    pairs = zip(cotangents, function.model.outputs, strict=True)
-    axes = len(state.axes.batch)
-    leads = [c.shape[: c.ndim - axes - len(shape)] for c, (_, shape) in pairs if c is not None]
-    lead = next(iter(leads), ())
-    if not lead:
-        return None
-    found = [
-        function.vjp(state, [None if c is None else c[k] for c in cotangents], needed)
-        for k in np.ndindex(lead)
-    ]
-    if not found:
-        return None
-    columns: Any = zip(*found, strict=True)
-    return [None if c[0] is None else np.stack(c).reshape(*lead, *c[0].shape) for c in columns]
+    settings = function.settings
+    contain = settings.on_failure == "nan"
+    moves = settings.differentiation.at(state.oracle, function.solutions, contain).jvp(moved)
+    state.evidence = moves.evidence or state.evidence
+    return moves
 
 
 def warn_zero(
-    function: SolveFunction,
+    function: Function,
     adjoint: Adjoint,
     v_x: Floats | None,
     gradients: Sequence[Floats | None],
@@ -131,7 +126,7 @@ def warn_zero(
 
 
 def _costs_in(
-    function: SolveFunction, batch: ProgramBatch, gradients: Sequence[Floats | None]
+    function: Function, batch: ProgramBatch, gradients: Sequence[Floats | None]
 ) -> list[bool]:
     """Which of the parameters that a gradient was asked for enter the costs q."""
     structure = batch.structure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +10,9 @@ import numpy as np
 
 from .._exceptions import ProblemError
 from .._types import Floats
-from .function import SolveFunction
 from .outcome import Latest
 
-__all__ = ["GradientCheck", "check_gradients"]
+__all__ = ["GradientCheck", "check_gradients", "compared", "generator"]
 
 
 STEP = 1e-5
@@ -66,7 +65,7 @@ class GradientCheck:
 
 
 def check_gradients(
-    function: SolveFunction,
+    function: Any,
     names: Sequence[str],
     values: Sequence[Any],
     *,
@@ -76,11 +75,11 @@ def check_gradients(
 ) -> GradientCheck:
     """Compare one random cotangent's gradient along random directions of each parameter.
 
+    ``function`` is a `SolveFunction`, or one like it.
+
     The solves are polished to full accuracy, so their differences are those of the solution map.
     """
-    if directions < 1:
-        raise ProblemError(f"directions={directions}; expected at least 1")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, directions)
     tight = function.with_settings(replace(function.settings, polish=True))
     tight.latest = Latest()  # these are no calls of the user's
     arrays = [np.asarray(v, dtype=np.float64) for v in values]
@@ -94,26 +93,57 @@ def check_gradients(
         float(np.vdot(np.abs(c), np.abs(out))) for c, out in zip(cotangents, outputs, strict=True)
     )
 
-    def along(k: int, value: Floats) -> float:
-        moved, _ = stepping.forward([*arrays[:k], value, *arrays[k + 1 :]], quiet=True)
-        return sum(float(np.vdot(c, m)) for c, m in zip(cotangents, moved, strict=True))
+    def along(moved: list[Floats]) -> float:
+        found, _ = stepping.forward(moved, quiet=True)
+        return sum(float(np.vdot(c, m)) for c, m in zip(cotangents, found, strict=True))
 
+    errors = compared(names, arrays, gradients, along, rng, directions, noise=noise)
+    return GradientCheck(errors, tolerance)
+
+
+def generator(seed: int, directions: int) -> np.random.Generator:
+    """Of the random cotangents and directions; raises `ProblemError` where there would be none."""
+    if directions < 1:
+        raise ProblemError(f"directions={directions}; expected at least 1")
+    return np.random.default_rng(seed)
+
+
+def compared(
+    names: Sequence[str],
+    values: Sequence[Floats],
+    gradients: Sequence[Floats | None],
+    along: Callable[[list[Floats]], float],
+    rng: np.random.Generator,
+    directions: int,
+    *,
+    noise: float = 0.0,
+    floor: float = 0.0,
+) -> dict[str, float]:
+    """How gradients differ from central differences of ``along(values)``: the largest relative
+    difference for each name.
+
+    ``noise`` is what values of ``along`` may be off by, and ``floor``, over the size of a value,
+    what derivatives are no smaller than, as far as differences can tell.
+    """
     errors = {}
-    for k, (name, value, gradient) in enumerate(zip(names, arrays, gradients, strict=True)):
+    for k, (name, value, gradient) in enumerate(zip(names, values, gradients, strict=True)):
         assert gradient is not None
         finite = np.isfinite(value)
-        step = STEP * (float(np.abs(value[finite]).max(initial=0.0)) or 1.0)
-        size = float(np.linalg.norm(gradient))
+        largest = float(np.abs(value[finite]).max(initial=0.0)) or 1.0
+        step, size = STEP * largest, 1e-3 * float(np.linalg.norm(gradient))
         worst = 0.0
         for _ in range(directions):
             direction = np.where(finite, _direction(rng, value), 0.0)
-            ahead, behind = along(k, value + step * direction), along(k, value - step * direction)
-            expected = (ahead - behind) / (2 * step)
+            ends = [
+                along([*values[:k], value + sign * direction, *values[k + 1 :]])
+                for sign in (step, -step)
+            ]
+            expected = (ends[0] - ends[1]) / (2.0 * step)
             found = float(np.vdot(gradient, direction))
-            scale = max(abs(expected), abs(found), 1e-3 * size, 1e-10)
+            scale = max(abs(expected), abs(found), size, floor / largest, 1e-10)
             worst = max(worst, (abs(expected - found) - noise / step) / scale)
         errors[name] = worst
-    return GradientCheck(errors, tolerance)
+    return errors
 
 
 def _direction(rng: np.random.Generator, value: Floats) -> Floats:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 from .._exceptions import ProblemError
 from .._oracle.report import GradientReport
 from .._plugins.registry import KINDS, PluginInfo, registry
-from .._program.structure import Structure
 from .._solve.choice import SolverChoice, choose
-from .functional import BoxSolution, ConeSolution, QPSolution
-from .layer import Layer, LayerResult
+from .cone_program import ConeProgram, solve
+from .layer import Layer
 from .outcome import Outcome
-from .problem import ConeProgram, Result, solve
+from .result import LayerResult, Result
+from .solutions import BoxSolution, ConeSolution, QPSolution
 
 __all__ = [
     "algorithms",
@@ -81,10 +81,7 @@ def get_plugin(kind: str, name: str) -> Any:
 def choose_solver(program: ConeProgram | Layer) -> SolverChoice:
     """Which installed solver ``solver="auto"`` takes for a program, and why."""
     if isinstance(program, Layer):
-        model: Any = program.program
-        # A box program has another structure with every set of bounds; its rows are those stated.
-        found: Structure = getattr(model, "structure", None) or model.stated
-        return choose(found)
+        return choose(program.program.structure)
     if isinstance(program, ConeProgram):
         return choose(program.structure)
     raise ProblemError(

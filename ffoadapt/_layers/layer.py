@@ -8,23 +8,23 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from .._exceptions import DifferentiationError, OptionError, ParameterError, UnsupportedProblemError
-from .._models.reading import checked, numbers
-from .._oracle.report import GradientReport, Reports
+from .._exceptions import OptionError, ParameterError, UnsupportedProblemError
+from .._models.reading import checked
+from .._oracle.report import Reports
 from .._plugins.framework import Framework
 from .._plugins.frameworks import find_framework
 from .._plugins.modeler import Modeler, ParametricProgram
 from .._plugins.registry import registry
 from .._plugins.solver import Solver
-from .._program.points import Status
 from .._solve.options import check_options
 from .._solve.settings import Settings, SolveSettings
-from .function import SolveFunction, State
+from .function import SolveFunction
+from .geometric import GeometricFunction
 from .gradient_check import GradientCheck, check_gradients
-from .outcome import Latest, Outcome, described, infos, statuses
+from .outcome import Latest, Outcome
+from .result import LayerResult
 
-__all__ = ["Layer", "LayerResult"]
-
+__all__ = ["Layer"]
 
 OTHERS = 16
 """How many sets of per-call solver options a layer remembers."""
@@ -46,6 +46,9 @@ class Layer:
     solver
         A name from `ffoadapt.solvers`, a `Solver` object or class, a decorated function, or
         ``"auto"`` for the fastest installed.
+    gp
+        The problem is a geometric program: solved in logarithms; parameters, variables and their
+        gradients are as the problem states them.
     settings
         See `ffoadapt.SolveSettings`.
 
@@ -64,23 +67,21 @@ class Layer:
         variables: Sequence[Any] = (),
         *,
         solver: str | Solver | type[Solver] = "auto",
+        gp: bool = False,
         **settings: Unpack[SolveSettings],
     ) -> None:
-        if "gp" in settings:
-            raise OptionError(
-                "a Layer takes no gp: geometric programs are for the CvxpyLayer of a framework's "
-                "plugin, such as ffoadapt_torch.CvxpyLayer(..., gp=True)"
-            )
-        self.program = _parametrize(problem, parameters, variables)
-        self._function = SolveFunction(self.program, Settings.of(solver, settings))
-        self._function.latest = Latest(wanted=True, said=[])
-        self._others: dict[Any, SolveFunction] = {}
-        structure = getattr(self.program, "structure", None)
-        if structure is not None:  # an unknown solver or option is an error of the constructor
-            self._function._job(structure)
+        self.program = _parametrize(problem, parameters, variables, gp)
+        function = SolveFunction(self.program, Settings.of(solver, settings))
+        function.latest = Latest(wanted=True, said=[])
+        function._job(self.program.structure)  # for errors of unknown solvers and options
+        geometric = bool(self.program.exponentiated)
+        self._function: SolveFunction | GeometricFunction = (
+            GeometricFunction(function) if geometric else function
+        )
+        self._others: dict[Any, SolveFunction | GeometricFunction] = {}
 
     def __repr__(self) -> str:
-        model, solver = self.program, self._function.settings.solver
+        model, solver = self._function.model, self._function.settings.solver
         sides = (
             ", ".join(f"{name}{shape}" for name, shape in pairs) or "none"
             for pairs in (model.parameters, model.outputs)
@@ -147,21 +148,21 @@ class Layer:
         for function in (self._function, *self._others.values()):
             function.on_report = hook
 
-    def _with(self, options: Mapping[str, Any] | None) -> SolveFunction:
+    def _with(self, options: Mapping[str, Any] | None) -> SolveFunction | GeometricFunction:
         if options is None or options == {}:
             return self._function
         settings = self._function.settings
         merged = {**(settings.solver_options or {}), **check_options(options)}
         settings = replace(settings, solver_options=merged)
         key = settings.key
-        found = self._others.get(key) if key is not None else None
-        if found is None:
-            found = self._function.with_settings(settings)
+        function = self._others.get(key) if key is not None else None
+        if function is None:
+            function = self._function.with_settings(settings)
             if key is not None:  # the same options at every call keep their sessions
                 if len(self._others) >= OTHERS:
                     self._others.clear()
-                self._others[key] = found
-        return found
+                self._others[key] = function
+        return function
 
     def _read(self, values: Sequence[Any]) -> tuple[Framework, Sequence[Any]]:
         """The framework of the values, and the values, which hold numbers."""
@@ -175,109 +176,29 @@ class Layer:
         return framework, list(map(checked, names, values))
 
 
-class LayerResult:
-    """A solved layer, in NumPy.
-
-    Attributes
-    ----------
-    variables
-        The outputs, each (*batch, *shape).
-    objective
-        (*batch,) the user's objective (a float without batch axes).
-    status, info
-        A `Status` and a dict; with batch axes, lists of them in the order of the flat batch.
-    """
-
-    def __init__(
-        self, function: SolveFunction, values: list[Any], outputs: list[Any], state: State
-    ) -> None:
-        self._function, self._state = function, state
-        self.variables = tuple(outputs)
-        batch, points = state.batch, state.points
-        quadratic = 0.5 * np.sum(points.x * batch.multiply("P", points.x), axis=-1)
-        canonical = quadratic + np.sum(batch.q * points.x, axis=-1)
-        flat, axes = function.flatten(values, state.axes), state.axes
-        objective = function.model.objective(flat, canonical).reshape(axes.batch)
-        self.objective: Any = float(objective) if axes.single else objective
-        status = points.status if axes.single else [*points.status]
-        self.status: Status | list[Status] = statuses(axes.single, status)
-        self.info: Any = infos(axes.single, points.info, state.name)
-
-    def __repr__(self) -> str:
-        names = ", ".join(name for name, _ in self._function.model.outputs)
-        status = described(self.status)
-        return f"LayerResult({status}; solver {self._state.name!r}; variables {names or 'none'})"
-
-    def report(self) -> GradientReport | Reports:
-        """Why to trust the gradient, or not; one report, or a sequence of one a batch element."""
-        reports = self._function.reports(self._state)
-        return reports[0] if self._state.axes.single else reports
-
-    def vjp(self, *cotangents: Any) -> tuple[Any, ...]:
-        """Cotangents on the parameters from one a variable (None for zero).
-
-        Each is shaped like its variable, or with one more axis in front for several at once.
-        """
-        outputs = self._function.model.outputs
-        if len(cotangents) != len(outputs):
-            raise DifferentiationError(
-                f"vjp takes one cotangent a variable, {len(outputs)}, got {len(cotangents)}"
-            )
-        arrays = [
-            None if c is None else _float64(f"the cotangent on {name}", c)
-            for (name, _), c in zip(outputs, cotangents, strict=True)
-        ]
-        for (name, _), array, value in zip(outputs, arrays, self.variables, strict=True):
-            if array is not None and array.shape[array.ndim - value.ndim :] != value.shape:
-                raise DifferentiationError(
-                    f"the cotangent on {name} has shape {array.shape}, expected {value.shape}"
-                )
-        pairs = zip(arrays, self.variables, strict=True)
-        leads = {a.shape[: a.ndim - v.ndim] for a, v in pairs if a is not None}
-        if len(leads) > 1:
-            raise DifferentiationError(
-                f"the cotangents have {' and '.join(map(str, sorted(leads)))} axes before those of "
-                "their variables; expected the same for all"
-            )
-        needed = [True] * len(self._function.names)
-        return tuple(self._function.vjp(self._state, arrays, needed, quiet=True))
-
-    def jvp(self, *tangents: Any) -> tuple[Any, ...]:
-        """Tangents on the variables from one a parameter (None for zero)."""
-        names = self._function.names
-        if len(tangents) != len(names):
-            raise DifferentiationError(
-                f"jvp takes one tangent a parameter, {len(names)}, got {len(tangents)}"
-            )
-        arrays = [
-            None if t is None else _float64(f"the tangent of {name}", t)
-            for name, t in zip(names, tangents, strict=True)
-        ]
-        for name, array, lead, shape in zip(
-            names, arrays, self._state.axes.leads, self._function.shapes, strict=True
-        ):
-            if array is not None and array.shape != (*lead, *shape):
-                raise DifferentiationError(
-                    f"the tangent of {name} has shape {array.shape}, expected {(*lead, *shape)}"
-                )
-        return tuple(self._function.jvp(self._state, arrays))
-
-
-def _float64(name: str, value: Any) -> np.ndarray[Any, Any]:
-    return numbers(name, value).astype(np.float64, copy=False)
-
-
-def _parametrize(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Any:
+def _parametrize(
+    problem: Any, parameters: Sequence[Any], variables: Sequence[Any], gp: bool
+) -> ParametricProgram:
     spec = registry.by_module("modeler", type(problem))
     if spec is not None:
         modeler: Modeler = registry.get("modeler", spec.name)
-        return modeler.parametrize(problem, parameters, variables)
-    if all(hasattr(problem, name) for name in ("program", "program_vjp", "retrieve")):
-        program: ParametricProgram = problem
-        return program
+        made = modeler.geometric if gp else modeler.parametrize
+        return made(problem, parameters, variables)
+    if gp:
+        raise OptionError("gp=True is for problems of a modeler, such as cvxpy.Problem")
+    if isinstance(problem, ParametricProgram):
+        return problem
+    kind = f"{type(problem).__module__}.{type(problem).__qualname__}"
+    if {"program", "program_vjp", "retrieve"} <= set(dir(problem)):
+        members = {*vars(ParametricProgram), *ParametricProgram.__annotations__}
+        lacking = sorted(m for m in members - set(dir(problem)) if not m.startswith("_"))
+        raise UnsupportedProblemError(
+            f"{kind} is no ffoadapt.ParametricProgram: it lacks {', '.join(lacking)}. Make it a "
+            "subclass of ffoadapt.ParametricProgram, which has defaults for most of its members"
+        )
     modelers = ", ".join(registry.ready("modeler")) or "none"
     raise UnsupportedProblemError(
-        f"no installed modeler knows {type(problem).__module__}.{type(problem).__qualname__}; "
+        f"no installed modeler knows {kind}; "
         f"installed modelers: {modelers}. For matrices use ffoadapt.qp or ffoadapt.cone_program; "
         "for cvxpy problems: pip install ffoadapt-cvxpy"
     )

@@ -10,17 +10,28 @@ import sys
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .._exceptions import DifferentiationError, InaccurateSolutionWarning
-from .._program.points import Status
+from .._oracle.report import GradientReport, Reports
+from .._program.batch import ProgramBatch
+from .._program.points import Points, Status
 from .._runtime.text import counted
-
-if TYPE_CHECKING:
-    from .._oracle.report import GradientReport, Reports
-    from .function import SolveFunction, State
+from .._types import Floats
+from .axes import Axes
+from .state import State
 
 __all__ = ["Latest", "Outcome", "described", "infos", "statuses", "unknown", "warn_inaccurate"]
+
+
+class Reporting(Protocol):
+    """A function that can say how far to trust its derivatives; see `SolveFunction`."""
+
+    def reports(self, state: State) -> Reports: ...
+
+    def state(
+        self, axes: Axes, batch: ProgramBatch, points: Points, unmet: Floats | None, name: str
+    ) -> State: ...
 
 
 class Outcome:
@@ -34,7 +45,7 @@ class Outcome:
 
     __slots__ = ("_function", "_known", "_state")
 
-    def __init__(self, function: SolveFunction, state: State) -> None:
+    def __init__(self, function: Reporting, state: State) -> None:
         self._function, self._state = function, weakref.ref(state)
         self._known = state.axes, state.batch, state.points, state.oracle.unmet, state.name
 
@@ -66,7 +77,7 @@ def described(status: Status | list[Status] | None) -> str:
         return "unknown"
     if isinstance(status, Status):
         return status.value
-    return f"{len(status)} elements: {counted(one.value for one in status) or 'none'}"
+    return f"{len(status)} elements: {counted(each.value for each in status) or 'none'}"
 
 
 def statuses(single: bool, status: list[Status]) -> Status | list[Status]:
@@ -76,7 +87,7 @@ def statuses(single: bool, status: list[Status]) -> Status | list[Status]:
 
 def infos(single: bool, info: Any, solver: str) -> Any:
     """As users get them: with the name of the solver."""
-    named = [{"solver": solver, **one} for one in info]
+    named = [{"solver": solver, **each} for each in info]
     return named[0] if single else named
 
 
@@ -125,9 +136,9 @@ def warn_inaccurate(status: list[Status], latest: Latest) -> None:
 
 def _outside() -> int:
     """The stack level, for `warnings.warn` in the caller, of the code that calls ffoadapt."""
-    frame, level, found = sys._getframe(1), 1, 1
+    frame, level, outside = sys._getframe(1), 1, 1
     while frame.f_back is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0].startswith("ffoadapt"):
-            found = level + 1
+            outside = level + 1
         frame, level = frame.f_back, level + 1
-    return found
+    return outside

@@ -84,7 +84,7 @@ class View:
         The gradient at the point is one thing, that at another solution the other: gradients of P
         and A are products with x and z.
         """
-        null = oracle.null_space(0)
+        null = oracle.factors.null(0)
         if null is None:
             return True
         return not any(self.sees(oracle, *null)) and self._same(oracle, oracle, null)
@@ -109,7 +109,7 @@ class View:
             return False
         if faces.stuck.any() and not self._unseen(other, np.flatnonzero(faces.stuck)):
             return False
-        return other is used or self._same(used, other, other.null_space(0))
+        return other is used or self._same(used, other, other.factors.null(0))
 
     def _unseen(self, oracle: Oracle, rows: NDArray[np.intp]) -> bool:
         """Whether nobody sees a kink in these rows, none of which is active in the oracle."""
@@ -144,8 +144,8 @@ class View:
         batch, points, rng = used.batch, used.points, np.random.default_rng(2)
         cotangents = [rng.standard_normal((1, *shape)) for _, shape in self.model.outputs]
         v = self.model.retrieve_vjp(cotangents, batch)
-        first = used.respond(*v)
-        second = first if other is used else other.respond(*v)
+        pair = [used.vjp(*v), other.vjp(*v)] if other is not used else [used.vjp(*v)] * 2
+        first, second = ((adjoint.w, adjoint.zeta) for adjoint in pair)
         if null is not None:
             scale, (dx, dz) = used.scales, null
             sizes = _size(dx / scale.primal), _size(scale.dual(dz))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from .._plugins.modeler import ParametricProgram
 from .._program.batch import ProgramBatch
 from .._program.linear import LinearMap
 from .._program.structure import Structure
@@ -43,7 +44,7 @@ class AffineOutput:
 
 
 @dataclass(eq=False)
-class AffineProgram:
+class AffineProgram(ParametricProgram):
     """A `ParametricProgram` whose maps are sparse matrices, built once per layer.
 
     Attributes
@@ -71,7 +72,7 @@ class AffineProgram:
     constant: Any = None
     sense: float = 1.0
 
-    unbounded: ClassVar[frozenset[str]] = frozenset()
+    traceable = True
 
     def __post_init__(self) -> None:
         self.outputs = [(out.name, out.shape) for out in self.results]
@@ -93,11 +94,6 @@ class AffineProgram:
             for name, on in self._varying.items()
             if not on
         }
-
-    @property
-    def declares(self) -> bool:
-        """See `ParametricProgram`."""
-        return False
 
     def _theta(self, values: Sequence[Floats], last: float) -> Floats:
         """(B or 1, theta.size), with B the leading axis that is not 1."""
@@ -124,7 +120,6 @@ class AffineProgram:
         return ProgramBatch(self.structure, size, data["P"], data["q"], data["A"], data["b"])
 
     def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
-        """P, q, A, l, u of one element, see `TracedSolve`."""
         theta = xp.concatenate([*(xp.ravel(v) for v in values), xp.ones(1)])
         data = {name: _product(xp, matrix, theta) for name, matrix in self.maps.items()}
         for name in ("P", "A"):
@@ -136,7 +131,6 @@ class AffineProgram:
         return data["P"], data["q"], data["A"], lower, data["b"]
 
     def traced_outputs(self, xp: Any, x: Any, s: Any, y: Any) -> list[Any]:
-        """The outputs of one element, see `TracedSolve`."""
         points = {"x": x, "s": s, "z": y}
         return [
             (_product(xp, out.matrix, points[out.source]) + out.offset).reshape(out.shape)
@@ -213,12 +207,6 @@ class AffineProgram:
             previous = totals[out.source]
             totals[out.source] = back if previous is None else previous + back
         return totals["x"], totals["s"], totals["z"]
-
-    def check(
-        self, values: Sequence[Floats], precision: Sequence[float] | None = None
-    ) -> Sequence[Floats] | None:
-        """Nothing to check: the modeler has proved convexity for all parameter values."""
-        return None
 
     def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
         if self.constant is None:

@@ -14,9 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .._exceptions import ParameterError, ShapeError
+from .._cones import Cone
+from .._exceptions import ParameterError, ProblemError, ShapeError
+from .._types import Floats
 
-__all__ = ["SPARSE", "checked", "coordinates", "foreign", "numbers", "odd_size", "plain"]
+__all__ = [
+    "OTHERS",
+    "SPARSE",
+    "check_bounds",
+    "check_cones",
+    "checked",
+    "coordinates",
+    "identity",
+    "matrix",
+    "numbers",
+    "odd_size",
+    "plain",
+    "vector",
+]
 
 SPARSE = (sparse.sparray, sparse.spmatrix)
 """scipy's sparse types; to ask for them takes less time than sparse.issparse."""
@@ -28,7 +43,7 @@ _PLAIN = (np.ndarray, np.generic, list, tuple, int, float, *SPARSE)
 
 _OURS = (np.ndarray, np.generic, *SPARSE)
 
-foreign: set[type] = set()
+OTHERS: set[type] = set()
 """Types that are none of these, as they come; to look one up takes a tenth of the time."""
 
 _WORDS = {
@@ -44,8 +59,8 @@ def checked(name: str, value: Any, sparse_too: bool = False) -> Any:
     Arrays become plain ndarrays; lists stay lists, which have no precision of their own.
     """
     if not isinstance(value, _PLAIN):
-        if len(foreign) < 1000:  # there are classes made on the fly
-            foreign.add(type(value))
+        if len(OTHERS) < 1000:  # there are classes made on the fly
+            OTHERS.add(type(value))
         return value
     if sparse_too and isinstance(value, SPARSE):
         return value
@@ -64,9 +79,9 @@ def _check_entries(name: str, value: Any) -> None:
     entries = value
     while len(entries) and isinstance(entries[0], list | tuple):
         entries = entries[0]
-    foreign = [e for e in entries if hasattr(e, "shape") and not isinstance(e, _OURS)]
-    if foreign:
-        kind = f"{type(foreign[0]).__module__.partition('.')[0]}.{type(foreign[0]).__name__}"
+    arrays = [e for e in entries if hasattr(e, "shape") and not isinstance(e, _OURS)]
+    if arrays:
+        kind = f"{type(arrays[0]).__module__.partition('.')[0]}.{type(arrays[0]).__name__}"
         raise ParameterError(
             f"{name} is a {type(value).__name__} that holds a {kind}; expected one array. Join "
             "its entries with the framework's own function (stack), through which gradients flow"
@@ -184,17 +199,17 @@ def coordinates(name: str, matrix: Any) -> sparse.coo_matrix:
     try:
         if matrix.format in ("csr", "csc", "bsr"):
             matrix = _followed(matrix)
-        found = sparse.coo_matrix(matrix)  # checks that the indices are in range
-        if not found.row.size == found.col.size == found.data.size:
+        entries = sparse.coo_matrix(matrix)  # checks that the indices are in range
+        if not entries.row.size == entries.col.size == entries.data.size:
             raise ValueError("it has not as many row and column indices as values")
     except Exception as error:
         raise ParameterError(
             f"the arrays of the sparse {name} state no matrix: {error}. They were changed after it "
             "was made, or do not belong together; build it anew from rows, columns and values"
         ) from error
-    found.data = numbers(f"the sparse {name}", found.data)
-    found.sum_duplicates()
-    return found
+    entries.data = numbers(f"the sparse {name}", entries.data)
+    entries.sum_duplicates()
+    return entries
 
 
 def _followed(matrix: Any) -> Any:
@@ -214,3 +229,51 @@ def _followed(matrix: Any) -> Any:
         parts = matrix.data[:end], matrix.indices[:end], ends
         return type(matrix)(parts, shape=matrix.shape)
     return matrix
+
+
+def check_cones(cones: Any) -> tuple[Cone, ...]:
+    """The cones as a tuple, each checked to be one."""
+    try:
+        cones = tuple(cones)
+    except TypeError:
+        raise ProblemError(f"cones is {cones!r}; expected a list of cones") from None
+    for cone in cones:
+        if not isinstance(cone, Cone):
+            raise ProblemError(
+                f"cones holds {cone!r}; expected ffoadapt.ZeroCone(m), NonnegativeCone(m), "
+                "SecondOrderCone(m), PSDCone(n), ExponentialCone() or PowerCone(alpha)"
+            )
+    return cones
+
+
+def vector(name: str, value: Any) -> Floats:
+    """A (k,) float64 array of user data, a copy."""
+    array = numbers(name, value)
+    if array.ndim != 1:
+        raise ShapeError(f"{name} has shape {array.shape}; expected one axis")
+    return array.astype(np.float64)
+
+
+def matrix(name: str, value: Any, rows: int, columns: int) -> Any:
+    """A (rows, columns) ndarray or sparse matrix of user data, a copy; None stays None (zero)."""
+    if value is None:
+        if name != "P" and rows:
+            raise ShapeError(f"{name} is missing, but its right-hand side has {rows} rows")
+        return None
+    array = coordinates(name, value) if sparse.issparse(value) else numbers(name, value)
+    if array.shape != (rows, columns):
+        raise ShapeError(f"{name} has shape {array.shape}; expected ({rows}, {columns})")
+    return array if sparse.issparse(array) else array.astype(np.float64)
+
+
+def identity(n: int, dense: bool) -> Any:
+    """The A of a box program whose bounds are on x itself."""
+    return np.eye(n) if dense else sparse.identity(n, format="csc")
+
+
+def check_bounds(n: int, rows: int) -> None:
+    """Raise unless there are as many bounds as variables."""
+    if rows != n:
+        raise ShapeError(
+            f"A is None, so that l and u are bounds on x: expected {n} of each, got {rows}"
+        )

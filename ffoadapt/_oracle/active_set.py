@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._cones import GhostRows
+from .._kernel import polyhedral
 from .._program.batch import ProgramBatch, largest
 from .._runtime.lazy import lazy
 from .._types import Floats
@@ -89,10 +90,8 @@ class Scales:
     """Sizes that make slacks and multipliers dimensionless.
 
     ``batch`` has those of the data; ``primal`` (B, 1) is the size X of x, ``gradient`` (B, 1) the
-    size g of the gradient of the objective. X counts the distances of the constraints from 0 and g
-    over the curvature of the objective, and g the change of gradient over X, so that neither is 0
-    where the solution or its gradient happens to be. ``x`` and ``z`` (B, 1) are the shares that the
-    largest |x_i| and the largest |z_i| r_i have in X and g.
+    size g of the gradient of the objective, and ``x`` and ``z`` (B, 1) are the shares that the
+    largest |x_i| and the largest |z_i| r_i have in X and g: see `polyhedral.scales`.
     """
 
     batch: ProgramBatch
@@ -127,26 +126,8 @@ class Scales:
 
 def scales(batch: ProgramBatch, x: Floats, z: Floats) -> Scales:
     """The sizes at points x (B, n), z (B, m)."""
-    data = batch.sizes
-    steepness, curvature, reach = data.steepness, data.curvature, data.reach
-    size_x, size_z = largest(x), largest(z * batch.norms)
-    primal, gradient = np.maximum(size_x, reach), np.maximum(steepness, size_z)
-    if data.regular:
-        length = gradient / curvature
-        gradient = np.maximum(gradient, curvature * primal)
-        primal = np.maximum(primal, length)
-        return Scales(batch, primal, gradient, size_x / primal, size_z / gradient)
-    curved = curvature > 0.0
-    length = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curved)
-    gradient = np.maximum(gradient, curvature * primal)
-    primal = np.maximum(primal, length)
-    if not (reach.all() and steepness.all()):
-        # Data without a length (or a gradient) of their own: x (or z) is 0 up to the solver's
-        # noise, or anything at all.
-        flat, centred = steepness == 0.0, reach == 0.0
-        primal = np.maximum(primal, centred & (flat | ~curved))
-        gradient = np.maximum(gradient, flat & (~curved | centred))
-    return Scales(batch, primal, gradient, size_x / primal, size_z / gradient)
+    sizes = largest(x), largest(z * batch.norms)
+    return Scales(batch, *polyhedral.scales(np, batch.sizes, *sizes))
 
 
 def linearize(
@@ -161,9 +142,7 @@ def linearize(
     size, m = z.shape
     if m == 0:
         return GhostBatch(np.zeros((size, 0), bool), z, (), np.full(size, np.inf))
-    # z_hat > s_hat, multiplied out; rows in zero cones always hold.
-    active = z * (scale.squares * (scale.primal / scale.gradient)) > s
-    active[:, structure.split[0]] = True
+    active = polyhedral.active_rows(np, s, z, scale.squares, scale, structure.equality)
     unit_ghost = unit_rows(batch, active, z)
     if structure.polyhedral:
         return unit_ghost

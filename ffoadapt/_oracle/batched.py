@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _kernel
+from .._kernel.measures import FIGURES
+from .._kernel.polyhedral import LIMITS
 from .._program.batch import ProgramBatch
 from .._program.points import Points
 from .._program.structure import Structure
@@ -24,11 +26,12 @@ from .._runtime import threads
 from .._runtime.lazy import lazy
 from .._runtime.memory import empty
 from .._types import Floats
-from .acceptance import DATA, ROW, Violations, beside_cones
+from .acceptance import Violations, beside_cones
 from .active_set import GhostBatch, Scales
-from .certificate import LIMITS, probe
-from .dense import REFINE, SURE
-from .report import Residuals, curved_violations
+from .certificate import SURENESS, probe
+from .factor import REFINE, Rank
+from .lapack import SURE
+from .residuals import Residuals, curved_violations
 
 __all__ = ["BatchedFactor", "Lent", "Measures", "covers", "definite", "products"]
 
@@ -56,8 +59,8 @@ WRITE = 5
 
 
 def covers(structure: Structure) -> bool:
-    """Whether compiled code factorizes the systems of such programs."""
-    return _kernel.kernel is not None and (structure.dense or structure.small)
+    """Whether such programs are measured and factorized together."""
+    return structure.dense or structure.small
 
 
 def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
@@ -66,8 +69,6 @@ def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
     None unless all are positive definite beyond doubt, and symmetric up to this share of their
     largest entry.
     """
-    if _kernel.kernel is None:
-        return None
     (P,), n = _plain(P), P.shape[-1]
     U = empty(*P.shape)
 
@@ -81,7 +82,6 @@ class Measures:
     """The sizes and residuals of the points of a batch, and the single rows that are active there.
 
     It is what `scales`, `kkt_residuals`, `row_margins` and `linearize` find for each element.
-    ``settled`` is what `BatchedFactor.settled` has found, None before.
     """
 
     def __init__(
@@ -89,7 +89,6 @@ class Measures:
     ) -> None:
         self.batch, self.points, self.active, self._figures = batch, points, active, figures
         self._complete = batch.structure.polyhedral or points.paired
-        self.settled: bool | None = None
 
     @classmethod
     def of(cls, batch: ProgramBatch, points: Points) -> Measures:
@@ -102,7 +101,7 @@ class Measures:
         active, figures = np.empty((size, m), dtype=bool), np.empty((size, FIGURES))
 
         def measure(part: slice) -> None:
-            at = part.start, part.stop, *arrays, kinds, points.exact, active, figures
+            at = part.start, part.stop, *arrays, kinds, points.exact, LIMITS, active, figures
             _kernel.kernel.measure(n, m, *at)
 
         _spread(measure, size, MEASURE * n * (n + m))
@@ -122,7 +121,7 @@ class Measures:
                 found[:, 10] = np.maximum(found[:, 10], row)
             with np.errstate(all="ignore"):
                 grown = np.maximum(found[:, 0] / found[:, 8], found[:, 1] / found[:, 9]).clip(1.0)
-                doubt = np.maximum(found[:, 4] * grown / DATA, found[:, 10] / ROW)
+                doubt = np.maximum(found[:, 4] * grown / LIMITS.data, found[:, 10] / LIMITS.row)
             found[:, 12] = np.maximum(found[:, 12], doubt)
             self._figures, self._complete = found, True
         return self._figures
@@ -175,12 +174,6 @@ class Measures:
         return self._figures[:, 6]
 
 
-FIGURES = 14
-"""Of each element: the four of `Scales`, the two of `Residuals`, the margin, the sum over the rows
-of what s and z lack of being complementary, the four of `Violations`, the largest share of what is
-allowed of an optimal point (without what `figures` completes), and whether it is near one."""
-
-
 class BatchedFactor:
     """Factorizations of B systems with P (B or 1, n, n), A (B or 1, m, n) and ghost rows.
 
@@ -190,6 +183,8 @@ class BatchedFactor:
         (B,) the number of active rows.
     fine
         (B,) bool: elements of full rank; the solutions of others are 0.
+    complete
+        Whether all are.
     """
 
     _state: tuple[Any, NDArray[np.bool_], Sequence[Lent | None]]
@@ -228,8 +223,7 @@ class BatchedFactor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if _kernel.kernel is not None:
-            self._factorize(self._state[2])
+        self._factorize(self._state[2])
 
     def _factorize(self, near: Sequence[Lent | None]) -> None:
         size = self._given[2]
@@ -243,59 +237,58 @@ class BatchedFactor:
 
         _spread(factorize, size, self._work[1] if borrowed.all() else sum(self._work))
         self.active, self.fine, self._state = active, fine, (batch, borrowed, near)
+        self.complete = bool(fine.all())
 
-    def solve(
-        self, v_x: Floats, v_z: Floats, refine: bool = True, watched: Measures | None = None
-    ) -> tuple[Floats, Floats, Floats]:
-        """w (K, B, n), zeta (K, B, m), relative residual (B,) for v_x (K, B, n), v_z (K, B, m).
+    def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
+        """See `Factor`; the residual of a solution that is not refined is not known, and 0.
 
-        Without ``refine`` it is the plain solution, as in `DenseFactor.solve`. On the way it sees
-        whether the points that are ``watched`` are `settled`.
+        Of elements without full rank the solution is 0.
         """
         v_x, v_z = _plain(v_x, v_z)
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
+        count = math.prod(v_x.shape[:-2])
         batch, borrowed, near = self._state  # another thread may change it
         limit = REFINE if refine else math.inf
-        question = self._question(watched) if watched is not None else None
 
-        def solve(part: slice) -> bool:
-            at = batch, part.start, part.stop
-            _kernel.kernel.solve(*at, limit, v_x, v_z, w, zeta, residual)
-            return question is None or bool(_kernel.kernel.settled(*at, *question))
+        def solve(part: slice) -> None:
+            _kernel.kernel.solve(batch, part.start, part.stop, limit, v_x, v_z, w, zeta, residual)
 
-        parts = _spread(solve, residual.size, self._work[0] + len(v_x) * self._work[1])
+        _spread(solve, residual.size, self._work[0] + count * self._work[1])
         if near:
             left = borrowed & ~(residual <= BORROWED)
             if left.any():
                 self._factorize([None if left[i] else one for i, one in enumerate(near)])
-                return self.solve(v_x, v_z, refine, watched)
-        if watched is not None:
-            watched.settled = all(parts)
+                return self.solve(v_x, v_z, refine)
         return w, zeta, residual
+
+    @property
+    def rank(self) -> Rank:
+        """Of the elements of full rank."""
+        none = np.zeros(self.fine.size, dtype=np.int64)
+        return Rank(self.active, none, none)
+
+    def null(self) -> tuple[Floats, Floats]:
+        """Nothing of these elements: they are of full rank."""
+        n, m, size = self._given[:3]
+        return np.zeros((size, n)), np.zeros((size, m))
 
     def settled(self, measures: Measures) -> bool:
         """Whether bounds leave no doubt of any point, as `examine` finds too."""
-        if measures.settled is None:
-            question = self._question(measures)
-
-            def settled(part: slice) -> bool:
-                at = self._state[0], part.start, part.stop
-                return bool(_kernel.kernel.settled(*at, *question))
-
-            measures.settled = all(_spread(settled, self.fine.size, sum(self._work)))
-        return measures.settled
-
-    def _question(self, measures: Measures) -> tuple[Any, ...]:
         batch = measures.batch
         signs = probe(batch.structure)
-        return *signs, batch.squares, measures.figures, self._margins, *LIMITS
+        known = *signs, batch.squares, measures.figures, self._margins, *SURENESS
+
+        def settled(part: slice) -> bool:
+            return bool(
+                _kernel.kernel.bounds_suffice(self._state[0], part.start, part.stop, *known)
+            )
+
+        return all(_spread(settled, self.fine.size, sum(self._work)))
 
 
-def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floats | None:
+def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floats:
     """sign * (z w' + zeta x') (..., B, r, n) for zeta (..., B, r) and w (..., B, n), z and x like
-    these or without axes in front; None without compiled code."""
-    if _kernel.kernel is None:
-        return None
+    these or without axes in front."""
     rows, n = z.shape[-1], w.shape[-1]
     found, given = empty(*zeta.shape, n), _plain(z, zeta, w, x)
 

@@ -34,7 +34,7 @@ from .._types import Floats
 from .active_set import KINK, Scales, complementary
 
 __all__ = [
-    "LIMITS",
+    "SURENESS",
     "Certificate",
     "defects",
     "examine",
@@ -65,7 +65,7 @@ SHORT = 1e-3
 TINY = 1e-300
 """Not to divide by 0."""
 
-LIMITS = ROUNDING, SURE, SHORT, SMALL
+SURENESS = ROUNDING, SURE, SHORT, SMALL
 """Those of `_Bounds.settle`, as compiled code asks for them."""
 
 Solve = Callable[[Floats, Floats], tuple[Floats, Floats]]

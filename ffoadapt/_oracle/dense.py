@@ -18,75 +18,52 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh, eigvalsh, svdvals
+from scipy.linalg import eigh
 
+from .._kernel.ghost import relative_sizes
 from .._types import Floats
 from .dependent import DependentRows
-from .lapack import cholesky, solve_both, solve_factor, solve_rows
+from .factor import REFINE, Rank
+from .lapack import SPECTRAL, deficient, definite_factor, solve_both, solve_factor, solve_rows
 from .rows import ElementRows
 
-__all__ = ["DenseFactor", "deficient"]
+__all__ = ["DenseFactor"]
 
-
-RANK = 1e-10
-"""A Cholesky pivot below this fraction of its diagonal entry counts as a lost rank."""
-
-SURE = 1e-5
-"""Where all pivots are above this fraction, the rank is full. Below it a pivot may be the rounding
-that earlier small pivots have amplified, and eigenvalues decide."""
-
-NULL = 1e-14
-"""An eigenvalue below this, times the order, of the matrix with diagonal 1 counts as zero."""
-
-REFINE = 1e-13
-"""Above this relative residual, of either block, a solution is refined."""
 
 ROUNDS = 8
 """Refinement steps at most; one is enough unless rows nearly depend on each other."""
 
-SPECTRAL = 1e-11
-"""An eigenvalue of the equilibrated system below this fraction of the largest counts as zero."""
-
 
 class DenseFactor:
-    """A factorization that serves any number of right-hand sides.
-
-    Attributes
-    ----------
-    active
-        Number of equality rows of the ghost problem.
-    dependent, free
-        Rank deficiency: dependent active rows, and directions in which x is not determined.
-    """
+    """A `Factor` of one element with P (n, n), A (m, n) and these ghost rows."""
 
     def __init__(self, P: Floats, A: Floats, rows: ElementRows) -> None:
         self.rows, self.A = rows, A
         C = np.ascontiguousarray(rows.G(A))
         self.H = H = _hessian(P, A, rows)
-        self.active = C.shape[0]
         self._steepness = float(np.vdot(C, C))
-        # Unit rows are rows of A: C' mu is A' zeta, and another copy of them is not needed.
-        self._C = C.copy() if rows.ghost.blocks else None
-        self.dependent = self.free = 0
+        # Unit rows are rows of A: C' mu is A' zeta, and a copy of them is not kept.
+        self._C = C if rows.ghost.blocks else None
         self._penalty: Floats | None = None
         self._minimal: DependentRows | _Spectral | None = None
-        if self.active <= len(H) and self._factorized(C):
-            return
-        C = np.ascontiguousarray(rows.G(A))
-        self._minimal = DependentRows.of(H, C) or _Spectral(H, C)
-        self.dependent, self.free = self._minimal.deficiency
+        self.dependent = self.free = 0
+        if len(C) > len(H) or not self._factorized(C.copy()):
+            self._minimal = DependentRows.of(H, C) or _Spectral(H, C)
+            self.dependent, self.free = self._minimal.deficiency
+        self.active = len(C)
+        self.rank = Rank(self.active, self.dependent, self.free)
 
     def _factorized(self, C: Floats) -> bool:
         """Whether the factors are those of a system of full rank; C is overwritten."""
         H = self.H
-        U = factor(H)
-        if U is None and self.active:
+        U = definite_factor(H)
+        if U is None and len(C):
             self._penalty = _penalties(H, C)
-            U = factor(H + (C.T * self._penalty) @ C)
+            U = definite_factor(H + (C.T * self._penalty) @ C)
         if U is None:
             return False
         solve_rows(U, C)  # the rows U'^-1 c of H^-1 = U^-1 U'^-1
-        S = factor(C @ C.T)
+        S = definite_factor(C @ C.T)
         if S is None:
             return False
         self._U, self._S, self._Y = U, S, C
@@ -95,11 +72,7 @@ class DenseFactor:
     def solve(
         self, v_x: Floats, v_z: Floats, refine: bool = True, random: bool = False
     ) -> tuple[Floats, Floats, Floats]:
-        """w (n, K), zeta (m, K) and relative residual (K,) for cotangents v_x (n, K), v_z (m, K).
-
-        Without ``refine`` it is the plain solution, for estimates, with a residual that is not
-        known and said to be 0. ``random`` cotangents tell `SparseFactor` something.
-        """
+        """See `Factor`; the residual of a solution that is not refined is not known, and 0."""
         rows, A = self.rows, self.A
         top, bottom = v_x + A.T @ rows.W(v_z) if rows.curved else v_x, rows.G(v_z)
         w, mu = self._apply(top, bottom)
@@ -145,7 +118,7 @@ class DenseFactor:
     ) -> tuple[Floats, Floats, Floats]:
         """Better w and mu where there are, and the relative residual (K,)."""
         r, g, (size, blocks) = self._residual(top, bottom, w, mu)
-        for _ in range(0 if self.dependent or self.free else ROUNDS):
+        for _ in range(0 if self.rank.deficiency else ROUNDS):
             if not np.maximum.reduce(blocks, initial=0.0) > REFINE:
                 break
             last = size.max(initial=0.0) <= REFINE  # one step beyond, for the smaller block
@@ -165,7 +138,7 @@ class DenseFactor:
             top = top + self._up(self._penalty[:, None] * bottom)
         w = np.array(top, order="C")
         solve_factor(self._U, w, transposed=True)
-        if not self.active:
+        if not len(bottom):
             mu = bottom
         else:
             mu = self._Y @ w - bottom
@@ -180,54 +153,8 @@ class DenseFactor:
         """Both blocks of the residual, and its `relative_sizes` (K,)."""
         up = self._up(mu)
         r, g = top - self.H @ w - up, bottom - self._down(w)
-        return r, g, relative_sizes(r, g, top, bottom, up, w, self._steepness)
-
-
-def factor(matrix: Floats) -> Floats | None:
-    """The Cholesky factor as `lapack` uses it, or None where a pivot shows a lost rank."""
-    U = np.array(matrix, order="C")
-    if not U.shape[0]:
-        return U
-    if not cholesky(U):
-        return None
-    if not _pivots_above(SURE, U, matrix):
-        if not _pivots_above(RANK, U, matrix):
-            return None
-        scale = 1.0 / np.sqrt(matrix.diagonal())
-        if eigvalsh(matrix * scale * scale[:, None])[0] <= NULL * len(scale):
-            return None
-    return U
-
-
-def _pivots_above(fraction: float, U: Floats, matrix: Floats) -> bool:
-    """Whether all Cholesky pivots are above this fraction of their diagonal entries."""
-    pivots = U.diagonal()
-    return bool(np.logical_and.reduce(pivots * pivots > fraction * matrix.diagonal()))
-
-
-def deficient(M: Floats) -> bool:
-    """Whether the rows of M are dependent, whatever the units of its rows and columns."""
-    if not len(M) or len(M) > M.shape[1]:
-        return bool(len(M))
-    M = _balanced(M)
-    if not np.isfinite(M).all():  # beyond float64
-        return True
-    values = svdvals(M)
-    return not values[-1] > SPECTRAL * values[0]
-
-
-def _balanced(M: Floats, rounds: int = 50) -> Floats:
-    """diag(r) M diag(c) with the rows and columns of largest entry near 1."""
-    M = M.copy()
-    for _ in range(rounds):
-        largest = [np.abs(M).max(axis=axis, keepdims=True, initial=0.0) for axis in (1, 0)]
-        for size in largest:
-            size[size == 0.0] = 1.0
-        if all(np.abs(size - 1.0).max(initial=0.0) < 0.1 for size in largest):
-            break
-        M /= np.sqrt(largest[0])
-        M /= np.sqrt(largest[1])
-    return M
+        known = r, g, top, bottom, up, w, self._steepness
+        return r, g, relative_sizes(np, *known, axis=0)
 
 
 def _hessian(P: Floats, A: Floats, rows: ElementRows) -> Floats:
@@ -251,35 +178,6 @@ def _penalties(H: Floats, C: Floats) -> Floats:
     return size / np.where(norms > 0.0, norms, 1.0)
 
 
-def relative_sizes(
-    r: Floats, g: Floats, top: Floats, bottom: Floats, up: Floats, w: Floats, steepness: float
-) -> tuple[Floats, Floats]:
-    """(K,) each: two sizes of a residual (r, g) of the right-hand side (top, bottom).
-
-    The second is the larger of the sizes of the blocks relative to their terms. It says whether to
-    refine: a block can be all rounding and still be small beside the other, as w is at the vertex
-    of a linear program, where it should be 0; in z w' it meets multipliers of any size.
-
-    The first says whether there is a solution. It is relative to the right-hand side or, where that
-    is smaller, the second: the blocks have units of their own, which can make rounding in one look
-    large in the other. ``up`` is C'mu and ``steepness`` the squared size of C.
-    """
-    r2, g2, top2, bottom2 = _square(r), _square(g), _square(top), _square(bottom)
-    both = _ratio(r2 + g2, top2 + bottom2)
-    upper, lower = _ratio(r2, top2 + _square(up)), _ratio(g2, bottom2 + steepness * _square(w))
-    blocks = np.maximum(upper, lower)
-    return np.sqrt(np.minimum(both, blocks)), np.sqrt(blocks)
-
-
-def _ratio(error: Floats, size: Floats) -> Floats:
-    return np.divide(error, size, out=np.zeros_like(error), where=size != 0.0)  # NaN stays
-
-
-def _square(v: Floats) -> Floats:
-    """(K,) squared norms of the columns of (r, K)."""
-    return np.einsum("rk,rk->k", v, v)
-
-
 class _Spectral:
     """The Moore-Penrose inverse of the ghost KKT matrix, with rank decided after equilibration."""
 
@@ -289,7 +187,7 @@ class _Spectral:
         K[:n, :n] = H
         K[n:, :n] = C
         K[:n, n:] = C.T
-        scale = equilibrate(K)
+        scale = _equilibrate(K)
         scaled = K * scale * scale[:, None]
         if not np.isfinite(scaled).all():  # beyond float64: nothing of it can be solved
             scaled, scale = np.zeros_like(scaled), np.ones_like(scale)
@@ -318,7 +216,7 @@ class _Spectral:
         return w[: self.n], w[self.n :]
 
 
-def equilibrate(K: Floats, rounds: int = 12) -> Floats:
+def _equilibrate(K: Floats, rounds: int = 12) -> Floats:
     """Symmetric Ruiz scaling d with the rows of diag(d) |K| diag(d) of largest entry near 1."""
     magnitude: Any = np.abs(K)
     scale = np.ones(K.shape[0])

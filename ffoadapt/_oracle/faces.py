@@ -19,7 +19,9 @@ parts, mostly of one variable each.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +31,12 @@ from scipy.sparse.csgraph import connected_components
 from .._program.batch import ProgramBatch
 from .._types import Floats
 from .active_set import KINK, GhostBatch, Scales
-from .dense import factor
+from .lapack import definite_factor
 
-__all__ = ["Faces", "faces_at", "harmless", "weak_rows"]
+if TYPE_CHECKING:
+    from .ghost import MeasuredPoints
+
+__all__ = ["Faces", "decided", "faces_at", "harmless", "weak_rows"]
 
 Mask = NDArray[np.bool_]
 
@@ -90,22 +95,37 @@ def harmless(batch: ProgramBatch, active: Mask, weak: Mask) -> Mask:
     return found
 
 
-def faces_at(
-    batch: ProgramBatch,
-    i: int,
-    ghost: GhostBatch,
-    doubtful: Mask,
-    s_hat: Floats,
-    z_hat: Floats,
-    unsure: Mask,
-    residual: float,
-) -> Faces:
-    """The ``doubtful`` rows (m,) of element ``i`` sorted, given its dimensionless s and z (m,).
+def decided(
+    at: MeasuredPoints, ghost: GhostBatch, faces: Callable[[int, Mask, GhostBatch], Faces]
+) -> tuple[GhostBatch, Mask | None]:
+    """The ghost rows with those that are weakly active only because of where on a face the point
+    is as in its interior, and which these are, where that could matter.
 
-    An s or z that is no noise, given the ``residual`` of the point, is not 0; in the rows that are
-    ``unsure`` both may be.
+    ``faces`` are those of the doubtful rows of an element.
     """
-    noise = max(NOISE, 10.0 * residual)
+    weak = weak_rows(at.batch, at.points.s, at.points.z, at.scales)
+    weak[~at.solved] = False
+    doubt = weak.any(axis=-1) & ~harmless(at.batch, ghost.active, weak)
+    if not doubt.any():
+        return ghost, None
+    active, kept = ghost.active.copy(), np.zeros_like(weak)
+    for i in np.flatnonzero(doubt).tolist():
+        inside = faces(i, weak[i], ghost)
+        active[i] = (active[i] & ~inside.inactive) | inside.active
+        kept[i] = inside.inactive | inside.active
+    return replace(ghost, active=active), kept
+
+
+def faces_at(at: MeasuredPoints, i: int, ghost: GhostBatch, doubtful: Mask) -> Faces:
+    """The ``doubtful`` rows (m,) of element ``i`` sorted.
+
+    An s or z that is no noise, given the residual of the point, is not 0; in rows that are at no
+    kink both may be.
+    """
+    batch, scale = at.batch, at.scales
+    s_hat, z_hat = scale.slack(at.points.s)[i], scale.dual(at.points.z)[i]
+    unsure = doubtful & (np.maximum(s_hat, z_hat) >= KINK)
+    noise = max(NOISE, 10.0 * at.measured.kkt.item(i))
     loose = doubtful & (unsure | (z_hat <= noise))
     tight = doubtful & (unsure | (s_hat <= noise))
     held = ghost.active[i] & ~doubtful
@@ -203,7 +223,7 @@ def _definite(H: Any) -> Mask:
     found[:] = (sizes[labels] == 1) & (diagonal > 0.0)
     for label in np.flatnonzero((sizes > 1) & (sizes <= 2 * LARGE)).tolist():
         at = np.flatnonzero(labels == label)
-        found[at] = diagonal[at].min() > 0.0 and factor(H[at][:, at].toarray()) is not None
+        found[at] = diagonal[at].min() > 0.0 and definite_factor(H[at][:, at].toarray()) is not None
     return found
 
 

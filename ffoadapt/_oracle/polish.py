@@ -20,7 +20,7 @@ from .active_set import Scales, complementary, scales
 from .batched import Lent
 from .certificate import defects, worst
 from .gradient import Oracle
-from .report import Residuals
+from .residuals import Residuals
 from .sparse import SparseFactor
 
 __all__ = ["polish"]
@@ -62,7 +62,6 @@ def polish(
     brought to full accuracy in any case.
     """
     oracle = Oracle(batch, points)
-    current = oracle.points
     before = oracle.floor  # enough where it shows that every point is to be improved, and was
     if not rounds or not ((before.kkt > ACCURATE) | ~oracle.solved).all():
         before = oracle.measured
@@ -77,69 +76,98 @@ def polish(
             wanted &= ~between | _small(oracle) | doubtful
     if not wanted.any():
         return points, oracle, before.kkt
-    latest: tuple[Oracle, NDArray[np.intp]] | None = None
-    near: dict[int, SparseFactor | Lent] = {}  # of the steps that led to the current points
-    final: Oracle | None = None  # at the current points, where one step has led all there
-    residual, outside = before.kkt.copy(), before.infeasibility.copy()
-    iterate, misses = current, np.zeros(batch.size, dtype=int)
-    for k in range(rounds):
-        if not wanted.any():
+    search = _Search(oracle, before, wanted)
+    for _ in range(rounds):
+        search.step()
+        if not search.wanted.any():
             break
-        part = np.flatnonzero(wanted)
-        everything = part.size == batch.size
-        some = batch if everything else batch.take(part)
-        here = iterate if everything else _pick(iterate, part)
-        if k == 0:
-            start = oracle.scales if everything else scales(some, here.x, here.z)
-            here = _paired(some, here, start)
-        there, last = _step(some, here)
-        trial, found = there.points, there.measured
-        improved = found.kkt < residual[part]
-        if k == 0 and not improved.all():
-            before = oracle.measured
-            residual, outside = before.kkt.copy(), before.infeasibility.copy()
-            improved = found.kkt < residual[part]
-        iterate = trial if everything else _placed(iterate, part, trial)
+    return search.result(points)
+
+
+class _Search:
+    """Newton steps from the points of an oracle, and the best points so far."""
+
+    def __init__(self, start: Oracle, before: Residuals, wanted: NDArray[np.bool_]) -> None:
+        """``before`` are the residuals there, and ``wanted`` (B,) the elements to be improved."""
+        self.start, self.before, self.wanted = start, before, wanted
+        self.best = self.latest = start.points
+        self.residual, self.outside = before.kkt.copy(), before.infeasibility.copy()
+        self.oracle: Oracle | None = None  # at the best points, where one step has led all there
+        self._led: Oracle | None = None  # of the latest step that improved any, and these elements
+        self._part: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
+        self._nearby: dict[int, SparseFactor | Lent] = {}  # of the steps to the best points
+        self._misses = np.zeros(wanted.size, dtype=int)
+
+    def step(self) -> None:
+        """One step from the latest points of the elements that are wanted."""
+        first, start = self.latest is self.start.points, self.start
+        part = np.flatnonzero(self.wanted)
+        everything = part.size == start.batch.size
+        some = start.batch if everything else start.batch.take(part)
+        here = self.latest if everything else self.latest.take(part)
+        if first:
+            here = _paired(some, here, start.scales if everything else scales(some, here.x, here.z))
+        there, oracle = _step(some, here)
+        measured = there.measured
+        improved = measured.kkt < self.residual[part]
+        if first and not improved.all():
+            self.before = start.measured
+            self.residual = self.before.kkt.copy()
+            self.outside = self.before.infeasibility.copy()
+            improved = measured.kkt < self.residual[part]
+        self.latest = there.points if everything else _placed(self.latest, part, there.points)
         if improved.any():
-            at = part[improved]
-            final = there if at.size == batch.size else None
-            if final is not None:
-                current = trial
-            else:
-                current = _placed(current, at, _pick(trial, np.flatnonzero(improved)))
-            latest = last, part
-            lent = {int(part[j]): last.lends(j) for j in np.flatnonzero(improved).tolist()}
-            near |= {i: factor for i, factor in lent.items() if factor is not None}
-            residual[at], outside[at] = found.kkt[improved], found.infeasibility[improved]
-        misses[part] = np.where(improved, 0, misses[part] + 1)
+            self._keep(part, np.flatnonzero(improved), there, oracle)
+        self._misses[part] = np.where(improved, 0, self._misses[part] + 1)
         # A step from a wrong active set may go up before the right one is found; near rounding
         # there is nothing to find.
-        patience = np.where(residual[part] > ENOUGH, PATIENCE, 1)
-        going = np.isfinite(found.kkt) & (misses[part] < patience)
-        wanted[part] = going & (residual[part] > ACCURATE)
-        wanted &= np.abs(iterate.x).max(axis=-1, initial=0.0) <= FAR * oracle.scales.primal[:, 0]
-        wanted &= np.abs(oracle.scales.dual(iterate.z)).max(axis=-1, initial=0.0) <= FAR
-    if current is oracle.points:
-        return points, oracle, residual
-    worse = outside > np.maximum(before.infeasibility, FEASIBLE)
-    if final is None or worse.any():
-        before = oracle.measured
-        worse = outside > np.maximum(before.infeasibility, FEASIBLE)
-    if final is None or worse.any():
-        back = np.flatnonzero(worse)
-        residual[back] = before.kkt[back]
-        current = _placed(current, back, _pick(oracle.points, back))
-        current.paired = bool((residual < before.kkt).all())  # those that moved are
-        for values in (current.x, current.s, current.z):
-            values[~oracle.solved] = np.nan
-        final = Oracle(batch, current)
-    oracle = final
-    if not batch.structure.polyhedral:
-        oracle.borrow(near)
-    elif latest is not None:
-        oracle.adopt(*latest)
-    oracle.measured = Residuals(residual, outside)
-    return current, oracle, residual
+        patience = np.where(self.residual[part] > ENOUGH, PATIENCE, 1)
+        going = np.isfinite(measured.kkt) & (self._misses[part] < patience)
+        self.wanted[part] = going & (self.residual[part] > ACCURATE)
+        x, z = np.abs(self.latest.x), np.abs(start.scales.dual(self.latest.z))
+        self.wanted &= x.max(axis=-1, initial=0.0) <= FAR * start.scales.primal[:, 0]
+        self.wanted &= z.max(axis=-1, initial=0.0) <= FAR
+
+    def _keep(
+        self, part: NDArray[np.intp], better: NDArray[np.intp], there: Oracle, led: Oracle
+    ) -> None:
+        """The points of an oracle that are ``better``, among the elements ``part``, are the best;
+        ``led`` took the step to these."""
+        at, measured = part[better], there.measured
+        if at.size == self.wanted.size:
+            self.oracle, self.best = there, there.points
+        else:
+            self.oracle, self.best = None, _placed(self.best, at, there.points.take(better))
+        self._led, self._part = led, part
+        for j in better.tolist():
+            factor = led.factors.reusable(j)
+            if factor is not None:
+                self._nearby[int(part[j])] = factor
+        self.residual[at], self.outside[at] = measured.kkt[better], measured.infeasibility[better]
+
+    def result(self, given: Points) -> tuple[Points, Oracle, Floats]:
+        """As `polish`; no point has become less feasible."""
+        start, best, oracle = self.start, self.best, self.oracle
+        if best is start.points:
+            return given, start, self.residual
+        worse = self.outside > np.maximum(self.before.infeasibility, FEASIBLE)
+        if oracle is None or worse.any():
+            before = start.measured
+            worse = self.outside > np.maximum(before.infeasibility, FEASIBLE)
+        if oracle is None or worse.any():
+            back = np.flatnonzero(worse)
+            self.residual[back] = before.kkt[back]
+            best = _placed(best, back, start.points.take(back))
+            best.paired = bool((self.residual < before.kkt).all())  # those that moved are
+            for values in (best.x, best.s, best.z):
+                values[~start.solved] = np.nan
+            measured = Residuals(self.residual, self.outside)
+            oracle = Oracle(start.batch, best, measured=measured)
+        if not start.batch.structure.polyhedral:
+            oracle.nearby = self._nearby
+        elif self._led is not None:
+            oracle.factors.reuse(self._led.factors, self._part)
+        return best, oracle, self.residual
 
 
 def _small(oracle: Oracle) -> NDArray[np.bool_]:
@@ -164,18 +192,18 @@ def _step(batch: ProgramBatch, points: Points) -> tuple[Oracle, Oracle]:
     """
     oracle = Oracle(batch, points)
     there, before = _moved(oracle)
-    found = there.measured
-    close = (found.kkt > ACCURATE) & (np.square(found.kkt) <= ACCURATE * before)
+    first = there.measured
+    close = (first.kkt > ACCURATE) & (np.square(first.kkt) <= ACCURATE * before)
     if not batch.structure.polyhedral and close.any():
         again, _ = _moved(oracle, there.points)
-        better = close & (again.measured.kkt < found.kkt)
+        better = close & (again.measured.kkt < first.kkt)
         if better.all():
             return again, oracle
         at = np.flatnonzero(better)
-        there = Oracle(batch, _placed(there.points, at, _pick(again.points, at)))
-        kkt = np.where(better, again.measured.kkt, found.kkt)
-        outside = np.where(better, again.measured.infeasibility, found.infeasibility)
-        there.measured = Residuals(kkt, outside)
+        kkt = np.where(better, again.measured.kkt, first.kkt)
+        outside = np.where(better, again.measured.infeasibility, first.infeasibility)
+        both = _placed(there.points, at, again.points.take(at))
+        return Oracle(batch, both, measured=Residuals(kkt, outside)), oracle
     return there, oracle
 
 
@@ -199,14 +227,3 @@ def _placed(points: Points, at: NDArray[np.intp], other: Points) -> Points:
     x[at], s[at], z[at] = other.x, other.s, other.z
     paired = points.paired and other.paired
     return Points(x, s, z, points.status, points.info, paired=paired)
-
-
-def _pick(points: Points, part: NDArray[np.intp]) -> Points:
-    return Points(
-        points.x[part],
-        points.s[part],
-        points.z[part],
-        [points.status[i] for i in part],
-        [points.info[i] for i in part],
-        paired=points.paired,
-    )

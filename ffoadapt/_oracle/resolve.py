@@ -27,7 +27,7 @@ from .._program.batch import ProgramBatch
 from .._program.pattern import Pattern
 from .._program.points import Points
 from .._types import Floats, Ints
-from .gradient import Adjoint, Oracle
+from .gradient import Adjoint, Oracle, Tangents, folded
 
 __all__ = ["Resolve", "Resolved"]
 
@@ -74,46 +74,39 @@ class Resolve:
 
 
 class Resolved:
-    """Derivatives at the points of an oracle by further solves: its `vjp` and `jvp`, otherwise.
+    """A `Derivative` at the points of an oracle by further solves.
 
-    ``solve`` gives the solutions of a batch of programs, NaN where there is none.
+    ``solve`` gives the solutions of a batch of programs, NaN where there is none. An element of
+    which no moved program has a solution raises `DifferentiationError`; where such failures are to
+    be ``contained``, it has a zero gradient.
     """
 
     def __init__(
-        self, oracle: Oracle, solve: Callable[[ProgramBatch], Points], how: Resolve
+        self,
+        oracle: Oracle,
+        solve: Callable[[ProgramBatch], Points],
+        how: Resolve,
+        contain: bool = False,
     ) -> None:
-        self._oracle, self._solve, self._how = oracle, solve, how
+        self._oracle, self._solve, self._how, self._contain = oracle, solve, how, contain
 
-    def vjp(
-        self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None, contain: bool = False
-    ) -> Adjoint:
-        """Cotangents on x (B, n), s and z (B, m) to the gradient; None means zero.
-
-        An element of which no moved program has a solution raises `DifferentiationError`; where
-        failures are to be ``contained`` it has a zero gradient.
-        """
-        oracle, batch = self._oracle, self._oracle.batch
-        size, structure = batch.size, batch.structure
-        v_x = np.zeros((size, structure.n)) if v_x is None else v_x
-        v_z = np.zeros((size, structure.m)) if v_z is None else v_z
+    def vjp(self, v_x: Floats | None, v_s: Floats | None, v_z: Floats | None) -> Adjoint:
+        """See `Derivative`; several cotangents have their own solves, one after the other."""
+        oracle, batch, points = self._oracle, self._oracle.batch, self._oracle.points
+        v_x, v_z = folded(batch, v_x, v_s, v_z)
+        w, zeta, x, z = (np.empty(v.shape) for v in (v_x, v_z, v_x, v_z))
+        for k in np.ndindex(v_x.shape[:-2]):
+            w[k], zeta[k], mean = self._difference(v_x[k], v_z[k])
+            x[k], z[k] = mean.x, mean.z
         if v_s is not None:
-            v_x = v_x - batch.multiply("A", v_s, transpose=True)
-        w, zeta, mean = self._difference(v_x, v_z, contain)
-        if v_s is not None:
-            zeta = zeta + np.where(oracle.solved[:, None], v_s, 0.0)
-        return Adjoint(batch, mean, w, zeta)
+            zeta += np.where(oracle.solved[:, None], v_s, 0.0)
+        return Adjoint(batch, replace(points, x=x, z=z), w, zeta)
 
-    def jvp(
-        self, tangents: Mapping[str, Floats], contain: bool = False
-    ) -> tuple[Floats, Floats, Floats]:
-        """(dx, ds, dz) from tangents of P, q, A, b, as `Oracle.jvp`."""
+    def jvp(self, tangents: Mapping[str, Floats]) -> Tangents:
+        """See `Derivative`."""
+        return self._oracle.jvp(tangents, lambda v_x, v_z: self._difference(v_x, v_z)[:2])
 
-        def solve(v_x: Floats, v_z: Floats) -> tuple[Floats, Floats]:
-            return self._difference(v_x, v_z, contain)[:2]
-
-        return self._oracle.jvp(tangents, solve)
-
-    def _difference(self, v_x: Floats, v_z: Floats, contain: bool) -> tuple[Floats, Floats, Points]:
+    def _difference(self, v_x: Floats, v_z: Floats) -> tuple[Floats, Floats, Points]:
         """(w, zeta) for right-hand sides (B, n) and (B, m), and the middle of the two solutions."""
         oracle, how = self._oracle, self._how
         points = oracle.points
@@ -136,7 +129,7 @@ class Resolved:
             if not left.size:
                 return w, zeta, mean
             step[left] *= SHORTER
-        if not contain:
+        if not self._contain:
             raise DifferentiationError(
                 f"batch elements {left.tolist()}: the programs that gradient='resolve' solves have "
                 f"no solution, with a step of {how.step:g} and with shorter ones down to "

@@ -81,6 +81,15 @@ class Workspace:
         upper = Pattern((size, size), ends.astype(np.int32), indices)
         return cls(key, n, upper, inner, P_from, C_from)
 
+    @classmethod
+    def of_rows(cls, key: Hashable, P: Pattern, A: Pattern, active: NDArray[np.bool_]) -> Workspace:
+        """That for the pattern of P, and the active rows (m,) of A."""
+        indptr, columns, order = A.by_rows()
+        lengths = np.diff(indptr)
+        kept = np.repeat(active, lengths)
+        ends = np.concatenate((np.zeros(1, np.intp), np.cumsum(lengths[active])))
+        return cls.of(key, P, ends, columns[kept], order[kept])
+
     @property
     def last(self) -> NDArray[np.int32]:
         """(size,) where the diagonal entries are."""

@@ -27,6 +27,11 @@ class Differentiable(Protocol):
     """
 
     @property
+    def key(self) -> str:
+        """Its key in this process, for graphs that carry no objects: it is an
+        `ffoadapt.experimental.Keyed`."""
+
+    @property
     def ndims(self) -> Sequence[int]:
         """Core axes of each argument."""
 

@@ -61,6 +61,9 @@ class Solver(ABC):
     give equal outputs.
     """
 
+    name: str = ""
+    """What results and errors call an object that was not registered; its class where empty."""
+
     form: ClassVar[Literal["box", "split", "cone", "smooth"]] = "cone"
     """The view it is given: a `BoxForm`, `SplitForm`, `ConeForm`, or (functions) `SmoothForm`."""
 
@@ -120,10 +123,10 @@ class Solver(ABC):
         """Solve all programs of a dense batch at once; None leaves them to `solve`, one by one.
 
         Not needed: it is for solvers that have a batch of their own, or that take so little time
-        that Python between the elements would take longer (see `call_each`). Not called for sparse
-        matrices, nor where a start or a time limit is given, nor for a batch (or a thread's part of
-        one) of a single element or in which the bounds of one contradict each other. The slack of
-        the answers is b - Ax.
+        that Python between the elements would take longer (see `ffoadapt.experimental`, where the
+        class of the result is). Not called for sparse matrices, nor where a start or a time limit
+        is given, nor for a batch (or a thread's part of one) of a single element or in which the
+        bounds of one contradict each other. The slack of the solutions is b - Ax.
 
         Laws: those of `solve`; every element has, to the bit, the answer that `solve` gives for it
         alone, whatever its neighbours are.

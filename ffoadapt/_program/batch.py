@@ -11,91 +11,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .. import _kernel
 from .._runtime import blas
 from .._runtime.lazy import lazy
-from .._runtime.memory import empty, read_only
 from .._types import Floats, Ints
+from . import views
 from .forms import BoxForm, ConeForm, SplitForm
 from .pattern import Pattern
+from .sizes import EPS, FAINT, FAR, DataSizes, allowance, largest, near_one, row_squares
 from .structure import Structure
+from .views import BoxData
 
 __all__ = ["EPS", "FAINT", "FAR", "BoxData", "DataSizes", "ProgramBatch", "allowance", "largest"]
-
-
-EPS = float(np.finfo(np.float64).eps)
-
-FAINT = 1e-150
-"""Numbers below this have squares that may be 0."""
-
-FAR = 1e2
-"""See `DataSizes.farthest`."""
-
-NEAR = 1e4
-"""Programs whose numbers are within this factor of 1 are solved in their own units."""
-
-
-@dataclass(slots=True, eq=False)
-class BoxData:
-    """l <= Ax <= u as stated: A's pattern (None: dense) and numbers, each with a leading axis.
-
-    ``crossed`` is by how much l was above u, relative to the larger of the two, where that might be
-    rounding: their mean was taken for both there. None where it nowhere was.
-    """
-
-    pattern: Pattern | None
-    A: Floats
-    lower: Floats
-    upper: Floats
-    crossed: Floats | None = None
-
-
-@dataclass(slots=True, eq=False)
-class DataSizes:
-    """How large the data of a batch are; each with leading axis B or 1.
-
-    Attributes
-    ----------
-    reach
-        (B or 1, 1) the largest |b_i| / norm_i: how far from 0 the constraints are.
-    farthest
-        (B or 1, 1) bounds count as no further away than this: `FAR` times the furthest other row,
-        or the nearest of them where there is no other. One at 1e15 says nothing of a program.
-    steepness, curvature
-        (B or 1, 1) the largest entries of q and of P (which are on its diagonal).
-    regular
-        Whether none of these three is 0 anywhere.
-    """
-
-    reach: Floats
-    farthest: Floats
-    steepness: Floats
-    curvature: Floats
-    regular: bool
-
-    @classmethod
-    def of(cls, batch: ProgramBatch) -> DataSizes:
-        """Those of a batch."""
-        b = batch.b if batch.unbounding is None else np.where(np.isfinite(batch.b), batch.b, 0.0)
-        far, bounds = np.abs(b) / batch.norms, batch.structure.nonnegative
-        held = np.maximum.reduce(far, axis=-1, keepdims=True, initial=0.0, where=~bounds)
-        nearest = np.minimum.reduce(
-            np.where(bounds & (far > 0.0), far, np.inf), axis=-1, keepdims=True, initial=np.inf
-        )
-        with np.errstate(over="ignore"):
-            farthest = FAR * np.where(held > 0.0, held, nearest)
-        reach = largest(np.where(bounds, np.minimum(far, farthest), far))
-        steepness, curvature = map(largest, (batch.q, _diagonal(batch)))
-        least = np.minimum(np.minimum(reach, steepness), curvature)
-        regular = np.count_nonzero(least) == least.size
-        return cls(reach, farthest, steepness, curvature, regular)
 
 
 @dataclass(eq=False)
@@ -141,7 +73,7 @@ class ProgramBatch:
     def squares(self) -> Floats:
         """(B or 1, m) squared norms of the rows of A, the largest of its rows for each curved cone,
         1 for empty rows."""
-        squares = _row_squares(self)
+        squares = row_squares(self)
         for cone, start, count in self.structure.groups:
             if not cone.polyhedral:
                 block = squares[:, start : start + count * cone.dim].reshape(-1, count, cone.dim)
@@ -175,8 +107,8 @@ class ProgramBatch:
     @lazy
     def near_one(self) -> NDArray[np.bool_]:
         """(B,) whether norms of rows, largest entries of columns, the right-hand side and the
-        objective are all within `NEAR` of 1, or 0."""
-        return _near_one(self)
+        objective are all within `polyhedral.Limits.near` of 1, or 0."""
+        return near_one(self)
 
     def matrix(self, name: str, i: int) -> Any:
         """P or A of element i as an ndarray or a CSC matrix (numbers not copied)."""
@@ -190,98 +122,16 @@ class ProgramBatch:
 
         Nobody can write to their arrays: they are the user's, or those of other elements too.
         """
-        if form == "box":
-            return self._box_forms()
-        return self._split_forms() if form == "split" else self._cone_forms()
+        return views.each(self, form)
 
     def stacked(self, form: str) -> ConeForm | BoxForm | SplitForm:
         """All elements of a dense batch at once, in the named view: its arrays with an axis of the
         batch in front, of stride 0 where the elements share them. Nobody can write to them."""
-        if form == "box":
-            box = self._stated()
-            data = map(self._repeated, (self.P, self.q, box.A, box.lower, box.upper))
-            factor = None if self.P_factor is None else self._repeated(self.P_factor)
-            P, q, A, lower, upper = data
-            return BoxForm(P, q, A, lower, upper, factor)
-        if form == "split":
-            eq, ineq = self.structure.split
-            rows = self.A[:, ineq], self.b[:, ineq], self.A[:, eq], self.b[:, eq]
-            return SplitForm(*map(self._repeated, (self.P, self.q, *rows)))
-        A, b, free = self.A, self.b, self.unbounding
-        if free is not None:
-            A, b = np.where(free[..., None], 0.0, A), np.where(free, 1.0, b)
-        P, q, A, b = map(self._repeated, (self.P, self.q, A, b))
-        return ConeForm(P, q, A, b, self.structure.cones, self.structure.layout)
-
-    def _repeated(self, values: Floats) -> Floats:
-        if len(values) == self.size:
-            return read_only(values)
-        return np.broadcast_to(values, (self.size, *values.shape[1:]))
-
-    def _stated(self) -> BoxData:
-        """The constraints as l <= Ax <= u."""
-        if self.box is not None:
-            return self.box
-        eq, lower = self.structure.split[0], np.empty(self.b.shape)
-        lower.fill(-np.inf)
-        lower[:, eq] = self.b[:, eq]
-        return BoxData(self.structure.A, self.A, lower, self.b)
+        return views.stacked(self, form)
 
     def view(self, form: str, i: int) -> ConeForm | BoxForm | SplitForm:
         """Element i in the named view."""
         return next(self.take(slice(i, i + 1)).views(form))
-
-    def _cone_forms(self) -> Iterator[ConeForm]:
-        """Canonical programs with finite b.
-
-        A nonnegative row with b = inf becomes 0'x + s = 1: it constrains nothing, its multiplier is
-        0, and pattern and sizes stay what they are.
-        """
-        A, b = self._each("A"), self._each("b")
-        if self.unbounding is not None:
-            freed = list(map(_freed, A, b, self._elements(self.unbounding)))
-            A, b = iter([a for a, _ in freed]), iter([b_i for _, b_i in freed])
-        always = repeat(self.structure.cones), repeat(self.structure.layout)
-        return map(ConeForm, self._each("P"), self._each("q"), A, b, *always)
-
-    def _box_forms(self) -> Iterator[BoxForm]:
-        box = self._stated()
-        A = self._elements(box.A, box.pattern)
-        bounds = map(self._elements, (box.lower, box.upper))
-        factor = repeat(None) if self.P_factor is None else self._elements(self.P_factor)
-        return map(BoxForm, self._each("P"), self._each("q"), A, *bounds, factor)
-
-    def _split_forms(self) -> Iterator[SplitForm]:
-        eq, ineq = self.structure.split
-        h, b = map(self._elements, (self.b[:, ineq], self.b[:, eq]))
-        if self.structure.A is None:
-            G, E = map(self._elements, (self.A[:, ineq], self.A[:, eq]))
-        else:
-            rows = [self.matrix("A", i).tocsr() for i in range(self.A.shape[0])]
-            G, E = (
-                repeat(rows[0][part].tocsc(), self.size)
-                if len(rows) == 1
-                else iter([r[part].tocsc() for r in rows])
-                for part in (ineq, eq)
-            )
-        return map(SplitForm, self._each("P"), self._each("q"), G, h, E, b)
-
-    def _each(self, name: str) -> Iterator[Any]:
-        """The datum of this name, element by element, as an ndarray or a CSC matrix."""
-        return self._elements(getattr(self, name), getattr(self.structure, name, None))
-
-    def _elements(self, values: NDArray[Any], pattern: Pattern | None = None) -> Iterator[Any]:
-        """(B or 1, ...) element by element; what the batch shares is made into a matrix once."""
-        if pattern is None and len(values) == 1:
-            shared = values[0]
-            shared.setflags(False)
-            return repeat(shared, self.size)
-        values = read_only(values)
-        if pattern is None:
-            return iter(values)
-        if len(values) == 1:
-            return repeat(pattern.matrix(values[0]), self.size)
-        return map(pattern.matrix, values)
 
     def empty_dual(self, form: str) -> Floats:
         """An array for the duals of all elements in the named view; the pairs (z_ineq, y_eq) of
@@ -351,10 +201,10 @@ class ProgramBatch:
             precision=self.precision,
         )
 
-    def shifted(self, shift: Floats, bend: Floats | None = None) -> ProgramBatch:
+    def shifted(self, shift: Floats, tilt: Floats | None = None) -> ProgramBatch:
         """The same programs with b + shift (B, m) in the place of b, and stated bounds with it, and
-        q + bend (B, n) in the place of q."""
-        q = self.q if bend is None else self.q + bend
+        q + tilt (B, n) in the place of q."""
+        q = self.q if tilt is None else self.q + tilt
         b, box, rows = self.b + shift, self.box, self.structure.box
         if box is not None and rows is not None:
             j, k = rows.equal.size, rows.equal.size + rows.upper.size
@@ -408,82 +258,6 @@ class ProgramBatch:
             matrix = pattern.matrix(values[i])
             out[..., i, :] = ((matrix.T if transpose else matrix) @ vectors[..., i, :].T).T
         return out
-
-
-def allowance(precision: float) -> float:
-    """What rounding may have done to data, relative to the size of a row or a diagonal entry, where
-    ``precision`` is the distance from 1 to the next number of their type."""
-    return max(8.0 * precision, 1e-12)
-
-
-def largest(values: Floats) -> Floats:
-    """(B or 1, 1) largest magnitude in each row."""
-    sizes: Floats = abs(values)
-    if len(sizes) == 1 and sizes.size:  # to find where it is takes a sixth of the time of `max`
-        k = int(sizes.argmax())
-        return sizes[:, k : k + 1]
-    return np.maximum.reduce(sizes, axis=-1, keepdims=True, initial=0.0)
-
-
-def _row_squares(batch: ProgramBatch) -> Floats:
-    """(B or 1, m) squared Euclidean norms of the rows of A."""
-    pattern = batch.structure.A
-    if pattern is None:
-        if _kernel.kernel is not None:
-            A = np.ascontiguousarray(batch.A, dtype=np.float64)
-            squares = np.empty(A.shape[:2])
-            _kernel.kernel.squares(*A.shape[1:], A, squares)
-            return squares
-        # einsum would sum in an order that B decides
-        return np.add.reduce(np.square(batch.A, out=empty(*batch.A.shape)), axis=-1)
-    rows = pattern.shape[0]
-    # Counts of nothing are integers, whatever the weights.
-    counts = [np.bincount(pattern.indices, v * v, minlength=rows) for v in batch.A]
-    return np.array(counts, dtype=np.float64)
-
-
-def _near_one(batch: ProgramBatch) -> NDArray[np.bool_]:
-    n, size, pattern = batch.structure.n, batch.size, batch.structure.A
-    bent = np.zeros((1, n))
-    if pattern is None:
-        columns = np.maximum.reduce(np.abs(batch.A), axis=-2, initial=0.0)
-        bent = batch.P.diagonal(axis1=-2, axis2=-1)
-    else:
-        columns = pattern.largest(batch.A)
-        P_pattern = batch.structure.P
-        if P_pattern is not None and not columns.all():
-            bent = P_pattern.largest(batch.P)
-    columns = np.where(columns > 0.0, columns, bent)
-    known = batch.sizes
-    steepness = np.maximum(known.steepness, known.curvature)
-    rows = np.where(batch.squares == 1.0, 0.0, batch.norms)
-    # Curvature may be small beside q, but not so small that its square is 0.
-    near = np.broadcast_to((known.curvature == 0.0) | (known.curvature > 1e-100), (size, 1)).copy()
-    for sizes in (rows, columns, known.reach, steepness):
-        least, most = 1.0 / NEAR, NEAR
-        fine = (sizes == 0.0) | ((sizes >= least) & (sizes <= most))
-        near &= np.logical_and.reduce(fine, axis=-1, keepdims=True)
-    return near[:, 0]
-
-
-def _diagonal(batch: ProgramBatch) -> Floats:
-    """(B or 1, entries) the diagonal of P."""
-    pattern = batch.structure.P
-    if pattern is None:
-        return batch.P.diagonal(axis1=-2, axis2=-1)
-    return batch.P[:, pattern.diagonal]
-
-
-def _freed(A: Any, b: Floats, free: NDArray[np.bool_]) -> tuple[Any, Floats]:
-    """One element's A and b with the rows that constrain nothing made 0'x + s = 1."""
-    if not free.any():
-        return A, b
-    A = A.copy()
-    if sparse.issparse(A):
-        A.data[free[A.indices]] = 0.0
-    else:
-        A[free] = 0.0
-    return A, np.where(free, 1.0, b)
 
 
 def _filled(pattern: Pattern | None, values: Floats) -> Floats:

@@ -144,18 +144,16 @@ def _kind(cone: Cone) -> str:
 
 @dataclass(slots=True, eq=False)
 class BoxForm:
-    """One program as l <= Ax <= u; infinite bounds are -inf and inf; l = u is an equality.
-
-    ``P_factor`` is given where the Cholesky factor of a dense P happens to be known: U of U'U = P
-    (n, n), upper triangular; what stands below its diagonal is no part of it.
-    """
+    """One program as l <= Ax <= u; infinite bounds are -inf and inf; l = u is an equality."""
 
     P: Any
     q: Floats
     A: Any
     l: Floats
     u: Floats
-    P_factor: Floats | None = None
+    _cholesky: Floats | None = field(default=None, init=False, repr=False)
+    # The upper triangular U of U'U = P, of a dense P for which it is known: what
+    # `ffoadapt.experimental.LeastDistance` saves time with. Entries below the diagonal are not set.
 
     name: ClassVar[str] = "box"
 

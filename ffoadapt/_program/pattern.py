@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -57,13 +55,6 @@ class Pattern:
     def columns(self) -> NDArray[np.int32]:
         """(nnz,) the column of each entry; `indices` is its row. Made anew: it is not kept."""
         return np.repeat(np.arange(self.shape[1], dtype=np.int32), np.diff(self.indptr))
-
-    def blocks(self, entries: int = 32_768) -> Iterator[tuple[slice, slice]]:
-        """Runs of columns with about so many entries: (which entries, which columns)."""
-        ends = np.searchsorted(self.indptr, np.arange(entries, self.nnz, entries))
-        edges = np.unique(np.concatenate(([0], ends, [self.shape[1]]))).tolist()
-        for first, end in itertools.pairwise(edges):
-            yield slice(int(self.indptr[first]), int(self.indptr[end])), slice(first, end)
 
     @cached_property
     def diagonal(self) -> NDArray[np.bool_]:

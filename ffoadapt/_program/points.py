@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._types import Floats
+from .._types import Floats, Ints
 
 __all__ = ["Points", "Solution", "Solutions", "Status"]
 
@@ -164,6 +164,13 @@ class Points:
             solved.fill(True)
             return solved
         return np.array([status.solved for status in self.status], dtype=bool)
+
+    def take(self, part: slice | Ints) -> Points:
+        """Those of a part of the elements."""
+        at = range(len(self.status))[part] if isinstance(part, slice) else part.tolist()
+        status, info = [self.status[i] for i in at], [self.info[i] for i in at]
+        vectors = self.x[part], self.s[part], self.z[part]
+        return Points(*vectors, status, info, self.exact, self.paired)
 
     @classmethod
     def join(cls, parts: Sequence[Points]) -> Points:

@@ -8,7 +8,6 @@ without it, set OPENBLAS_NUM_THREADS=1 in the environment.
 from __future__ import annotations
 
 import importlib.util
-import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import ddot
 
 from .. import _kernel
 
@@ -64,26 +62,10 @@ SMALL = 32
 """Below this order BLAS uses one thread by itself."""
 
 
-SHORT = 8192
-"""Up to this length a dot product is computed by one thread."""
-
-
 def finite(*arrays: NDArray[np.float64]) -> bool:
     """A cheap look: True says that all entries are finite, False that some may not be."""
-    kernel = _kernel.kernel
-    if kernel is not None:
-        return kernel.finite(*arrays)
-    # Sums of finite numbers are finite unless they overflow.
-    for values in arrays:
-        if values.size > SHORT:
-            with np.errstate(invalid="ignore", over="ignore"):
-                total = values.sum()
-        else:
-            flat = values.ravel("K")
-            total = ddot(flat, flat) if flat.size else 0.0  # NumPy's would warn of an overflow
-        if not math.isfinite(total):
-            return False
-    return True
+    found: bool = _kernel.kernel.all_finite(*arrays)
+    return found
 
 
 class one_thread:  # noqa: N801 - reads as the statement it is

@@ -2,7 +2,7 @@
 
 Some solvers put a handler for SIGINT of their own in place while they solve: they stop, say that
 they were interrupted, and Python hears nothing. Where the platform allows it, their libraries
-share the signal with Python (`_compiled/signals.c`). Elsewhere Python is told of it once a solver
+share the signal with Python (`_kernel/c/signals.c`). Elsewhere Python is told of it once a solver
 says so, and gets its handler back after solves that overlapped in threads; only a signal that comes
 between a solver's last look and its end is lost there.
 
@@ -18,7 +18,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Any
 
 from .. import _kernel
@@ -54,15 +55,15 @@ def in_main_thread() -> bool:
     return threading.get_ident() == threading.main_thread().ident
 
 
-def said(word: Any) -> bool:
-    """Whether a solver's own word for how it ended says that it was interrupted."""
+def said(status: Enum, info: Mapping[str, Any]) -> bool:
+    """Whether a solver's status, and its own word for that in ``info``, say that it was
+    interrupted."""
+    word = info.get("status") if status.name == "ERROR" else None
     return isinstance(word, str) and _WORDS.fullmatch(word) is not None
 
 
 def share(modules: Iterable[str]) -> None:
     """Let the libraries of these packages, as far as they are loaded, share SIGINT with Python."""
-    if _kernel.kernel is None:
-        return
     paths = []
     for name in modules:
         module = sys.modules.get(name)
@@ -81,7 +82,7 @@ def tell_python() -> None:
     Called from any thread; in the main one the handler runs before the next line.
     """
     recent = time.perf_counter() - RECENT
-    if _kernel.kernel is None or not _kernel.kernel.interrupted_since(recent):
+    if not _kernel.kernel.interrupted_since(recent):
         restore()
         _thread.interrupt_main()
 
@@ -90,7 +91,7 @@ def swallowed(start: float) -> bool:
     """Whether the user has interrupted since ``start``, of `time.perf_counter`, and what Python has
     raised for it in this thread went no further: compiled code that looks at its arguments by
     calling Python may make another error of it, or none at all."""
-    if _kernel.kernel is None or not _kernel.kernel.interrupted_since(start):
+    if not _kernel.kernel.interrupted_since(start):
         return False
     return in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -98,8 +99,7 @@ def swallowed(start: float) -> bool:
 def watch(seconds: float = WATCHED) -> None:
     """Have `swallowed` know of the next signals, whatever handler the user has put in place; unless
     that was seen to in these last seconds."""
-    if _kernel.kernel is not None:
-        _kernel.kernel.watch_interrupts(seconds)
+    _kernel.kernel.watch_interrupts(seconds)
 
 
 def restore() -> None:

@@ -2,7 +2,7 @@
 
 The system takes the memory of large arrays back when they are freed, and hands it out anew page by
 page. For the matrices of a batch and their gradients that takes as long as to compute them. The
-compiled code keeps such memory; without it these are NumPy's arrays.
+compiled code keeps such memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LARGE = 8192
 def empty(*shape: int) -> NDArray[np.float64]:
     """As `numpy.empty`."""
     count = math.prod(shape)
-    if count < LARGE or _kernel.kernel is None:
+    if count < LARGE:
         return np.empty(shape)
     return np.frombuffer(_kernel.kernel.memory(8 * count)).reshape(shape)
 

@@ -7,20 +7,25 @@ the table agree best, the difference between them is the estimate of the error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["line_derivative", "steps"]
+from .._types import Floats, Ints
 
-Floats = NDArray[np.float64]
+__all__ = ["line_derivative", "line_derivatives", "steps"]
+
 
 START, FACTOR, LEVELS = 1e-2, 4.0, 5
 """The largest step of a table, relative to what moves; from one to the next; how many."""
 
 EPS = float(np.finfo(np.float64).eps)
+
+PIECE = 1 << 16
+"""Numbers whose tables are held at once."""
 
 
 def steps(span: float) -> Floats:
@@ -31,39 +36,87 @@ def steps(span: float) -> Floats:
 
 
 def line_derivative(ends: Floats, at: Floats) -> tuple[Floats, float, float]:
-    """The derivative from values at plus, and then at minus the steps ``at``: (2 levels, *shape).
+    """`line_derivatives` of one function."""
+    found, errors, best = line_derivatives([ends], at)
+    return found[0], float(errors[0]), best
+
+
+def line_derivatives(ends: Sequence[Floats], at: Floats) -> tuple[list[Floats], Floats, float]:
+    """The derivatives of several functions from their values at plus, and then at minus the steps
+    ``at``: (2 levels, *shape) each.
 
     Returns
     -------
-    derivative
-        (*shape,); NaN where no two steps gave numbers.
-    error
-        Estimate of its largest error, rounding of the values included.
+    derivatives
+        (*shape,) each; NaN where no two steps gave numbers.
+    errors
+        Estimates of their largest errors, rounding of the values included.
     best
-        The step whose plain difference is nearest to it.
+        The step whose plain differences are nearest to the first derivative.
     """
-    ahead, behind = np.split(ends, 2)
-    shape = ahead.shape[1:]
-    plain = (ahead - behind).reshape(len(at), -1) / (2.0 * at)[:, None]
-    fine = np.isfinite(plain).all(axis=-1)
-    if fine.sum() < 2:
-        return np.full(shape, np.nan), np.inf, float(at[-1])
-    at, plain = at[fine], plain[fine]
-    best, error = plain[-1], _largest(plain[-1] - plain[-2])
-    column: Sequence[Floats] = list(plain)
-    ratio = 1.0
-    while len(column) > 1:
+    count = len(at)
+    sizes = np.array([e[0].size for e in ends])
+    ahead = np.concatenate([e[:count].reshape(count, -1) for e in ends], axis=-1)
+    behind = np.concatenate([e[count:].reshape(count, -1) for e in ends], axis=-1)
+    plain = (ahead - behind) / (2.0 * at)[:, None]
+    broken = np.flatnonzero(~np.isfinite(plain).all(axis=-1))
+    first = int(broken[-1]) + 1 if broken.size else 0
+    if count - first < 2:
+        missing = [np.full(e.shape[1:], np.nan) for e in ends]
+        return missing, np.full(len(ends), np.inf), float(at[-1])
+    at, plain, ahead = at[first:], plain[first:], ahead[first:]
+    entries, child, parents = _table(len(at))
+    doubts, large = np.zeros((len(child), len(ends))), np.zeros(len(ends))
+    for columns, starts, which in _pieces(sizes):
+        table = entries @ plain[:, columns]
+        gaps = np.abs(table[child] - table[parents]).max(axis=0)
+        gaps = np.maximum.reduceat(gaps, starts, axis=-1)
+        doubts[:, which] = np.maximum(doubts[:, which], gaps)
+        size = np.maximum.reduceat(np.abs(ahead[-1, columns]), starts)
+        large[which] = np.maximum(large[which], size)
+    rounding = (np.abs(entries) @ (1.0 / at))[child]
+    doubts = np.maximum(doubts, EPS * large * rounding[:, None])
+    chosen, errors = doubts.argmin(axis=0), doubts.min(axis=0)
+    found, split = [], 0
+    for size, entry, e in zip(sizes.tolist(), child[chosen].tolist(), ends, strict=True):
+        found.append((entries[entry] @ plain[:, split : split + size]).reshape(e.shape[1:]))
+        split += size
+    far = np.abs(plain[:, : sizes[0]] - found[0].reshape(-1)).max(axis=-1, initial=0.0)
+    return found, errors, float(at[far.argmin()])
+
+
+@lru_cache(maxsize=8)
+def _table(count: int) -> tuple[Floats, Ints, Ints]:
+    """Every entry of a table as a combination of plain differences (entries, count), and which of
+    them are compared with which two neighbours (2, compared); the last is the plain one."""
+    rows = [list(np.eye(count))]
+    number = [list(range(count))]
+    child, parents, total, ratio = [], [], count, 1.0
+    while len(rows[-1]) > 1:
         ratio *= FACTOR**2
-        above = [(ratio * b - a) / (ratio - 1.0) for a, b in pairwise(column)]
-        for k, value in enumerate(above):
-            doubt = max(_largest(value - column[k]), _largest(value - column[k + 1]))
-            if doubt < error:
-                best, error = value, doubt
-        column = above
-    nearest = int(np.abs(plain - best).max(axis=-1, initial=0.0).argmin())
-    error = max(error, EPS * _largest(ahead[fine]) / float(at[nearest]))
-    return best.reshape(shape), error, float(at[nearest])
+        above, last, names = rows[-1], number[-1], []
+        rows.append([])
+        for k in range(len(above) - 1):
+            rows[-1].append((ratio * above[k + 1] - above[k]) / (ratio - 1.0))
+            child.append(total)
+            parents.append((last[k], last[k + 1]))
+            names.append(total)
+            total += 1
+        number.append(names)
+    child.append(count - 1)
+    parents.append((count - 2, count - 2))
+    entries = np.array([row for column in rows for row in column])
+    return entries, np.array(child), np.array(parents).T
 
 
-def _largest(values: Floats) -> float:
-    return float(np.abs(values).max(initial=0.0))
+def _pieces(sizes: NDArray[Any]) -> Iterator[tuple[slice, Ints, Ints]]:
+    """Columns of functions with so many each, where each function in them starts, and which."""
+    ends = np.cumsum(sizes)
+    if ends[-1] <= PIECE:
+        which = np.flatnonzero(sizes)
+        if which.size:
+            yield slice(None), (ends - sizes)[which], which
+        return
+    for k, (end, size) in enumerate(zip(ends.tolist(), sizes.tolist(), strict=True)):
+        for start in range(end - size, end, PIECE):
+            yield slice(start, min(start + PIECE, end)), np.zeros(1, dtype=np.intp), np.array([k])

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import FFOAdaptError
-from .functions import Model
+from .._types import Floats
+from .evaluation import Evaluation
 
 __all__ = ["SmoothForm", "TimeLimitError", "kinds_of"]
-
-Floats = NDArray[np.float64]
 
 
 CLOSE = 1e-2, 1e2
@@ -53,44 +52,39 @@ class SmoothForm:
     """
 
     def __init__(
-        self,
-        model: Model,
-        start: Floats,
-        lower: Floats,
-        upper: Floats,
-        typical: Floats | None = None,
+        self, first: Evaluation, lower: Floats, upper: Floats, typical: Floats | None = None
     ) -> None:
-        self.model = model
+        """``first`` is at the start."""
+        self.model, start = first.model, first.y
         self._units = np.ones(start.size) if typical is None else typical
         self.start = start / self._units
         self.lower, self.upper = lower / self._units, upper / self._units
         for array in (self.start, self.lower, self.upper):
             array.flags.writeable = False
         self.n = start.size
-        self.m_ineq = model.functions.count("inequalities")
-        self.m_eq = model.functions.count("equalities")
+        self.m_ineq = self.model.functions.count("inequalities")
+        self.m_eq = self.model.functions.count("equalities")
+        self._every = np.arange(self.m_ineq + self.m_eq)
         self.deadline = np.inf
         self.error: BaseException | None = None
-        self._first = np.zeros(1 + self.m_ineq + self.m_eq)
-        self._first[0] = 1.0
-        self._at: bytes | None = None
-        self._known: tuple[Floats, Floats] | None = None
-        self._rows: Floats | None = None
+        self._at, self._here = self.start.tobytes(), first
         self._scale = np.ones(1 + self.m_ineq + self.m_eq)
-        self._rescale()
+        self._scale = self._rescaled()
 
-    def _rescale(self) -> None:
-        """Functions in units in which their gradients at the start are near 1."""
-        sizes = [_size(self.gradient(self.start)), *map(_size, self._jacobian(self.start))]
+    def _rescaled(self) -> Floats:
+        """(1 + rows,) what makes the functions' gradients at the start near 1."""
+        sizes = np.empty(self._scale.size)
+        sizes[0] = _size(self._here.gradient * self._units)
+        sizes[1:] = np.abs(self._jacobian(self.start)).max(axis=-1, initial=0.0)
         if sizes[0] < CLOSE[0]:  # it may start at the solution: look beside it
             step = 0.1 * max(1.0, _size(self.start)) * (1.0 - 2.0 * (np.arange(self.n) % 2))
             beside = np.clip(self.start + step, self.lower, self.upper)
             with suppress(FFOAdaptError):
                 there = _size(self.gradient(beside))
                 sizes[0] = max(sizes[0], there if np.isfinite(there) else 0.0)
-        scale = np.array([1.0 if CLOSE[0] <= g <= CLOSE[1] or g == 0.0 else 1.0 / g for g in sizes])
-        if (scale != 1.0).any():
-            self._scale, self._at = scale, None
+        fine = ((CLOSE[0] <= sizes) & (sizes <= CLOSE[1])) | (sizes == 0.0)
+        found: Floats = np.divide(1.0, sizes, out=np.ones(sizes.size), where=~fine)
+        return found
 
     def restored(self, y: Floats, dual: tuple[Floats, ...] | None) -> tuple[Floats, Any]:
         """A solver's answer in the user's units."""
@@ -109,27 +103,27 @@ class SmoothForm:
 
     def objective(self, y: Floats) -> float:
         """g(y)."""
-        return float(self._evaluated(y)[1][0])
+        return float(self._values(y)[0])
 
     def gradient(self, y: Floats) -> Floats:
         """(n,) its gradient."""
-        return self._evaluated(y)[0].copy()
+        return self._asked(y, lambda at: at.gradient) * (self._units * self._scale[0])
 
     def inequalities(self, y: Floats) -> Floats:
         """(m_ineq,) h(y), <= 0 where they hold."""
-        return self._evaluated(y)[1][1 : 1 + self.m_ineq].copy()
+        return self._values(y)[1 : 1 + self.m_ineq]
 
     def equalities(self, y: Floats) -> Floats:
         """(m_eq,) e(y), 0 where they hold."""
-        return self._evaluated(y)[1][1 + self.m_ineq :].copy()
+        return self._values(y)[1 + self.m_ineq :]
 
     def inequality_jacobian(self, y: Floats) -> Floats:
         """(m_ineq, n) the gradients of h."""
-        return self._jacobian(y)[: self.m_ineq].copy()
+        return self._jacobian(y)[: self.m_ineq]
 
     def equality_jacobian(self, y: Floats) -> Floats:
         """(m_eq, n) the gradients of e."""
-        return self._jacobian(y)[self.m_ineq :].copy()
+        return self._jacobian(y)[self.m_ineq :]
 
     def violation(self, y: Floats) -> float:
         """The largest violation of a constraint, of rows whose gradients are near 1, relative to
@@ -138,40 +132,26 @@ class SmoothForm:
         worst = max(float(v.max(initial=0.0)) for v in values)
         return worst / max(1.0, _size(y)) if worst == worst else np.inf
 
-    def _place(self, y: Floats) -> Floats:
+    def _asked(self, y: Floats, what: Callable[[Evaluation], Floats]) -> Floats:
+        """Something of the functions at y, which are evaluated once while that stays the same."""
         y = np.ascontiguousarray(y, dtype=np.float64).reshape(self.n)
         key = y.tobytes()
-        if key != self._at:
-            self._at, self._known, self._rows = key, None, None
-        return y
+        try:
+            if key != self._at:
+                if time.monotonic() > self.deadline:
+                    raise TimeLimitError
+                self._at, self._here = key, Evaluation(self.model, y * self._units)
+            return what(self._here)
+        except BaseException as error:
+            self.error = error  # solvers swallow some
+            raise
 
-    def _evaluated(self, y: Floats) -> tuple[Floats, Floats]:
-        y = self._place(y)
-        if self._known is None:
-            if time.monotonic() > self.deadline:
-                raise TimeLimitError
-            try:
-                gradient, values, _ = self.model.at(y * self._units, self._first)
-            except BaseException as error:
-                self.error = error  # solvers swallow some
-                raise
-            self._known = gradient * self._units * self._scale[0], values * self._scale
-        return self._known
+    def _values(self, y: Floats) -> Floats:
+        return self._asked(y, lambda at: at.values) * self._scale
 
     def _jacobian(self, y: Floats) -> Floats:
-        y = self._place(y)
-        if self._rows is None:
-            count = self.m_ineq + self.m_eq
-            if count:
-                try:
-                    rows = self.model.each(y * self._units, np.eye(count, count + 1, 1))[0]
-                except BaseException as error:
-                    self.error = error
-                    raise
-                self._rows = rows * self._units * self._scale[1:, None]
-            else:
-                self._rows = np.zeros((0, self.n))
-        return self._rows
+        rows = self._asked(y, lambda at: at.rows(self._every))
+        return rows * self._units * self._scale[1:, None]
 
 
 def _size(values: Floats) -> float:

@@ -11,30 +11,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._exceptions import DifferentiationError, FFOAdaptError, ParameterError, ProblemError
+from .._exceptions import DifferentiationError, FFOAdaptError
 from .._layers.axes import Axes
 from .._layers.outcome import Latest, warn_inaccurate
 from .._oracle.report import UNSOLVED, GradientReport
 from .._plugins.framework import Framework
 from .._program.points import Status
-from .._solve.job import raise_failures
-from . import differences
-from .form import kinds_of
-from .functions import Functions, Model, Shifted
-from .oracle import Bounds, Cotangents, SmoothOracle, sizes_of
-from .point import DENSE, Duals, Place
+from .._solve.failures import raise_failures
+from .._types import Floats, Shape
+from ..experimental import Keyed
+from .bounds import Bounds, bounds_of
+from .duals import Duals
+from .element import curvature_of, named, solve_element, starts
+from .functions import Functions
+from .model import Model
+from .oracle import SmoothOracle
+from .place import Place
+from .refinement import Cotangents
+from .resolving import resolved
 from .settings import SmoothSettings
-from .solving import Answer, solve, solvers_for
+from .solving import Answer
 
 __all__ = ["OUTPUTS", "SmoothFunction", "SmoothState"]
 
-Floats = NDArray[np.float64]
-Shape = tuple[int, ...]
 
 OUTPUTS = ("y", "z_ineq", "z_eq", "z_lower", "z_upper")
-
-RESOLVE = 1e-4
-"""How far `resolve` tilts the objective, beside its own gradient."""
 
 
 @dataclass(eq=False)
@@ -55,32 +56,14 @@ class SmoothState:
     def info(self) -> list[dict[str, Any]]:
         return [answer.info for answer in self.answers]
 
-
-class BoundsFunction:
-    """lower(params) and upper(params) as the gradient of their sum, weighted."""
-
-    def __init__(self, framework: Framework, function: Any, rebuild: Any, shape: Shape) -> None:
-        self.framework, self.function = framework, function
-        self.rebuild, self.shape = rebuild, shape
-        self.absent = (False, False)
-
-    def __call__(self, low: Any, high: Any, *leaves: Any) -> Any:
-        found = self.function(self.rebuild(leaves))
-        if not isinstance(found, tuple | list) or len(found) != 2:
-            raise ParameterError(
-                f"bounds returned a {type(found).__name__}; expected a pair (lower, upper)"
-            )
-        self.absent = found[0] is None, found[1] is None
-        total = 0.0 * low.sum()
-        for weight, bound in ((low, found[0]), (high, found[1])):
-            if bound is not None:
-                if isinstance(bound, list | tuple | np.ndarray):
-                    bound = self.framework.from_numpy(np.asarray(bound, dtype=np.float64))
-                total = total + (weight.reshape(self.shape) * bound).sum()
-        return total
+    def solved(self, i: int) -> tuple[Place, Bounds]:
+        """Of an element that has a solution."""
+        place, bounds = self.answers[i].place, self.bounds[i]
+        assert place is not None and bounds is not None
+        return place, bounds
 
 
-class SmoothFunction:
+class SmoothFunction(Keyed):
     """Parameters -> y and multipliers of the solved program; see `ffoadapt.Differentiable`."""
 
     def __init__(
@@ -99,12 +82,7 @@ class SmoothFunction:
         self.ndims = [len(shape) for shape in shapes]
         self.start = start
         self.functions = Functions(framework, named, rebuild, start.shape)
-        self.fixed: tuple[Floats, Floats] | None = None
-        self.bounds_function: BoundsFunction | None = None
-        if callable(bounds):
-            self.bounds_function = BoundsFunction(framework, bounds, rebuild, start.shape)
-        else:
-            self.fixed = constant_bounds(bounds, start.shape)
+        self.bounds = bounds_of(framework, bounds, rebuild, start.shape)
         self.on_report: Callable[[Any], None] | None = None
         self.latest = Latest()
         self._last = threading.local()
@@ -124,22 +102,13 @@ class SmoothFunction:
         axes = Axes.of(self.names, self.shapes, [v.shape for v in values])
         flat = axes.flatten(values)
         state = SmoothState(self, axes, [], [])
-        starts = self._starts(axes.size, start)
+        last = getattr(self._last, "points", None) if self.settings.warm_start else None
+        given = self.start if start is None else np.asarray(start, dtype=np.float64)
+        points = starts(given, self.start.shape, axes.size, last if start is None else None)
         for i in range(axes.size):
-            try:
-                answer, bounds = self._element(flat, i, starts[i])
-            except FFOAdaptError as error:
-                if self.settings.on_failure == "raise":
-                    raise _named(error, i, axes.single) from error
-                said = {"message": str(error), "exception": error}
-                answer, bounds = Answer(Status.ERROR, said), None
+            answer, bounds = self._element(flat, i, points[i], axes.single)
             state.answers.append(answer)
             state.bounds.append(bounds)
-        if not self.settings.accept_inaccurate:
-            for answer in state.answers:
-                if answer.status is Status.OPTIMAL_INACCURATE:
-                    answer.status, answer.place = Status.ERROR, None
-                    answer.info["message"] = "the point is inaccurate, and not accepted"
         self._last.points = [None if a.place is None else a.place.y for a in state.answers]
         place = self.latest.place
         if place is not None:
@@ -151,122 +120,24 @@ class SmoothFunction:
             warn_inaccurate(state.status, self.latest)
         return self._outputs(state), state
 
-    def _starts(self, size: int, start: Any) -> list[Floats]:
-        given = self.start if start is None else np.asarray(start, dtype=np.float64)
-        if given.shape == self.start.shape:
-            starts = [given.reshape(-1)] * size
-        elif (
-            given.size == size * self.start.size
-            and given.shape[given.ndim - self.start.ndim :] == self.start.shape
-        ):
-            starts = list(given.reshape(size, -1))
-        else:
-            raise ParameterError(
-                f"start has shape {given.shape}; expected {self.start.shape}, or one for each of "
-                f"the {size} batch elements"
-            )
-        last = getattr(self._last, "points", None)
-        if self.settings.warm_start and start is None and last is not None and len(last) == size:
-            pairs = zip(last, starts, strict=True)
-            starts = [first if point is None else point for point, first in pairs]
-        return starts
-
-    def _element(self, flat: Sequence[Any], i: int, start: Floats) -> tuple[Answer, Bounds]:
-        leaves = [v[i if len(v) > 1 else 0] for v in flat]
-        for name, leaf in zip(self.names, leaves, strict=True):
-            if not np.isfinite(leaf).all():
-                raise ProblemError(f"{name} holds what is not finite; expected finite numbers")
-        model = Model(self.functions, leaves)
-        bounds = self._bounds(model)
-        crossing = np.flatnonzero(~(bounds.lower <= bounds.upper))
-        if crossing.size:
-            k = int(crossing[0])
-            raise ProblemError(
-                f"the bounds cross: lower[{k}] = {bounds.lower[k]:g} > upper[{k}] = "
-                f"{bounds.upper[k]:g}"
-            )
-        start = np.clip(start, bounds.lower, bounds.upper)
-        model.check(start)
-        weights = np.zeros(1 + self.functions.rows)
-        weights[0] = 1.0
-        gradient, values, _ = model.at(start, weights)
-        if not (np.isfinite(gradient).all() and np.isfinite(values).all()):
-            what = "objective" if not np.isfinite(values[0]) else "constraints, or a gradient,"
-            raise ParameterError(
-                f"no finite value of the {what} at the start (a logarithm or root of a negative "
-                "number?); give a start inside of the domain, and bounds that keep y there"
-            )
-        settings, n = self.settings, start.size
-        kinds = self._kinds(bounds)
-        runs = solvers_for(settings.solver, kinds, n, settings.solver_options)
-        answer = solve(
-            model, bounds, start, runs, _how(settings, n), settings.polish, settings.typical_of(n)
-        )
+    def _element(
+        self, flat: Sequence[Any], i: int, start: Floats, single: bool
+    ) -> tuple[Answer, Bounds | None]:
+        try:
+            model = self._model(flat, i)
+            bounds = self.bounds(model)
+            answer = solve_element(model, self.names, bounds, start, self.settings)
+        except FFOAdaptError as error:
+            if self.settings.on_failure == "raise":
+                raise named(error, i, single) from error
+            return Answer(Status.ERROR, {"message": str(error), "exception": error}), None
+        if answer.status is Status.OPTIMAL_INACCURATE and not self.settings.accept_inaccurate:
+            answer.status, answer.place = Status.ERROR, None
+            answer.info["message"] = "the point is inaccurate, and not accepted"
         return answer, bounds
 
-    def _kinds(self, bounds: Bounds) -> frozenset[str]:
-        counts = (self.functions.count(name) for name in ("inequalities", "equalities"))
-        return kinds_of(bounds.lower, bounds.upper, *counts)
-
-    def _bounds(self, model: Model) -> Bounds:
-        if self.fixed is not None:
-            return Bounds(self.fixed[0].reshape(-1), self.fixed[1].reshape(-1))
-        framework, function, n = self.framework, self.bounds_function, self.start.size
-        assert function is not None
-        if framework.gradients_by_hand:
-            leaves = [np.array(leaf) for leaf in model.numbers]
-            pair = function.function(function.rebuild(leaves))
-            low, high = (b.reshape(-1) for b in constant_bounds(pair, self.start.shape))
-            return Bounds(low, high, _no_pull, _no_pull)
-
-        def gradients(low: Floats, high: Floats, leaves: Sequence[Any], needed: bool) -> list[Any]:
-            with framework.precise():
-                given = [framework.from_numpy(low), framework.from_numpy(high), *leaves]
-                wanted = [True, True, *(needed for _ in leaves)]
-                found = framework.gradients(function, given, wanted)[1]
-                return [None if g is None else framework.to_numpy(g) for g in found]
-
-        def both(leaves: Sequence[Any]) -> tuple[Floats, Floats]:
-            found = gradients(np.ones(n), np.ones(n), leaves, False)[:2]
-            low, high = (np.zeros(n) if g is None else np.asarray(g).reshape(n) for g in found)
-            return low, high
-
-        with framework.precise():
-            low, high = both(model.leaves)
-        low = np.where(function.absent[0], -np.inf, low)
-        high = np.where(function.absent[1], np.inf, high)
-        if np.isnan(low).any() or np.isnan(high).any():
-            raise ProblemError("the bounds hold NaN; expected numbers, or infinities for none")
-
-        def pull(low_bar: Floats, high_bar: Floats) -> list[Any]:
-            found = gradients(low_bar, high_bar, model.leaves, True)[2:]
-            return [
-                None if g is None else np.asarray(g, dtype=np.float64).reshape(leaf.shape)
-                for g, leaf in zip(found, model.numbers, strict=True)
-            ]
-
-        def push(tangents: Sequence[Floats | None]) -> tuple[Floats, Floats]:
-            ratio = max(
-                float((np.abs(t) / sizes_of(x)).max(initial=0.0))
-                for t, x in zip(tangents, model.numbers, strict=True)
-                if t is not None
-            )
-            if ratio == 0.0:
-                return np.zeros(n), np.zeros(n)
-            at = differences.steps(ratio)
-            rows = []
-            for step in np.concatenate((at, -at)):
-                moved = [
-                    x if t is None else x + step * t
-                    for t, x in zip(tangents, model.numbers, strict=True)
-                ]
-                with framework.precise():
-                    rows.append(np.stack(both([framework.from_numpy(x) for x in moved])))
-            table = np.where(np.isfinite(rows), rows, 0.0)
-            low_dot, high_dot = differences.line_derivative(table, at)[0]
-            return low_dot, high_dot
-
-        return Bounds(low, high, pull, push)
+    def _model(self, flat: Sequence[Any], i: int) -> Model:
+        return Model(self.functions, [v[i if len(v) > 1 else 0] for v in flat])
 
     def vjp(
         self, state: SmoothState, cotangents: Sequence[Floats | None], needed: Sequence[bool]
@@ -296,7 +167,8 @@ class SmoothFunction:
                 if not any(p is not None and p.any() for p in parts):
                     continue
                 if self.settings.curvature == "resolve":
-                    leaves = self._resolved(state, i, given)
+                    place, bounds = state.solved(i)
+                    leaves = resolved(place, bounds, self.settings, given)
                 else:
                     leaves = oracle.vjp(given)
                 for total, leaf in zip(found, leaves, strict=True):
@@ -329,49 +201,10 @@ class SmoothFunction:
     def _oracle(self, state: SmoothState, i: int) -> SmoothOracle:
         oracle = state.oracles.get(i)
         if oracle is None:
-            place, bounds = state.answers[i].place, state.bounds[i]
-            assert place is not None and bounds is not None
-            oracle = state.oracles[i] = SmoothOracle(place, bounds, _how(self.settings, place.n))
+            place, bounds = state.solved(i)
+            how = curvature_of(self.settings, place.n)
+            oracle = state.oracles[i] = SmoothOracle(place, bounds, how)
         return oracle
-
-    def _resolved(self, state: SmoothState, i: int, given: Cotangents) -> list[Any]:
-        """[grad_th L(y+, mu+) - grad_th L(y-, mu-)] / 2 delta, of the programs with the cotangents
-        times plus and minus delta added: an error of O(delta^2), and no active set."""
-        place, bounds = state.answers[i].place, state.bounds[i]
-        assert place is not None and bounds is not None
-        n, settings = place.n, self.settings
-        zero = [np.zeros(n) if v is None else v for v in (given.lower, given.upper)]
-        rows = np.concatenate(
-            [
-                np.zeros(k) if v is None else v
-                for v, k in ((given.ineq, place.m), (given.eq, place.e.size))
-            ]
-        )
-        size = max(float(np.abs(v).max(initial=0.0)) for v in (given.y * place.units, rows, *zero))
-        delta = settings.step if settings.step is not None else RESOLVE * place.steepness / size
-        ends = []
-        for sign in (delta, -delta):
-            model = Shifted(place.model, sign * given.y, sign * rows)
-            moved = Bounds(bounds.lower + sign * zero[0], bounds.upper - sign * zero[1])
-            kinds = self._kinds(moved)
-            runs = solvers_for(settings.solver, kinds, n, settings.solver_options)
-            how = _how(settings, n)
-            found = solve(model, moved, place.y, runs, how, True, settings.typical_of(n))
-            if found.place is None:
-                raise DifferentiationError(
-                    f"curvature='resolve' could not solve the program with cotangents times "
-                    f"{sign:.1e} added: {found.info.get('message', found.status.value)}"
-                )
-            ends.append(found.place)
-        ahead, behind = ends
-        parts = [place.model.at(p.y, p.weights, True)[2] for p in ends]
-        leaves = [(a - b) / (2.0 * delta) for a, b in zip(*parts, strict=True)]
-        if bounds.pull is not None:
-            low = (ahead.duals.lower - behind.duals.lower) / (2.0 * delta)
-            high = (ahead.duals.upper - behind.duals.upper) / (2.0 * delta)
-            extra = bounds.pull(low, -high)
-            leaves = [a if b is None else a + b for a, b in zip(leaves, extra, strict=True)]
-        return leaves
 
     def reports(self, state: SmoothState) -> list[GradientReport]:
         return [
@@ -429,8 +262,8 @@ class SmoothFunction:
                 state.answers.append(Answer(Status.ERROR, {}))
                 state.bounds.append(None)
                 continue
-            model = Model(self.functions, [v[i if len(v) > 1 else 0] for v in flat])  # type: ignore
-            bounds = self._bounds(model)
+            model = self._model(flat, i)
+            bounds = self.bounds(model)
             typical = self.settings.typical_of(y.size)
             duals = Duals(ineq, eq, low, high)
             place = Place(model, bounds.lower, bounds.upper, y, duals, typical)
@@ -453,50 +286,3 @@ class SmoothFunction:
                     out[i] = part
         pairs = zip(outputs, self._cores, strict=True)
         return [out.reshape((*state.axes.batch, *core)) for out, core in pairs]
-
-
-def constant_bounds(bounds: Any, shape: Shape) -> tuple[Floats, Floats]:
-    """A pair of numbers or arrays (None for no bound) as arrays of y's shape."""
-    if bounds is None:
-        bounds = (None, None)
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise ParameterError(
-            f"bounds is {bounds!r}; expected a pair (lower, upper) of numbers or arrays, or a "
-            "function of params that returns one"
-        )
-    found = []
-    for name, bound, none in (("lower", bounds[0], -np.inf), ("upper", bounds[1], np.inf)):
-        try:
-            array = np.asarray(none if bound is None else bound, dtype=np.float64)
-            found.append(np.broadcast_to(array, shape))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ParameterError(
-                f"the {name} bounds are no numbers of shape {shape}: {error}"
-            ) from error
-        if np.isnan(array).any():
-            raise ParameterError(f"the {name} bounds hold NaN")
-    return found[0], found[1]
-
-
-def _how(settings: SmoothSettings, n: int) -> str:
-    if settings.curvature == "exact":
-        return "exact"
-    if settings.curvature == "cg" or (settings.curvature != "differences" and n > DENSE):
-        return "cg"
-    return "dense"
-
-
-def _no_pull(*_: Any) -> Any:
-    raise DifferentiationError(
-        "bounds that depend on params have no gradient with NumPy; write them for torch or JAX"
-    )
-
-
-def _named(error: FFOAdaptError, i: int, single: bool) -> FFOAdaptError:
-    """The error with the batch element that it is of."""
-    if single:
-        return error
-    try:
-        return type(error)(f"batch element {i}: {error}")
-    except TypeError:
-        return error

@@ -11,25 +11,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .._exceptions import DifferentiationError, ParameterError, ShapeError
+from .._exceptions import ParameterError, ShapeError
 from .._plugins.framework import Framework
 from .._plugins.registry import registry
-from .._runtime.trees import flatten
+from .._types import Floats
+from .by_hand import ByHand, combined
 
-__all__ = ["Functions", "Model", "Shifted"]
+__all__ = ["Functions", "NotScalarError"]
 
-Floats = NDArray[np.float64]
 Function = Callable[..., Any]
-
-TOGETHER = 200_000
-"""Numbers in the gradients of several points up to which these are evaluated at once."""
-
-
-FEW = 3
-"""So few points are evaluated one by one: a function for a batch takes several times as long."""
 
 
 class Functions:
@@ -165,173 +155,5 @@ class Part:
             )
 
 
-class ByHand:
-    """What functions for NumPy return: (value, gradient in y), or (value, (in params, in y)).
-
-    A vector of m values comes with gradients of shape (m, *shape).
-    """
-
-    def __init__(self, name: str, given: Any, y: Any) -> None:
-        if not isinstance(given, tuple) or len(given) != 2:
-            raise ParameterError(
-                f"{name} returned a {type(given).__name__}; functions of NumPy arrays return "
-                "(value, gradient), with gradient that in y or the pair (in params, in y). Write "
-                "it for torch or JAX to have the gradient taken"
-            )
-        value, gradient = given
-        pair = isinstance(gradient, tuple) and len(gradient) == 2
-        self.params: Any = gradient[0] if pair else None
-        rows = gradient[1] if pair else gradient
-        self.value = np.asarray(value, dtype=np.float64).reshape(-1)
-        if name == "objective" and self.value.size != 1:
-            raise ShapeError(f"the objective returned shape {np.shape(value)}; expected a scalar")
-        rows = np.asarray(rows, dtype=np.float64)
-        if rows.size != self.value.size * y.size:
-            raise ShapeError(
-                f"{name} returned a gradient in y of shape {rows.shape}; expected "
-                f"{(*np.shape(value), *y.shape)}"
-            )
-        self.rows = rows.reshape(self.value.size, y.size)
-
-    def leaves(self, count: int) -> list[Any] | None:
-        """Gradients in the leaves of params, each (rows, *shape); None where none were given."""
-        if self.params is None:
-            return None
-        found = flatten(self.params)[0]
-        if len(found) != count:
-            raise ShapeError(
-                f"a gradient in params has {len(found)} leaves; expected {count}, as params has"
-            )
-        return [np.asarray(g, np.float64).reshape(self.value.size, -1) for g in found]
-
-
-def combined(w: Floats, objective: ByHand, rest: Sequence[ByHand], count: int) -> Any:
-    """Value and gradients of the weighted total from those of the parts."""
-    parts = [objective, *rest]
-    values = np.concatenate([part.value for part in parts])
-    y = w @ np.concatenate([part.rows for part in parts])
-    leaves: list[Any] = [None] * count
-    each = [part.leaves(count) for part in parts]
-    if all(one is not None for one in each):
-        stacked = zip(*(one for one in each if one is not None), strict=True)
-        leaves = [w @ np.concatenate(rows) for rows in stacked]
-    return float(w @ values), [y, values, *leaves]
-
-
 def _size(array: Any) -> int:
     return math.prod(array.shape)
-
-
-class Model:
-    """The functions at the parameters of one element; counts its gradient calls.
-
-    y is (n,), weights are (1 + rows,): of the objective, the inequalities, the equalities.
-    """
-
-    def __init__(self, functions: Functions, leaves: Sequence[Floats]) -> None:
-        self.functions, self.numbers = functions, leaves
-        with functions.framework.precise():
-            self.leaves = [functions.framework.from_numpy(leaf) for leaf in leaves]
-        self.calls = 0
-        self._many = sum(leaf.size for leaf in leaves)
-
-    def check(self, y: Floats) -> None:
-        if not self.functions.checked:
-            with self.functions.framework.precise():
-                self.functions.check(y, self.leaves)
-
-    def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
-        """Gradient in y (n,), values (1 + rows,), and where asked for the gradients in leaves."""
-        framework = self.functions.framework
-        needed = [True, True, *[leaves] * len(self.leaves)]
-        self.calls += 1
-        with framework.precise():
-            given = [framework.from_numpy(y), framework.from_numpy(w), *self.leaves]
-            _, found = framework.gradients(self.functions, given, needed)
-            if leaves:
-                return self._read(found, y.shape, w.shape, ())
-            return self._array(found[0], (), y.shape), self._array(found[1], (), w.shape), []
-
-    def each(
-        self, y: Floats, w: Floats, leaves: bool = False, moved: Sequence[Floats] | None = None
-    ) -> tuple[Floats, Floats, list[Any]]:
-        """`at` for several y (k, n) or weights (k, 1 + rows), or both; leaves where ``moved``
-        gives them, each (k, *shape)."""
-        framework = self.functions.framework
-        size = next(len(v) for v in (y, w) if v.ndim == 2)
-        numbers = size * (y.shape[-1] + (self._many if leaves else 0))
-        if moved is None and not FEW < size < TOGETHER * size / max(numbers, 1):
-            pairs = [(y[k] if y.ndim == 2 else y, w[k] if w.ndim == 2 else w) for k in range(size)]
-            first, second, third = zip(*(self.at(*pair, leaves) for pair in pairs), strict=True)
-            return (
-                np.stack(first),
-                np.stack(second),
-                [np.stack(g) for g in zip(*third, strict=True)],
-            )
-        mapped = [y.ndim == 2, w.ndim == 2, *(moved is not None for _ in self.leaves)]
-        needed = [True, True, *(leaves for _ in self.leaves)]
-        self.calls += size
-        with framework.precise():
-            others = self.leaves if moved is None else [*map(framework.from_numpy, moved)]
-            given = [framework.from_numpy(y), framework.from_numpy(w), *others]
-            _, found = framework.gradients_each(self.functions, given, mapped, needed)
-            return self._read(found if leaves else found[:2], y.shape[-1:], w.shape[-1:], (size,))
-
-    def along(
-        self, y: Floats, w: Floats, dy: Floats, dw: Floats | None = None
-    ) -> tuple[Floats, Floats, list[Any]]:
-        """The derivatives of what `at` gives along (dy, dw), by second derivatives."""
-        framework = self.functions.framework
-        self.calls += 1
-        with framework.precise():
-            given = [framework.from_numpy(y), framework.from_numpy(w), *self.leaves]
-            moves = [framework.from_numpy(dy), None if dw is None else framework.from_numpy(dw)]
-            moves += [None] * len(self.leaves)
-            found = framework.curvature(self.functions, given, moves)
-            return self._read(found, y.shape, w.shape, ())
-
-    def _read(
-        self, found: Sequence[Any], y: Any, w: Any, lead: tuple[int, ...]
-    ) -> tuple[Floats, Floats, list[Any]]:
-        read = self._array
-        if self.functions.framework.gradients_by_hand and any(g is None for g in found[2:]):
-            raise DifferentiationError(
-                "a function for NumPy returned no gradient in params, so there is none of the "
-                "solution; return (value, (in params, in y)), or ask for jvp"
-            )
-        pairs = zip(found[2:], self.numbers, strict=False)
-        leaves = [read(g, lead, n.shape) for g, n in pairs]
-        return read(found[0], lead, y), read(found[1], lead, w), leaves
-
-    def _array(self, gradient: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
-        shape = (*lead, *shape)
-        if gradient is None:
-            return np.zeros(shape)
-        array = self.functions.framework.to_numpy(gradient)
-        found: Floats = np.asarray(array, dtype=np.float64)
-        return found if found.shape == shape else found.reshape(shape)
-
-
-class Shifted(Model):
-    """The same functions with tilt'y added to the objective, and numbers to the constraints."""
-
-    def __init__(self, model: Model, tilt: Floats, moved: Floats) -> None:
-        self.functions, self.numbers, self.leaves = model.functions, model.numbers, model.leaves
-        self.calls, self._many = 0, model._many
-        self.tilt, self.moved = tilt, moved
-
-    def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
-        return self._shifted(y, w, super().at(y, w, leaves))
-
-    def each(
-        self, y: Floats, w: Floats, leaves: bool = False, moved: Sequence[Floats] | None = None
-    ) -> tuple[Floats, Floats, list[Any]]:
-        return self._shifted(y, w, super().each(y, w, leaves, moved))
-
-    def _shifted(
-        self, y: Floats, w: Floats, found: tuple[Floats, Floats, list[Any]]
-    ) -> tuple[Floats, Floats, list[Any]]:
-        gradient, values, leaves = found
-        moved = np.broadcast_to(self.moved, (*y.shape[:-1], self.moved.size))
-        more = np.concatenate(((y @ self.tilt)[..., None], moved), axis=-1)
-        return gradient + w[..., :1] * self.tilt, values + more, leaves

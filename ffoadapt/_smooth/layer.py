@@ -6,28 +6,24 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._exceptions import DifferentiationError, FFOAdaptError, ParameterError
-from .._layers.functional import _flat, _Solution
+from .._exceptions import FFOAdaptError, ParameterError
 from .._layers.gradient_check import GradientCheck
-from .._layers.outcome import Latest, infos, statuses
-from .._oracle.report import GradientReport
+from .._layers.outcome import Latest
 from .._plugins.framework import Framework
-from .._plugins.registry import registry
-from .._program.points import Status
-from .._runtime.trees import flatten
-from .function import OUTPUTS, SmoothFunction, SmoothState
+from .._types import Floats
+from .function import SmoothFunction
 from .functions import NotScalarError
 from .gradient_check import check_gradients
+from .params import form_of, identity_of, names_of, plain, read_params
+from .results import SmoothOutcome, SmoothResult, SmoothSolution
 from .settings import SmoothSettings
 
-__all__ = ["SmoothLayer", "SmoothResult", "SmoothSolution", "smooth"]
+__all__ = ["SmoothLayer", "smooth"]
 
-Floats = NDArray[np.float64]
 
 FUNCTIONS = 32
 """Of so many trees and shapes of parameters a layer remembers what it has found out."""
@@ -35,42 +31,6 @@ FUNCTIONS = 32
 
 MANY = 6
 """Of more leaves that may be a batch, all are, or none."""
-
-
-class _SmoothArrays(NamedTuple):
-    y: Any
-    z_ineq: Any
-    z_eq: Any
-    z_lower: Any
-    z_upper: Any
-
-
-@_flat
-class SmoothSolution(_SmoothArrays, _Solution):
-    """y (*batch, *shape); multipliers z_ineq (*batch, rows) >= 0, z_eq, and of the bounds z_lower,
-    z_upper >= 0, shaped like y: grad g + J_h'z_ineq + J_e'z_eq - z_lower + z_upper = 0.
-
-    A tuple of these; ``status``, ``info`` and ``report()`` say how the solve went.
-    """
-
-
-class SmoothOutcome:
-    """How a call went: ``status``, ``info`` and ``report()``, as of `Outcome`."""
-
-    def __init__(self, function: SmoothFunction, state: SmoothState) -> None:
-        self._function, self._state = function, state
-
-    @property
-    def status(self) -> Status | list[Status]:
-        return statuses(self._state.axes.single, self._state.status)
-
-    @property
-    def info(self) -> Any:
-        return infos(self._state.axes.single, self._state.info, "")
-
-    def report(self) -> GradientReport | list[GradientReport]:
-        reports = self._function.reports(self._state)
-        return reports[0] if self._state.axes.single else reports
 
 
 class SmoothLayer:
@@ -132,7 +92,7 @@ class SmoothLayer:
                 "start is missing; give a point, shaped as y is, from which solvers start"
             )
         try:
-            self.start = np.array(_plain(start), dtype=np.float64)
+            self.start = np.array(plain(start), dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ParameterError(f"start is no array of numbers: {error}") from error
         if not np.isfinite(self.start).all():
@@ -147,8 +107,8 @@ class SmoothLayer:
         self._lock = threading.Lock()
         self._cores: dict[Any, list[tuple[int, ...]]] = {}
         if params is not None:
-            framework, leaves, tree, _ = _read(params)
-            self._cores[_form(framework, tree)] = [tuple(np.shape(leaf)) for leaf in leaves]
+            framework, leaves, tree, _ = read_params(params)
+            self._cores[form_of(framework, tree)] = [tuple(np.shape(leaf)) for leaf in leaves]
 
     def __call__(self, params: Any, start: Any = None) -> Any:
         """y (*batch, *shape) at these params, in their framework, dtype and device."""
@@ -165,7 +125,7 @@ class SmoothLayer:
     def _solution(self, params: Any, start: Any) -> tuple[list[Any], SmoothOutcome | None]:
         framework, leaves, function = self._function(params)
         if start is not None:
-            function = _Started(function, np.array(_plain(start), dtype=np.float64))  # type: ignore
+            function = _Started(function, np.array(plain(start), dtype=np.float64))  # type: ignore
         place = self._latest.place
         if place:
             place.clear()
@@ -191,7 +151,7 @@ class SmoothLayer:
         """Solve in NumPy, and keep what explains and differentiates the solution."""
         framework, leaves, function = self._function(params)
         values = [np.array(framework.to_numpy(leaf), dtype=np.float64) for leaf in leaves]
-        given = None if start is None else np.array(_plain(start), dtype=np.float64)
+        given = None if start is None else np.array(plain(start), dtype=np.float64)
         outputs, state = function.forward(values, quiet=True, start=given)
         return SmoothResult(function, params, framework, outputs, state)
 
@@ -226,14 +186,14 @@ class SmoothLayer:
     # -- params to a function
 
     def _function(self, params: Any) -> tuple[Framework, list[Any], SmoothFunction]:
-        framework, leaves, tree, constants = _read(params)
-        form = _form(framework, tree)
+        framework, leaves, tree, constants = read_params(params)
+        form = form_of(framework, tree)
         shapes = [tuple(leaf.shape) for leaf in leaves]
         names = [f"params leaf {k}" for k in range(len(leaves))] if len(leaves) > 1 else ["params"]
-        names = _names(params, leaves) or names
+        names = names_of(params, leaves) or names
         with self._lock:
             cores = self._core_shapes(framework, form, tree, names, shapes)
-            key = (form, tuple(cores), _identity(constants))
+            key = (form, tuple(cores), identity_of(constants))
             function = self._functions.get(key)
             if function is None:
                 if len(self._functions) >= FUNCTIONS:
@@ -290,6 +250,17 @@ class SmoothLayer:
         return cores
 
 
+def _readings(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[tuple[int, ...]]]:
+    """The core shapes that leaves of these shapes may have where the first axis, of this size, is a
+    batch of some of them; most of them first."""
+    able = [k for k, shape in enumerate(shapes) if shape and shape[0] == size]
+    for count in range(len(able), 0, -1):
+        if count < len(able) > MANY:
+            return
+        for some in combinations(able, count):
+            yield [s[1:] if k in some else s for k, s in enumerate(shapes)]
+
+
 class _Started:
     """A function that starts elsewhere for one call."""
 
@@ -301,64 +272,6 @@ class _Started:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._function, name)
-
-
-class SmoothResult(SmoothOutcome):
-    """A solved smooth program, in NumPy.
-
-    Attributes
-    ----------
-    y, z_ineq, z_eq, z_lower, z_upper
-        As in `SmoothSolution`.
-    objective
-        (*batch,) the objective's value; a float without batch axes.
-    """
-
-    def __init__(
-        self,
-        function: SmoothFunction,
-        params: Any,
-        framework: Framework,
-        outputs: Sequence[Floats],
-        state: SmoothState,
-    ) -> None:
-        super().__init__(function, state)
-        self._framework, self._params = framework, params
-        self.y, self.z_ineq, self.z_eq, self.z_lower, self.z_upper = outputs
-        values = [a.place.value if a.place is not None else np.nan for a in state.answers]
-        self.objective: Any = (
-            values[0] if state.axes.single else np.array(values).reshape(state.axes.batch)
-        )
-
-    def vjp(self, **cotangents: Any) -> Any:
-        """The gradient in params, a tree like it of NumPy arrays, from cotangents by name
-        (``y=...``); each shaped like its output."""
-        given: list[Any] = []
-        for name in cotangents:
-            if name not in OUTPUTS:
-                raise DifferentiationError(
-                    f"there is no output {name!r}; the outputs are {', '.join(OUTPUTS)}"
-                )
-        for name in OUTPUTS:
-            value = cotangents.get(name)
-            if value is None:
-                given.append(None)
-                continue
-            array = np.asarray(_plain(value), dtype=np.float64)
-            expected = getattr(self, name).shape
-            if array.shape[array.ndim - len(expected) :] != expected:
-                raise DifferentiationError(
-                    f"the cotangent on {name} has shape {array.shape}, expected {expected}"
-                )
-            given.append(array)
-        found = self._function.vjp(self._state, given, [True] * len(self._function.names))
-        return self._function.functions.rebuild([np.asarray(g) for g in found])
-
-    def jvp(self, params: Any) -> SmoothSolution:
-        """Tangents on all outputs from those on params, a tree like it (None for zero)."""
-        leaves = _tangents(self._framework, self._params, params)
-        found: SmoothSolution = SmoothSolution(*self._function.jvp(self._state, leaves))
-        return found
 
 
 def smooth(
@@ -381,152 +294,3 @@ def smooth(
         objective, inequalities, equalities, bounds, start=start, solver=solver, **settings
     )
     return layer.solution(params)
-
-
-def _read(params: Any) -> tuple[Framework, list[Any], Any, list[Any]]:
-    """The framework, the leaves that are its floating arrays, what makes params of such leaves, and
-    the other leaves."""
-    if hasattr(params, "__next__"):  # a module's parameters
-        params = list(params)
-    every = flatten(params)[0]
-    kinds = {}
-    for leaf in every:
-        spec = registry.by_module("framework", type(leaf))
-        if spec is not None:
-            kinds[spec.name] = spec
-    strict = {name: s for name, s in kinds.items() if not _mixes(s, kinds)}
-    if len(strict) > 1:
-        raise ParameterError(
-            f"params mixes arrays of {' and '.join(sorted(strict))}; convert them to one framework"
-        )
-    name = next(iter(strict), None)
-    if name is None:
-        name = _by_tree(every)
-    framework: Framework = registry.get("framework", name)
-    every, build = framework.flatten(params)
-    if any("complex" in str(getattr(leaf, "dtype", "")) for leaf in every):
-        raise ParameterError("a leaf of params is complex; expected real numbers")
-    floating = [_floating(leaf, framework) for leaf in every]
-    if not any(floating):
-        raise ParameterError(
-            "params has no floating array among its leaves; there is nothing to differentiate by. "
-            "Give at least one, of torch, JAX or NumPy"
-        )
-    constants = [leaf for leaf, on in zip(every, floating, strict=True) if not on]
-    leaves = [leaf for leaf, on in zip(every, floating, strict=True) if on]
-    if framework.gradients_by_hand:
-        leaves = [np.asarray(leaf) for leaf in leaves]
-    return framework, leaves, Params(build, tuple(floating), constants), constants
-
-
-class Params:
-    """params from its floating leaves; the others are constants."""
-
-    def __init__(self, build: Any, floating: tuple[bool, ...], constants: list[Any]) -> None:
-        self.build, self.floating, self.constants = build, floating, constants
-
-    def __call__(self, leaves: Sequence[Any]) -> Any:
-        mine, others = iter(leaves), iter(self.constants)
-        return self.build([next(mine) if on else next(others) for on in self.floating])
-
-
-def _by_tree(every: Sequence[Any]) -> str:
-    """The framework of a tree that it alone knows, such as a registered class."""
-    for leaf in every:
-        if isinstance(leaf, bool | int | float | str | complex):
-            continue
-        for name in registry.ready("framework"):
-            framework = registry.get("framework", name)
-            inner = framework.flatten(leaf)[0]
-            if len(inner) > 1 or (inner and inner[0] is not leaf):
-                spec = registry.by_module("framework", type(inner[0]))
-                if spec is not None and spec.name == name:
-                    return str(name)
-        raise ParameterError(
-            f"params holds a {type(leaf).__module__}.{type(leaf).__qualname__}; expected arrays of "
-            f"an installed framework: {', '.join(registry.ready('framework'))}"
-        )
-    return "numpy"
-
-
-def _mixes(spec: Any, kinds: dict[str, Any]) -> bool:
-    return any(spec.name in other.mixes_with for other in kinds.values())
-
-
-def _floating(leaf: Any, framework: Framework) -> bool:
-    if framework.gradients_by_hand and isinstance(leaf, float):
-        return True
-    dtype = getattr(leaf, "dtype", None)
-    if dtype is None or not hasattr(leaf, "shape"):
-        return False
-    return "float" in str(dtype)
-
-
-def _form(framework: Framework, tree: Params) -> Any:
-    return type(framework), tree.floating, tree.build
-
-
-def _identity(constants: Sequence[Any]) -> Any:
-    """What tells constants apart: numbers and words by value, everything else by identity."""
-    plain = (bool, int, float, str, type(None))
-    return tuple((type(c), c if isinstance(c, plain) else id(c)) for c in constants)
-
-
-def _readings(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[tuple[int, ...]]]:
-    """The core shapes that leaves of these shapes may have where the first axis, of this size, is a
-    batch of some of them; most of them first."""
-    able = [k for k, shape in enumerate(shapes) if shape and shape[0] == size]
-    for count in range(len(able), 0, -1):
-        if count < len(able) > MANY:
-            return
-        for some in combinations(able, count):
-            yield [s[1:] if k in some else s for k, s in enumerate(shapes)]
-
-
-def _names(params: Any, leaves: Sequence[Any]) -> list[str] | None:
-    """The keys of a flat dict of arrays."""
-    if not isinstance(params, dict):
-        return None
-    keys = [k for k in sorted(params, key=str) if any(params[k] is leaf for leaf in leaves)]
-    return [str(k) for k in keys] if len(keys) == len(leaves) else None
-
-
-def _tangents(framework: Framework, params: Any, tangents: Any) -> list[Any]:
-    """Tangents of the floating leaves, zeros where there is None."""
-    _, leaves, tree, _ = _read(params)
-
-    def walk(value: Any, tangent: Any) -> list[Any]:
-        if tangent is None:
-            return [None] * len(framework.flatten(value)[0])
-        if isinstance(value, dict):
-            unknown = sorted(set(tangent) - set(value), key=str)
-            if unknown:
-                raise DifferentiationError(f"params has no {unknown[0]!r}")
-            keys = sorted(value, key=str)
-            return [leaf for k in keys for leaf in walk(value[k], tangent.get(k))]
-        if isinstance(value, list | tuple):
-            return [leaf for v, t in zip(value, tangent, strict=True) for leaf in walk(v, t)]
-        return [tangent]
-
-    every = walk(params, tangents)
-    floating = [t for t, on in zip(every, tree.floating, strict=True) if on]
-    arrays = []
-    for leaf, tangent in zip(leaves, floating, strict=True):
-        if tangent is None:
-            arrays.append(np.zeros(tuple(leaf.shape)))
-            continue
-        array = np.asarray(_plain(tangent), dtype=np.float64)
-        if array.shape != tuple(leaf.shape):
-            raise DifferentiationError(
-                f"a tangent has shape {array.shape}, expected {tuple(leaf.shape)}"
-            )
-        arrays.append(array)
-    return arrays
-
-
-def _plain(array: Any) -> Any:
-    """Any framework's array as NumPy's."""
-    spec = registry.by_module("framework", type(array))
-    if spec is None or isinstance(array, np.ndarray):
-        return array
-    return registry.get("framework", spec.name).to_numpy(array)

@@ -23,18 +23,19 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator, minres
 
 from .._cones import Cone
 from .._exceptions import OptionError, ShapeError, SolveError, UnsupportedProblemError
-from .._layers.functional import ConeSolution
-from .._layers.problem import check_cones
+from .._layers.solutions import ConeSolution
+from .._models.reading import check_cones
 from .._oracle.active_set import KINK
 from .._oracle.report import ERROR, INACCURATE, GradientReport, Verdict
 from .._plugins.frameworks import find_framework
 from .._plugins.solver import Session, Solver
 from .._program.forms import ConeForm
 from .._program.points import Solution, Status
+from .._types import Floats, Ints
+from ..experimental import Keyed
 
 __all__ = ["operator_program"]
 
-Floats = NDArray[np.float64]
 
 SAMPLES = 16
 """Products that estimate the norms of the rows of A: to a third."""
@@ -135,7 +136,7 @@ class OperatorState:
     z: Floats
     status: Status
     info: dict[str, Any]
-    active: NDArray[np.intp]
+    active: Ints
     margin: float
     kkt: float
     residual: float | None = None
@@ -158,7 +159,7 @@ class OperatorState:
 
 
 @dataclass(eq=False)
-class OperatorFunction:
+class OperatorFunction(Keyed):
     """q, b -> x, s, z; see `ffoadapt.Differentiable`."""
 
     P: LinearOperator

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import OptionError
 from .._solve.options import check_options
+from .._types import Floats
 
 __all__ = ["Curvature", "SmoothSettings"]
 
-Floats = NDArray[np.float64]
 
 Curvature = Literal["auto", "differences", "cg", "exact", "resolve"]
 

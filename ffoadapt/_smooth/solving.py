@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._exceptions import FFOAdaptError, OptionError, UnsupportedProblemError
 from .._oracle.report import INACCURATE
@@ -17,14 +16,16 @@ from .._plugins.solver import Session, Solver
 from .._program.points import Solution, Status
 from .._solve.choice import smooth_ranking
 from .._solve.options import common_names, translate_options
+from .._types import Floats
+from .bounds import Bounds
+from .duals import Duals, least_squares_duals
+from .evaluation import Evaluation
 from .form import SmoothForm, TimeLimitError
-from .functions import Model
-from .oracle import Bounds, polished
-from .point import Duals, Place, least_squares_duals
+from .place import Place
+from .polish import polished
 
 __all__ = ["Answer", "Run", "solve", "solvers_for"]
 
-Floats = NDArray[np.float64]
 
 OPTIMAL = 1e-6
 """A larger relative KKT residual, after polishing, is only `Status.OPTIMAL_INACCURATE`."""
@@ -118,15 +119,14 @@ def _able(kinds: frozenset[str]) -> str:
 
 
 def solve(
-    model: Model,
+    first: Evaluation,
     bounds: Bounds,
-    start: Floats,
     runs: list[Callable[[], Run]],
     how: str,
     polish: bool = True,
     typical: Floats | None = None,
 ) -> Answer:
-    """The best answer of these solvers, the first that is optimal."""
+    """The best answer of these solvers, the first that is optimal; ``first`` is at the start."""
     best: Answer | None = None
     for make in runs:
         try:
@@ -135,7 +135,7 @@ def solve(
             if len(runs) == 1:
                 raise
             continue  # it cannot be loaded, or lacks an option
-        form = SmoothForm(model, start, bounds.lower, bounds.upper, typical)
+        form = SmoothForm(first, bounds.lower, bounds.upper, typical)
         answer = _judged(form, bounds, run.name, run(form), how, polish, typical)
         if answer.status is Status.OPTIMAL:
             return answer
@@ -167,7 +167,7 @@ def _judged(
         return Answer(failed, {"message": message, **info} if message else info)
     y, given = form.restored(y, _duals(found, form, name))
     y = np.clip(y, bounds.lower, bounds.upper)
-    zero = Duals(*(np.zeros(k) for k in (form.m_ineq, form.m_eq, n, n)))
+    zero = Duals.none(n, form.m_ineq, form.m_eq)
     place = Place(model, bounds.lower, bounds.upper, y, zero, typical)
     duals = least_squares_duals(place) if given is None else Duals(*given)
     place = place.moved(y, duals)

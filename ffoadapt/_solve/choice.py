@@ -24,7 +24,7 @@ from .._plugins.registry import registry
 from .._program.pattern import Pattern
 from .._program.structure import Structure
 
-__all__ = ["SolverChoice", "choose", "lasting", "ranking", "smooth_ranking"]
+__all__ = ["SolverChoice", "choose", "is_slow", "ranking", "smooth_ranking"]
 
 CURVED = {
     "psd": "psd",
@@ -43,8 +43,8 @@ FILLED = 5.0
 LARGEST = 1_000_000
 """Nonzeros."""
 
-LASTING = 0.4e-3
-"""Seconds of a whole call, as in the table of measured times."""
+SLOW = 0.4e-3
+"""Seconds of a whole call, as in the table of measured times, above which threads pay."""
 
 
 KNOWN = 64
@@ -112,18 +112,16 @@ def ranking(structure: Structure) -> list[SolverChoice]:
     key = kind, structure.kinds, structure.n, structure.m
     if _known.usable is not usable or len(_known.rankings) >= KNOWN:
         _known.usable, _known.rankings = usable, {}
-    rankings = _known.rankings
-    found = rankings.get(key)
-    if found is None:
+    ranked = _known.rankings.get(key)
+    if ranked is None:
         able = [
-            (predicted(spec.speed, kind, structure.n), name, spec)
+            (predicted(spec.speed, kind, structure.n), name)
             for name, spec in registry.having(structure.kinds).items()
         ]
-        able.sort(key=lambda item: (item[0], item[1]))
-        found = rankings[key] = [
-            SolverChoice(name, _reason(time, kind, structure, spec)) for time, name, spec in able
+        ranked = _known.rankings[key] = [
+            SolverChoice(name, _reason(time, kind, structure)) for time, name in sorted(able)
         ]
-    return list(found)
+    return list(ranked)
 
 
 def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:
@@ -143,27 +141,26 @@ def smooth_ranking(kinds: frozenset[str], n: int) -> list[SolverChoice]:
 
 def choose(structure: Structure) -> SolverChoice:
     """The fastest installed solver for programs of this structure."""
-    found = ranking(structure)
-    if not found and not registry.cones_of_all():
+    ranked = ranking(structure)
+    if ranked:
+        return ranked[0]
+    cones = {name: sorted(kinds) for name, kinds in registry.cones_of_all().items()}
+    if not cones:
         raise UnsupportedProblemError(
             "no solver is installed: pip install 'ffoadapt[recommended]'. `ffoadapt plugins` tells "
             "of those that are there and cannot be used"
         )
-    if not found:
-        have = {n: sorted(s) for n, s in registry.cones_of_all().items()}
-        raise UnsupportedProblemError(
-            f"no installed solver supports the cones {sorted(structure.kinds)}; installed: "
-            f"{have or 'none'}. Install one, e.g. pip install ffoadapt-clarabel"
-        )
-    return found[0]
+    raise UnsupportedProblemError(
+        f"no installed solver supports the cones {sorted(structure.kinds)}; installed: {cones}. "
+        "Install one, e.g. pip install ffoadapt-clarabel"
+    )
 
 
-def lasting(name: str, structure: Structure) -> bool:
+def is_slow(name: str, structure: Structure) -> bool:
     """Whether a solve takes so long that threads pay: handing over the GIL costs them tens of
     microseconds. So it is for solvers whose speed is not known; fill only makes solves longer."""
     spec = registry.spec("solver", name)
-    speed = getattr(spec, "speed", {})
-    return predicted(speed, kind_of(structure), structure.n) > LASTING
+    return spec is None or predicted(spec.speed, kind_of(structure), structure.n) > SLOW
 
 
 def predicted(speed: Mapping[tuple[str, int], float], kind: str, n: int) -> float:
@@ -188,7 +185,7 @@ def predicted(speed: Mapping[tuple[str, int], float], kind: str, n: int) -> floa
     return time * (n / last) ** max(slope, GROWTH.get(kind, 3.0))
 
 
-def _reason(time: float, kind: str, structure: Structure, spec: SolverSpec) -> str:
+def _reason(time: float, kind: str, structure: Structure) -> str:
     what = f"program ({kind}) with {structure.n} variables and {structure.m} rows"
     if math.isinf(time):
         return f"it supports the cones; its speed on a {what} was not measured"

@@ -19,16 +19,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from .._oracle.gradient import Adjoint, Oracle
 from .._program.batch import ProgramBatch
-from .._program.pattern import Pattern
 from .._program.points import Points, Status
-from .._program.structure import Structure
 from .._types import Floats
+from .feasibility import elastic_program
 
-__all__ = ["Closest", "closest", "recovered", "refused"]
+__all__ = ["Closest", "closest", "recovered"]
 
 
 DOUBTFUL = frozenset({Status.PRIMAL_INFEASIBLE, Status.ITERATION_LIMIT})
@@ -61,10 +59,10 @@ class Closest:
         v = np.where(self.elements[:, None], -zeta, 0.0)
         lead = v.shape[:-1]
         n = batch.structure.n
-        found = self.oracle.vjp(np.concatenate((np.zeros((*lead, n)), v), axis=-1), None, None)
+        inner = self.oracle.vjp(np.concatenate((np.zeros((*lead, n)), v), axis=-1), None, None)
         at = Points(points.x, points.s, -self.shift, points.status, points.info)
         x = np.where(self.elements[:, None], points.x, 0.0)
-        return _ShiftAdjoint(batch, replace(at, x=x), found.w[..., :n], found.zeta)
+        return _ShiftAdjoint(batch, replace(at, x=x), inner.w[..., :n], inner.zeta)
 
     def jvp(self, batch: ProgramBatch, moved: Mapping[str, Floats]) -> Mapping[str, Floats]:
         """The tangents of the programs that were solved, from those of the data as they came."""
@@ -83,8 +81,8 @@ class _ShiftAdjoint(Adjoint):
     """The gradient of a search that has no objective by P and q: these are 0."""
 
     def __getitem__(self, name: str) -> Floats:
-        found = super().__getitem__(name)
-        return np.zeros_like(found) if name in ("P", "q") else found
+        gradient = super().__getitem__(name)
+        return np.zeros_like(gradient) if name in ("P", "q") else gradient
 
 
 def closest(
@@ -99,12 +97,12 @@ def closest(
     if not at.any() or np.isneginf(batch.b).any():
         return None
     some = np.flatnonzero(at)
-    search = search_program(batch)
-    found = solutions(search.take(some))
-    done = np.array([status.solved for status in found.status], dtype=bool)
+    search = elastic_program(batch, np.ones((1, batch.structure.m)))
+    searched = solutions(search.take(some))
+    done = searched.solved
     some, n, size = some[done], batch.structure.n, batch.size
     shift = np.zeros((size, batch.structure.m))
-    shift[some] = _uncrossed(batch, found.x[done, n:], some)
+    shift[some] = _uncrossed(batch, searched.x[done, n:], some)
     some = some[shift[some].any(axis=-1)]
     if not some.size:
         return None
@@ -139,8 +137,8 @@ def recovered(batch: ProgramBatch, points: Points) -> tuple[ProgramBatch, Closes
     shift = np.where(there[:, None], shift, 0.0)
     if structure.box is not None:
         points.s -= shift
-    at = _closest_at(search_program(batch), points, there, shift)
-    return batch.shifted(-shift), at
+    search = elastic_program(batch, np.ones((1, structure.m)))
+    return batch.shifted(-shift), _closest_at(search, points, there, shift)
 
 
 def _closest_at(
@@ -164,43 +162,3 @@ def _uncrossed(batch: ProgramBatch, shift: Floats, some: NDArray[np.intp]) -> Fl
     shift[:, upper] -= 0.5 * crossed
     shift[:, lower] -= 0.5 * crossed
     return shift
-
-
-def search_program(batch: ProgramBatch) -> ProgramBatch:
-    """min 1/2 |t|^2 over (x, t) with Ax + t + s = b, s in K."""
-    structure, size = batch.structure, batch.size
-    n, m = structure.n, structure.m
-    q = np.zeros((1, n + m))
-    if structure.A is None:
-        P = np.zeros((1, n + m, n + m))
-        P[0, range(n, n + m), range(n, n + m)] = 1.0
-        eye = np.broadcast_to(np.eye(m), (len(batch.A), m, m))
-        shape = Structure(n + m, m, structure.cones)
-        return ProgramBatch(shape, size, P, q, np.concatenate((batch.A, eye), axis=-1), batch.b)
-    rows = np.arange(n, n + m)
-    P_pattern, P_values = Pattern.of(
-        sparse.csc_matrix((np.ones(m), (rows, rows)), shape=(n + m, n + m))
-    )
-    pattern, one_each = structure.A, np.arange(m + 1, dtype=np.int32)
-    A_pattern = Pattern(
-        (m, n + m),
-        np.concatenate((pattern.indptr, pattern.nnz + one_each[1:])),
-        np.concatenate((pattern.indices, one_each[:-1])),
-    )
-    A = np.concatenate((batch.A, np.ones((len(batch.A), m))), axis=-1)
-    shape = Structure(n + m, m, structure.cones, P_pattern, A_pattern)
-    return ProgramBatch(shape, size, P_values[None], q, A, batch.b)
-
-
-def refused(points: Points, on_failure: str, infeasible: str | None) -> Points | None:
-    """The points as those are to be told of that raise; None where nothing raises."""
-    raises = {
-        True: (on_failure if infeasible in (None, "closest") else infeasible) == "raise",
-        False: on_failure == "raise",
-    }
-    if not any(raises.values()):
-        return None
-    status = [
-        one if raises[one is Status.PRIMAL_INFEASIBLE] else Status.OPTIMAL for one in points.status
-    ]
-    return replace(points, status=status)

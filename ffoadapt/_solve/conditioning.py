@@ -21,11 +21,9 @@ from .._program.batch import FAR, ProgramBatch, allowance
 from .._program.pattern import Pattern
 from .._program.points import Points
 from .._program.structure import Structure
-from .._types import Floats
+from .._types import Floats, Ints
 
 __all__ = ["Conditioned", "conditioned", "solve_conditioned"]
-
-Ints = NDArray[np.int64]
 
 SWEEPS = 6
 """Of equilibration; each takes the root of what the largest entries still lack of 1."""
@@ -84,12 +82,12 @@ def solve_conditioned(solve: Callable[[ProgramBatch], Points], batch: ProgramBat
         singles = (batch.take(slice(i, i + 1)) for i in range(batch.size))
         each = [_independent(_without_far_bounds(conditioned(single))) for single in singles]
         parts = [
-            one.restored(solve(one.batch), batch.take(slice(i, i + 1)))
-            for i, one in enumerate(each)
+            units.restored(solve(units.batch), batch.take(slice(i, i + 1)))
+            for i, units in enumerate(each)
         ]
         return Points.join(parts)
-    one = _without_far_bounds(conditioned(batch))
-    return one.restored(solve(one.batch), batch)
+    units = _without_far_bounds(conditioned(batch))
+    return units.restored(solve(units.batch), batch)
 
 
 def conditioned(batch: ProgramBatch) -> Conditioned:
@@ -102,10 +100,11 @@ def conditioned(batch: ProgramBatch) -> Conditioned:
         log_q = np.log2(np.abs(batch.q))
     for _ in range(SWEEPS):
         row, column = _largest(log_A, r, c)
-        _, bent = _largest(log_P, c, c)
+        _, curved = _largest(log_P, c, c)
         r -= 0.5 * _alike(batch.structure, row)
-        c -= 0.5 * np.maximum(column, np.where(np.isfinite(bent), bent + t, -np.inf)).clip(-4096)
-        c[~np.isfinite(column) & ~np.isfinite(bent)] = 0.0
+        bent = np.where(np.isfinite(curved), curved + t, -np.inf)
+        c -= 0.5 * np.maximum(column, bent).clip(-4096)
+        c[~np.isfinite(column) & ~np.isfinite(curved)] = 0.0
         r, c = np.where(np.isfinite(r), r, 0.0), np.where(np.isfinite(c), c, 0.0)
         far = r + log_b
         held = np.maximum.reduce(
@@ -113,10 +112,10 @@ def conditioned(batch: ProgramBatch) -> Conditioned:
         )
         reach = np.where(np.isfinite(held), held, _middle(far))
         c, r = c + reach, r - reach
-        _, bent = _largest(log_P, c, c)
+        _, curved = _largest(log_P, c, c)
         linear = np.maximum.reduce(c + log_q, axis=-1, keepdims=True, initial=-np.inf)
-        curved = np.maximum.reduce(bent, axis=-1, keepdims=True, initial=-np.inf)
-        t = -_finite(np.maximum(linear, curved))
+        quadratic = np.maximum.reduce(curved, axis=-1, keepdims=True, initial=-np.inf)
+        t = -_finite(np.maximum(linear, quadratic))
     rows, columns, objective = (np.rint(v).astype(np.int64) for v in (r, c, t))
     structure = batch.structure
     scaled = ProgramBatch(
@@ -131,26 +130,26 @@ def conditioned(batch: ProgramBatch) -> Conditioned:
     return Conditioned(scaled, rows, columns, objective)
 
 
-def _without_far_bounds(one: Conditioned) -> Conditioned:
+def _without_far_bounds(units: Conditioned) -> Conditioned:
     """Without the bounds beyond `DataSizes.farthest`: solvers lose themselves out there. Whether
     the solution keeps to them is seen when it is judged."""
-    batch = one.batch
+    batch = units.batch
     far = batch.structure.nonnegative & (batch.b > FAR * batch.sizes.farthest * batch.norms)
     if not (far & np.isfinite(batch.b)).any():
-        return one
-    return replace(one, batch=replace(batch, b=np.where(far, np.inf, batch.b)), freed=True)
+        return units
+    return replace(units, batch=replace(batch, b=np.where(far, np.inf, batch.b)), freed=True)
 
 
-def _independent(one: Conditioned) -> Conditioned:
+def _independent(units: Conditioned) -> Conditioned:
     """Without the equalities of a single dense program that follow from others, and without the
     inequalities that say nothing where these hold: their rows are combinations of those, but for
     rounding, and no solver can tell where they would meet. Whether the solution keeps to all of
     them is seen when it is judged."""
-    batch, structure = one.batch, one.batch.structure
+    batch, structure = units.batch, units.batch.structure
     at = np.flatnonzero(structure.equality)
     A = batch.A[0, at]
     if not at.size or not np.isfinite(A).all():
-        return one
+        return units
     Q, R, order = linalg.qr(A.T, mode="economic", pivoting=True)
     least = max(DEPENDENT, allowance(batch.precision)) * np.abs(A).max()
     rank = int(np.count_nonzero(np.abs(np.diag(R)) > least))
@@ -159,7 +158,7 @@ def _independent(one: Conditioned) -> Conditioned:
     dropped = structure.nonnegative & (beyond <= least) & np.abs(rows).any(axis=-1)
     dropped[at[order[rank:]]] = True
     if not dropped.any():
-        return one
+        return units
     kept, cones = np.flatnonzero(~dropped), []
     for start, cone in zip(structure.offsets, structure.cones, strict=True):
         gone = int(np.count_nonzero(dropped[start : start + cone.dim]))
@@ -168,7 +167,7 @@ def _independent(one: Conditioned) -> Conditioned:
     less = Structure(structure.n, kept.size, tuple(cones))
     data = batch.P, batch.q, batch.A[:, kept], batch.b[:, kept]
     batch = ProgramBatch(less, 1, *data, precision=batch.precision)
-    return replace(one, batch=batch, kept=kept)
+    return replace(units, batch=batch, kept=kept)
 
 
 def _logarithms(batch: ProgramBatch, name: str) -> tuple[Pattern | None, Floats]:

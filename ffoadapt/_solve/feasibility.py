@@ -32,7 +32,16 @@ from .._program.pattern import Pattern
 from .._program.structure import Structure
 from .._types import Floats
 
-__all__ = ["Nearest", "Steepest", "is_ray", "is_refutation", "nearest_program", "ray_program"]
+__all__ = [
+    "Nearest",
+    "Steepest",
+    "elastic_program",
+    "is_ray",
+    "is_refutation",
+    "nearest_program",
+    "ray_program",
+    "to_cone",
+]
 
 Mask = NDArray[np.bool_]
 
@@ -63,10 +72,6 @@ class Nearest:
     program: ProgramBatch
     sizes: Floats
 
-    def shift(self, x: Floats) -> Floats:
-        """(B, m) what must be added to b at solutions (x, r) of the program."""
-        return self.sizes * x[:, self.batch.structure.n :]
-
     def beside(self, shift: Floats) -> Floats:
         """(B,) the largest shift beside the size of its row."""
         return np.maximum.reduce(np.abs(shift) / self.sizes, axis=-1, initial=0.0)
@@ -74,37 +79,41 @@ class Nearest:
 
 def nearest_program(batch: ProgramBatch) -> Nearest:
     """The search for those nearest to the programs of a batch."""
-    structure, size = batch.structure, batch.size
-    n, m = structure.n, structure.m
+    size, n, m = batch.size, batch.structure.n, batch.structure.m
     origin, length = np.zeros((size, n)), np.broadcast_to(_length(batch), (size, 1))
     sizes = np.broadcast_to(row_sizes(batch, origin, length), (size, m))
     # A row of which nothing says how large it is: its norm.
     sizes = np.where(sizes > 0.0, sizes, batch.norms)
-    q = np.zeros((1, n + m))
+    return Nearest(batch, elastic_program(batch, -sizes), sizes)
+
+
+def elastic_program(batch: ProgramBatch, weights: Floats) -> ProgramBatch:
+    """min 1/2 |r|^2 over (x, r) with Ax + w r + s = b, s in K; ``weights`` are w (B or 1, m)."""
+    structure, lead = batch.structure, max(len(batch.A), len(weights))
+    n, m, q = structure.n, structure.m, np.zeros((1, structure.n + structure.m))
+    A = np.broadcast_to(batch.A, (lead, *batch.A.shape[1:]))
     if structure.A is None:
         P = np.zeros((1, n + m, n + m))
         P[0, range(n, n + m), range(n, n + m)] = 1.0
-        slack = np.zeros((size, m, m))
-        slack[:, range(m), range(m)] = -sizes
-        A = np.concatenate((np.broadcast_to(batch.A, (size, m, n)), slack), axis=-1)
+        elastic = np.zeros((lead, m, m))
+        elastic[:, range(m), range(m)] = weights
         shape = Structure(n + m, m, structure.cones)
     else:
-        one_each = np.arange(m + 1, dtype=np.int32)
+        one_each, pattern = np.arange(m + 1, dtype=np.int32), structure.A
         P_pattern = Pattern(
             (n + m, n + m),
             np.concatenate((np.zeros(n, np.int32), one_each)),
             np.arange(n, n + m, dtype=np.int32),
         )
-        pattern = structure.A
         A_pattern = Pattern(
             (m, n + m),
             np.concatenate((pattern.indptr, pattern.nnz + one_each[1:])),
             np.concatenate((pattern.indices, one_each[:-1])),
         )
-        P = np.ones((1, m))
-        A = np.concatenate((np.broadcast_to(batch.A, (size, pattern.nnz)), -sizes), axis=-1)
+        P, elastic = np.ones((1, m)), np.broadcast_to(weights, (lead, m))
         shape = Structure(n + m, m, structure.cones, P_pattern, A_pattern)
-    return Nearest(batch, ProgramBatch(shape, size, P, q, A, batch.b), sizes)
+    A = np.concatenate((A, elastic), axis=-1)
+    return ProgramBatch(shape, batch.size, P, q, A, batch.b)
 
 
 def is_refutation(batch: ProgramBatch, z: Floats, precision: float) -> Mask:
@@ -146,11 +155,11 @@ class Steepest:
     program: ProgramBatch
     sizes: Floats
 
-    def bend(self, d: Floats) -> tuple[Floats, Floats]:
+    def leveling(self, d: Floats) -> tuple[Floats, Floats]:
         """(B, n) what must be added to q where the rays are d (B, n), and (B,) the largest entry of
         that beside its size."""
-        bend = np.square(self.sizes) * d
-        return bend, np.maximum.reduce(np.abs(self.sizes * d), axis=-1, initial=0.0)
+        change = np.square(self.sizes) * d
+        return change, np.maximum.reduce(np.abs(self.sizes * d), axis=-1, initial=0.0)
 
     def are_rays(self, d: Floats, precision: float) -> Mask:
         """(B,) whether d (B, n) are rays, as they are or without the entries that are nothing
@@ -169,13 +178,12 @@ def ray_program(batch: ProgramBatch) -> Steepest:
     n, m = structure.n, structure.m
     sizes = column_sizes(batch, np.zeros((size, n)))
     sizes = np.where(sizes > 0.0, sizes, _length(batch))
-    bent = replace(batch, P=np.abs(batch.P), box=None, P_factor=None).multiply("P", sizes)
-    gradient = np.maximum(np.abs(batch.q), bent)
+    absolute = replace(batch, P=np.abs(batch.P), box=None, P_factor=None)
+    gradient = np.maximum(np.abs(batch.q), absolute.multiply("P", sizes))
     # An entry of 0 is as exact as any other: what is small beside the largest hardly moves.
     gradient = np.maximum(gradient, LEAST * largest(gradient))
     gradient = np.where(gradient > 0.0, gradient, 1.0)
     weight = np.square(gradient)
-    zero = np.zeros((1, n))
     free = batch.unbounding
     b = np.zeros((1, m)) if free is None else np.where(free, np.inf, 0.0)
     if structure.A is None:
@@ -189,13 +197,13 @@ def ray_program(batch: ProgramBatch) -> Steepest:
         diagonal = np.arange(n + 1, dtype=np.int32)
         D = Pattern((n, n), diagonal, diagonal[:-1])
         above, below = structure.P, structure.A
-        entries = [np.argsort(np.concatenate((above.columns, below.columns)), kind="stable")]
-        rows = np.concatenate((above.indices, below.indices + np.int32(n)))[entries[0]]
+        order = np.argsort(np.concatenate((above.columns, below.columns)), kind="stable")
+        rows = np.concatenate((above.indices, below.indices + np.int32(n)))[order]
         stacked = Pattern((n + m, n), above.indptr + below.indptr, rows.astype(np.int32))
         values = [np.broadcast_to(v, (size, v.shape[-1])) for v in (batch.P, batch.A)]
-        P, A = weight, np.concatenate(values, axis=-1)[:, entries[0]]
+        P, A = weight, np.concatenate(values, axis=-1)[:, order]
         shape = Structure(n, n + m, (ZeroCone(n), *structure.cones), D, stacked)
-    b = np.concatenate((np.broadcast_to(zero, (len(b), n)), b), axis=-1)
+    b = np.concatenate((np.zeros((len(b), n)), b), axis=-1)
     return Steepest(batch, ProgramBatch(shape, size, P, batch.q, A, b), gradient)
 
 
@@ -207,12 +215,12 @@ def is_ray(batch: ProgramBatch, d: Floats, precision: float) -> Mask:
     fall = -np.sum(batch.q * d, axis=-1)
     steep = fall > max(1e-9, precision) * np.sum(np.abs(batch.q * d), axis=-1)
     # Curvature along d overtakes the fall only after FAR times d.
-    bend = np.sum(d * batch.multiply("P", d), axis=-1)
+    curvature = np.sum(d * batch.multiply("P", d), axis=-1)
     size = np.maximum.reduce(np.abs(d), axis=-1, initial=0.0)
     length = np.broadcast_to(_length(batch), (len(d), 1))[:, 0]
     reach = np.divide(length, size, out=np.zeros_like(size), where=size > 0.0)
     rounding = 1e-15 * np.sum(np.abs(d) * absolute.multiply("P", np.abs(d)), axis=-1)
-    flat = np.maximum(bend - rounding, 0.0) * FAR * reach <= fall
+    flat = np.maximum(curvature - rounding, 0.0) * FAR * reach <= fall
     s = -batch.multiply("A", d)
     terms = absolute.multiply("A", np.abs(d))
     if free is not None:
@@ -257,3 +265,17 @@ def _flat_rows(P: Floats) -> Floats:
     values, vectors = np.linalg.eigh(P)
     kept = values > 1e-12 * np.maximum.reduce(values, axis=-1, keepdims=True, initial=0.0)
     return np.where(kept[..., None], vectors.swapaxes(-1, -2), 0.0)
+
+
+def to_cone(batch: ProgramBatch, x: Floats) -> Floats:
+    """(B, m) the least change of b that puts b - Ax into K at points x (B, n)."""
+    structure, free = batch.structure, batch.unbounding
+    b = batch.b if free is None else np.where(free, 0.0, batch.b)
+    s = b - batch.multiply("A", x)
+    inside = np.zeros_like(s)
+    for cone, start, count in structure.groups:
+        rows = slice(start, start + count * cone.dim)
+        at = np.nan_to_num(s[:, rows].reshape(-1, cone.dim))
+        inside[:, rows] = cone.project(at).reshape(len(s), -1)
+    shift = inside - s
+    return shift if free is None else np.where(free, 0.0, shift)

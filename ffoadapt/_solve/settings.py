@@ -14,6 +14,7 @@ import numpy as np
 
 from .._exceptions import OptionError
 from .._oracle.active_set import Degenerate
+from .._oracle.differentiation import Differentiation, Exact, Resolving, Smoothed
 from .._oracle.resolve import Resolve
 from .._plugins.executor import Executor
 from .._plugins.solver import Solver
@@ -182,6 +183,15 @@ class Settings:
         if isinstance(self.gradient, Resolve):
             return self.gradient
         return Resolve() if self.gradient == "resolve" else None
+
+    @cached_property
+    def differentiation(self) -> Differentiation:
+        """How to differentiate."""
+        if self.resolve is not None:
+            return Resolving(self.degenerate, self.resolve)
+        if self.smoothing:
+            return Smoothed(self.degenerate, self.smoothing)
+        return Exact(self.degenerate)
 
     @cached_property
     def key(self) -> tuple[Any, ...] | None:

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._types import Floats
 from ._arrays import Flat, cast, like
 from ._problem import BilevelProblem
 
 __all__ = ["Reduced", "hypergradient"]
 
 Arrays = list[Any]
-Floats = NDArray[np.float64]
 
 PAIRS = 10
 """How many steps of L-BFGS are kept, from one hypergradient to the next."""

@@ -440,4 +440,4 @@ def _of(model: Any, values: Any) -> Any:
     """A NumPy array as one of the framework's, like a model."""
     if hasattr(model, "new_tensor"):
         return model.new_tensor(values)
-    return model * 0 + values.astype(str(model.dtype))
+    return model * 0 + values.astype(str(model.dtype).rpartition(".")[-1])

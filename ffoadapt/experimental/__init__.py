@@ -1,1 +1,17 @@
-"""What one kind of adapter needs: subject to change without a deprecation."""
+"""What adapters of a few solvers need: documented and tested, but it may change in any release.
+
+`Solutions` is what `ffoadapt.Solver.solve_batch` returns. The rest is for solvers with a C
+interface: `call_each` calls a C function for every element of a batch, `LeastDistance` is the
+form of a quadratic program that dual active-set methods work on, and `elements` cuts such batches.
+`Keyed` is for what a framework compiles: its graphs carry keys where they take no objects.
+A name that proves useful to several solvers moves to `ffoadapt`, with an entry in the changelog.
+"""
+
+from __future__ import annotations
+
+from .._program.points import Solutions
+from ._call_each import call_each
+from ._keyed import Keyed
+from ._least_distance import LeastDistance, elements
+
+__all__ = ["Keyed", "LeastDistance", "Solutions", "call_each", "elements"]

@@ -15,7 +15,11 @@ from . import _crash_checks as crash
 from . import _declaration_checks as declaration
 from . import _gradient_checks as gradient
 from . import _point_checks as point
-from . import _smooth_checks as smooth
+from . import _smooth_declaration_checks as smooth_declaration
+from . import _smooth_gradient_checks as smooth_gradient
+from . import _smooth_point_checks as smooth_point
+from . import _smooth_session_checks as smooth_session
+from . import _smooth_status_checks as smooth_status
 from . import _solve_checks as solving
 from . import _status_checks as status
 from ._problem import Problem
@@ -154,31 +158,31 @@ _EACH = ("logistic", "ellipsoid", "inequalities", "hs071", "box")
 SMOOTH_CHECKS: tuple[Check, ...] = (
     Check("discovery", declaration.check_discovery),
     Check("lazy_import", declaration.check_lazy_import),
-    Check("declarations", smooth.check_declarations),
-    Check("declared_kinds", smooth.check_declared_kinds),
+    Check("declarations", smooth_declaration.check_declarations),
+    Check("declared_kinds", smooth_declaration.check_declared_kinds),
     Check("unknown_option", declaration.check_unknown_option),
-    Check("common_options", smooth.check_common_options, _named("logistic", "hs071")),
-    Check("quiet", smooth.check_quiet, _named("logistic", "vertex", "hs071", "box")),
-    Check("tolerance", smooth.check_tolerance, _named("logistic", "ball", "hs071")),
-    Check("solved", smooth.check_solved, _regular),
-    Check("feasibility", smooth.check_feasibility, _regular),
-    Check("dual_sign", smooth.check_dual_sign, _regular),
-    Check("dual_feasibility", smooth.check_dual_feasibility, _regular),
-    Check("complementarity", smooth.check_complementarity, _regular),
-    Check("stationarity", smooth.check_stationarity, _regular),
-    Check("solution", smooth.check_solution, _exact),
-    Check("inputs_unmodified", smooth.check_inputs_unmodified, _solvable),
-    Check("determinism", smooth.check_determinism, _regular),
-    Check("session", smooth.check_session, _named(*_EACH)),
-    Check("threads", smooth.check_threads, _named("logistic", "inequalities", "box")),
+    Check("common_options", smooth_declaration.check_common_options, _named("logistic", "hs071")),
+    Check("quiet", smooth_declaration.check_quiet, _named("logistic", "vertex", "hs071", "box")),
+    Check("tolerance", smooth_declaration.check_tolerance, _named("logistic", "ball", "hs071")),
+    Check("solved", smooth_point.check_solved, _regular),
+    Check("feasibility", smooth_point.check_feasibility, _regular),
+    Check("dual_sign", smooth_point.check_dual_sign, _regular),
+    Check("dual_feasibility", smooth_point.check_dual_feasibility, _regular),
+    Check("complementarity", smooth_point.check_complementarity, _regular),
+    Check("stationarity", smooth_point.check_stationarity, _regular),
+    Check("solution", smooth_point.check_solution, _exact),
+    Check("inputs_unmodified", smooth_session.check_inputs_unmodified, _solvable),
+    Check("determinism", smooth_session.check_determinism, _regular),
+    Check("session", smooth_session.check_session, _named(*_EACH)),
+    Check("threads", smooth_session.check_threads, _named("logistic", "inequalities", "box")),
     Check("survives", crash.check_survives),
-    Check("status", smooth.check_status, lambda problem: not problem.solvable),
-    Check("iteration_limit", smooth.check_iteration_limit, _named(*_EACH)),
-    Check("time_limit", smooth.check_time_limit, _named("logistic", "rosenbrock", "hs071")),
-    Check("errors", smooth.check_errors, _named("logistic", "rosenbrock", "hs071")),
-    Check("batch", smooth.check_batch, _named(*_EACH)),
-    Check("gradient", smooth.check_gradient, lambda p: _regular(p) and p.name != "scaled"),
-    Check("verdict", smooth.check_verdict, _named("dependent")),
+    Check("status", smooth_status.check_status, lambda problem: not problem.solvable),
+    Check("iteration_limit", smooth_status.check_iteration_limit, _named(*_EACH)),
+    Check("time_limit", smooth_status.check_time_limit, _named("logistic", "rosenbrock", "hs071")),
+    Check("errors", smooth_status.check_errors, _named("logistic", "rosenbrock", "hs071")),
+    Check("batch", smooth_gradient.check_batch, _named(*_EACH)),
+    Check("gradient", smooth_gradient.check_gradient, lambda p: _regular(p) and p.name != "scaled"),
+    Check("verdict", smooth_gradient.check_verdict, _named("dependent")),
 )
 """All checks of solvers of functions."""
 

@@ -13,7 +13,7 @@ import time
 import warnings
 
 from .._plugins.registry import registry
-from .._solve.job import common_names
+from .._solve.options import common_names
 from ._extremes import run
 from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
 

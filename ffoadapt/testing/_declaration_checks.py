@@ -9,16 +9,16 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from .._exceptions import FFOAdaptError, OptionError
 from .._plugins.registry import registry
-from .._plugins.solver import OBJECTIVES
+from .._plugins.solver import OBJECTIVES, Solver
 from .._program.points import Status
-from .._solve.job import COMMON_OPTIONS, common_names, translate_options
+from .._solve.options import COMMON_OPTIONS, common_names, translate_options
 from ._point import Point, point_of
 from ._problem import Problem
 from ._problems import problems
@@ -44,7 +44,8 @@ __all__ = [
     "check_tolerance",
     "check_unknown_option",
     "imports_of_registration",
-    "printed",
+    "judge_options",
+    "judge_silence",
     "subset",
 ]
 
@@ -149,7 +150,17 @@ def check_common_options(
 ) -> None:
     """Each declared common option is accepted by the solver itself."""
     found, name = require(solver, problem)
-    common = common_names(found)
+
+    def solved(**options: Any) -> Point:
+        view = view_of(found, problem.program())
+        return point_of(view, call(found, name, view, settings, **options))
+
+    judge_options(found, solved)
+
+
+def judge_options(solver: Solver, solved: Callable[..., object]) -> None:
+    """Whether a solve with each declared common option gives a point."""
+    common = common_names(solver)
     if not common:
         raise CheckSkipped("it declares no common options")
     values: dict[str, Any] = {
@@ -159,9 +170,8 @@ def check_common_options(
         "verbose": False,
     }
     for option in common:
-        view = view_of(found, problem.program())
         try:
-            point_of(view, call(found, name, view, settings, **{option: values[option]}))
+            solved(**{option: values[option]})
         except CheckFailure as error:
             raise CheckFailure(
                 f"with {option}={values[option]!r}, which it declares to have, the solve failed: "
@@ -173,8 +183,13 @@ def check_quiet(solver: AnySolver, problem: Problem, settings: CheckSettings = D
     """Nothing is printed unless the user asks for it (``verbose``)."""
     found, name = require(solver, problem)
     view = view_of(found, problem.program())
+    judge_silence(lambda: call(found, name, view, settings))
+
+
+def judge_silence(solve: Callable[[], object]) -> None:
+    """Whether a solve prints nothing."""
     with printed() as seen:
-        call(found, name, view, settings)
+        solve()
     text = seen[0].decode(errors="replace").strip()
     if text:
         raise CheckFailure(

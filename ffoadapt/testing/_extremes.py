@@ -26,10 +26,10 @@ from .._cones import (
     ZeroCone,
 )
 from .._exceptions import FFOAdaptError
-from .._layers.problem import ConeProgram
+from .._layers.cone_program import ConeProgram
 from .._plugins.solver import Session, Solver
-from .._solve.job import translate_options
-from ._smooth_checks import smooth_extremes
+from .._solve.options import translate_options
+from ._smooth_extremes import smooth_extremes
 from ._subject import AnySolver, load, view_of
 
 __all__ = ["extremes", "run"]

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._layers.functional import box_qp, cone_program, qp
-from .._layers.problem import Result, solve
+from .._layers.cone_program import solve
+from .._layers.matrices import box_qp, cone_program, qp
+from .._layers.result import Result
 from .._plugins.solver import Solver
 from .._runtime.text import told
 from .._types import Floats

@@ -12,7 +12,8 @@ import numpy as np
 from scipy import sparse
 
 from .._exceptions import FFOAdaptError
-from .._layers.problem import Result, solve
+from .._layers.cone_program import solve
+from .._layers.result import Result
 from ._problem import Problem
 from ._subject import DEFAULT, AnySolver, CheckFailure, CheckSettings, CheckSkipped, require
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from .._cones import Cone
-from .._layers.problem import ConeProgram
+from .._layers.cone_program import ConeProgram
 from .._program.points import Status
 from .._types import Floats
 

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from .._plugins.solver import Session, Solver
@@ -19,13 +18,21 @@ from .._program.points import Solution
 from .._runtime.text import told
 from .._smooth.form import SmoothForm
 from .._solve.options import translate_options
+from .._types import Floats
 from ._point import finite_vector
 from ._smooth_problem import SmoothProblem
 from ._subject import AnySolver, CheckFailure, CheckSettings, CheckSkipped, load
 
-__all__ = ["PARTS", "SmoothPoint", "limit_of", "smooth_call", "smooth_point", "smooth_require"]
+__all__ = [
+    "PARTS",
+    "SmoothPoint",
+    "limit_of",
+    "smooth_call",
+    "smooth_point",
+    "smooth_require",
+    "solved_point",
+]
 
-Floats = NDArray[np.float64]
 
 PARTS = ("z_ineq", "z_eq", "z_lower", "z_upper")
 
@@ -208,6 +215,19 @@ def smooth_point(form: SmoothForm, solution: Solution) -> SmoothPoint:
     sizes = (form.m_ineq, form.m_eq, form.n, form.n)
     each = zip(PARTS, parts, sizes, strict=True)
     return SmoothPoint(form, y, {name: finite_vector(name, v, size) for name, v, size in each})
+
+
+def solved_point(
+    solver: AnySolver,
+    problem: SmoothProblem,
+    settings: CheckSettings,
+    session: Session | None = None,
+    **options: Any,
+) -> SmoothPoint:
+    """The point that the solver returns for a problem."""
+    found, name = smooth_require(solver, problem)
+    form = problem.form()
+    return smooth_point(form, smooth_call(found, name, form, settings, session, **options))
 
 
 def _largest(values: Floats) -> float:

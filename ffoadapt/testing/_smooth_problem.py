@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._plugins.registry import registry
 from .._program.points import Status
+from .._smooth.evaluation import Evaluation
 from .._smooth.form import SmoothForm
-from .._smooth.functions import Functions, Model
+from .._smooth.functions import Functions
 from .._smooth.layer import SmoothLayer
+from .._smooth.model import Model
+from .._types import Floats
 
 __all__ = ["SmoothProblem"]
 
-Floats = NDArray[np.float64]
 Function = Callable[[Floats], tuple[Any, Floats]]
 """y (n,) to a value and its gradient (n,), or to m values and their gradients (m, n)."""
 
@@ -102,7 +103,8 @@ class SmoothProblem:
         model = Model(Functions(framework, named, lambda leaves: None, (self.n,)), [])
         model.check(self.start)
         low, high = self.bounds
-        return SmoothForm(model, self.start.copy(), low.copy(), high.copy(), self.typical)
+        first = Evaluation(model, self.start.copy())
+        return SmoothForm(first, low.copy(), high.copy(), self.typical)
 
     def layer(self, solver: Any, **settings: Any) -> tuple[SmoothLayer, dict[str, Floats]]:
         """A layer whose params tilt the objective and shift the rows, and params of zeros."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 from scipy import sparse
 
 from .._exceptions import FFOAdaptError
+from .._layers.cone_program import ConeProgram
 from .._layers.layer import Layer
-from .._layers.problem import ConeProgram
 from .._plugins.solver import Session, Solver
 from .._program.points import Solution, Solutions
-from .._solve.job import translate_options
+from .._solve.options import translate_options
 from ._at_once import at_once
 from ._point import Point, point_of
 from ._problem import Problem
@@ -78,7 +78,7 @@ def check_inputs_unmodified(
     """The arrays of the program are the same bits after the solve."""
     found, name = require(solver, problem)
     view = view_of(found, problem.program())
-    known = ("P", "q", "A", "b", "G", "h", "l", "u", "P_factor")
+    known = ("P", "q", "A", "b", "G", "h", "l", "u", "_cholesky")
     names = [k for k in known if getattr(view, k, None) is not None]
     before = {k: copy.deepcopy(getattr(view, k)) for k in names}
     for k in names:  # not the read-only arrays: compiled code can write to those too
@@ -230,8 +230,10 @@ def check_solve_batch(
     if not isinstance(views[0].P, np.ndarray):
         raise CheckSkipped("it is given sparse matrices here, and these one by one")
     arrays = {f.name: [getattr(view, f.name) for view in views] for f in fields(views[0])}
-    stacked = {k: np.stack(v) for k, v in arrays.items() if isinstance(v[0], np.ndarray)}
-    whole = replace(views[0], **stacked)
+    whole = copy.copy(views[0])
+    for k, v in arrays.items():
+        if isinstance(v[0], np.ndarray):
+            setattr(whole, k, np.stack(v))
     options = translate_options(found, name, settings.options(found))
     for _ in range(TRIES):
         together = found.solve_batch(whole, options, Session())

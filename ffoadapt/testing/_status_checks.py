@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
-from .._plugins.solver import Session
-from .._program.points import Status
-from .._solve.job import common_names
+from .._plugins.solver import Session, Solver
+from .._program.points import Solution, Status
+from .._solve.options import common_names
 from ._point import point_of
 from ._problem import Problem
 from ._subject import (
@@ -20,7 +23,7 @@ from ._subject import (
     view_of,
 )
 
-__all__ = ["check_iteration_limit", "check_recovery", "check_status", "judge_status"]
+__all__ = ["check_iteration_limit", "check_recovery", "check_status", "judge_limit", "judge_status"]
 
 _VAGUE = (Status.ITERATION_LIMIT, Status.TIME_LIMIT, Status.ERROR)
 
@@ -75,10 +78,27 @@ def check_iteration_limit(
 ) -> None:
     """With max_iterations=1 the status is ITERATION_LIMIT, or the point really is a solution."""
     found, name = require(solver, problem)
-    if "max_iterations" not in common_names(found):
-        raise CheckSkipped("it does not declare the common option 'max_iterations'")
     view = view_of(found, problem.program())
-    solution = call(found, name, view, settings, max_iterations=1)
+
+    def worst(solution: Solution) -> float:
+        point = point_of(view, solution)
+        parts = (point.primal_violation(), point.dual_violation(), point.gradient + point.pull)
+        return max(float(np.abs(part).max(initial=0.0)) for part in parts) / point.size
+
+    judge_limit(found, partial(call, found, name, view, settings), worst, 1e-3)
+
+
+def judge_limit(
+    solver: Solver,
+    solve: Callable[..., Solution],
+    worst: Callable[[Solution], float],
+    limit: float,
+) -> None:
+    """Whether what it says after one iteration holds; ``worst`` is by how much a point violates the
+    optimality conditions, relatively, and ``limit`` what of it is none."""
+    if "max_iterations" not in common_names(solver):
+        raise CheckSkipped("it does not declare the common option 'max_iterations'")
+    solution = solve(max_iterations=1)
     if not solution.status.solved:
         if solution.status is not Status.ITERATION_LIMIT:
             raise CheckFailure(
@@ -86,12 +106,10 @@ def check_iteration_limit(
                 "'iteration_limit', by which users know to raise the limit"
             )
         return
-    point = point_of(view, solution)
-    parts = (point.primal_violation(), point.dual_violation(), point.gradient + point.pull)
-    worst = max(float(np.abs(part).max(initial=0.0)) for part in parts)
-    if not worst <= 1e-3 * point.size:
+    violation = worst(solution)
+    if not violation <= limit:
         raise CheckFailure(
             f"with max_iterations=1 the status is {solution.status.value!r} but the point violates "
-            f"the optimality conditions by {worst:.3g}; expected 'iteration_limit'. Likely cause: "
-            "the vendor's status is not translated"
+            f"the optimality conditions by {violation:.3g}; expected 'iteration_limit'. Likely "
+            "cause: the option is not passed on, or the vendor's status is not translated"
         )

@@ -10,13 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from .._exceptions import FFOAdaptError
-from .._layers.problem import ConeProgram, solve
+from .._layers.cone_program import ConeProgram, solve
 from .._plugins.registry import registry
 from .._plugins.solver import Session, Solver
 from .._program.points import Solution, Status
 from .._program.structure import Structure
 from .._runtime.text import told
-from .._solve.job import common_names, find_solver, instance, translate_options
+from .._solve.lookup import find_solver, instance
+from .._solve.options import common_names, translate_options
 from ._problem import Problem
 
 __all__ = [

@@ -452,7 +452,7 @@ static PyObject *settled_batch(PyObject *module, PyObject *args)
     Py_ssize_t begin, end;
     enum { SIGNS_X, SIGNS_Z, SQUARES, MEASURED, MARGINS, ARRAYS };
     Py_buffer a[ARRAYS];
-    Limits limits;
+    Sureness limits;
     if (!PyArg_ParseTuple(args, "OnnO&O&O&O&O&dddd", &capsule, &begin, &end, doubles, a + SIGNS_X,
                           doubles, a + SIGNS_Z, doubles, a + SQUARES, doubles, a + MEASURED,
                           doubles, a + MARGINS, &limits.rounding, &limits.sure, &limits.brief,
@@ -490,6 +490,6 @@ PyMethodDef batch_methods[] = {
     {"prepare", prepare, METH_VARARGS, prepare_doc},
     {"factorize", factorize_batch, METH_VARARGS, factorize_doc},
     {"solve", solve_batch, METH_VARARGS, solve_doc},
-    {"settled", settled_batch, METH_VARARGS, settled_doc},
+    {"bounds_suffice", settled_batch, METH_VARARGS, settled_doc},
     {NULL},
 };

@@ -265,7 +265,7 @@ static PyObject *undistance(PyObject *module, PyObject *args)
 }
 
 PyMethodDef distance_methods[] = {
-    {"distance", distance, METH_VARARGS, distance_doc},
-    {"undistance", undistance, METH_VARARGS, undistance_doc},
+    {"to_least_distance", distance, METH_VARARGS, distance_doc},
+    {"from_least_distance", undistance, METH_VARARGS, undistance_doc},
     {NULL},
 };

@@ -149,15 +149,10 @@ void answer(const Ghost *g, const double *w, const double *y, const double *v_z,
 enum { PRIMAL, GRADIENT, SHARE_X, SHARE_Z, KKT, OUTSIDE, MARGIN, UNPAIRED, LENGTH, STEEPNESS, ROW,
        GAP, DOUBT, NEAR, FIGURES };
 
-/* Of acceptance: UNSEEN, SMALL, ROW, DATA and BEYOND; and of ProgramBatch: NEAR and FAR. */
-#define UNSEEN_ROW 1e-13
-#define ROUNDING (64 * 2.220446049250313e-16)
-#define SMALL_ROW 1e-7
-#define ROW_LIMIT 1e-7
-#define DATA_LIMIT 3e-6
-#define NEAR_ONE 1e4
-#define FAR_BOUND 1e2
-#define BEYOND 1e120
+/* See polyhedral.Limits. */
+typedef struct {
+    double unseen, small, rounding, row, data, near, far, beyond;
+} Limits;
 
 enum { NONNEGATIVE, ZERO, CURVED }; /* the kinds of rows */
 
@@ -167,12 +162,13 @@ typedef struct {
     const char *kinds;
     int curved; /* whether any row is */
     const double *squares, *norms; /* of the rows of A */
+    const Limits *limits;
 } Point;
 
-/* Limits of certificate._Bounds. */
+/* See certificate.LIMITS. */
 typedef struct {
     double rounding, sure, brief, small;
-} Limits;
+} Sureness;
 
 void column_maxima(const Point *p, double *columns);
 int near_one(const Point *p, const double *columns);
@@ -186,7 +182,7 @@ typedef struct {
 Response respond(const System *s, const Ghost *g, const double *signs_x, const double *signs_z,
                  const double *squares, const double *figures, double *work);
 int settled(Response response, const double *figures, double margin, double order,
-            const Limits *limits);
+            const Sureness *limits);
 
 /* -------------------------------------------------------------------------------------- batch.c */
 

@@ -108,18 +108,20 @@ static PyObject *squares(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(measure_doc, "measure(n, m, begin, end, P, q, A, b, squares, x, s, z, kinds, "
-                          "exact, active, figures): the last two (B, m), (B, 14) are written");
+                          "exact, limits, active, figures): the last two (B, m), (B, 14) are written");
 
 static PyObject *measure(PyObject *module, PyObject *args)
 {
     int n, m, exact;
+    Limits l;
     Py_ssize_t begin, end;
     enum { P, Q, A, B, SQUARES, X, S, Z, KINDS, ACTIVE, OUT, ARRAYS };
     Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "iinnO&O&O&O&O&O&O&O&O&pO&O&", &n, &m, &begin, &end, doubles,
+    if (!PyArg_ParseTuple(args, "iinnO&O&O&O&O&O&O&O&O&p(dddddddd)O&O&", &n, &m, &begin, &end, doubles,
                           a + P, doubles, a + Q, doubles, a + A, doubles, a + B, doubles,
                           a + SQUARES, doubles, a + X, doubles, a + S, doubles, a + Z, int8s,
-                          a + KINDS, &exact, bools_to_write, a + ACTIVE, doubles_to_write, a + OUT))
+                          a + KINDS, &exact, &l.unseen, &l.small, &l.rounding, &l.row, &l.data,
+                          &l.near, &l.far, &l.beyond, bools_to_write, a + ACTIVE, doubles_to_write, a + OUT))
         return NULL;
     Py_ssize_t size = length(a + OUT) / FIGURES, rows = m, square = times(n, n);
     Py_ssize_t block = times(m, n);
@@ -144,7 +146,7 @@ static PyObject *measure(PyObject *module, PyObject *args)
                        numbers(a + A, block, i), numbers(a + B, rows, i),
                        (double *)a[X].buf + i * n, (double *)a[S].buf + i * m,
                        (double *)a[Z].buf + i * m, a[KINDS].buf, curved,
-                       squares, norms};
+                       squares, norms, &l};
             double *out = (double *)a[OUT].buf + i * FIGURES;
             scales(&p, out);
             residuals(&p, exact, (char *)a[ACTIVE].buf + i * m, work, out);
@@ -256,11 +258,11 @@ static PyObject *each(PyObject *module, PyObject *args)
 static PyMethodDef methods[] = {
     {"memory", memory_new, METH_VARARGS, memory_doc},
     {"cholesky", cholesky, METH_VARARGS, cholesky_doc},
-    {"finite", all_finite, METH_VARARGS, finite_doc},
-    {"squares", squares, METH_VARARGS, squares_doc},
+    {"all_finite", all_finite, METH_VARARGS, finite_doc},
+    {"row_squares", squares, METH_VARARGS, squares_doc},
     {"measure", measure, METH_VARARGS, measure_doc},
     {"products", products, METH_VARARGS, products_doc},
-    {"each", each, METH_VARARGS, each_doc},
+    {"call_each", each, METH_VARARGS, each_doc},
     {NULL},
 };
 

@@ -189,8 +189,8 @@ static PyObject *same(PyObject *module, PyObject *args)
 }
 
 PyMethodDef pattern_methods[] = {
-    {"same", same, METH_VARARGS, same_doc},
-    {"entries", entries, METH_VARARGS, entries_doc},
+    {"same_entries", same, METH_VARARGS, same_doc},
+    {"products_on_pattern", entries, METH_VARARGS, entries_doc},
     {"equilibrate", equilibrate, METH_VARARGS, equilibrate_doc},
     {NULL},
 };

@@ -23,7 +23,7 @@ static double distance(const Point *p, double *farthest)
         else if (far > 0.0)
             least = far < least ? far : least;
     }
-    *farthest = FAR_BOUND * (held > 0.0 ? held : least);
+    *farthest = p->limits->far * (held > 0.0 ? held : least);
     if (!(reach > *farthest))
         return reach;
     for (ptrdiff_t i = 0; i < p->m; i++) {
@@ -84,6 +84,7 @@ int near_one(const Point *p, const double *columns)
 {
     double reach = 0.0, steep = 0.0, bent = 0.0, least = INFINITY, most = 0.0;
     int fine = 1;
+    double near = p->limits->near;
     for (ptrdiff_t i = 0; i < p->m; i++) {
         if (p->squares[i] != 1.0) { /* as of empty rows */
             least = p->squares[i] < least ? p->squares[i] : least;
@@ -96,12 +97,12 @@ int near_one(const Point *p, const double *columns)
         double diagonal = p->P[j * p->n + j];
         steep = larger(fabs(p->q[j]), steep);
         bent = larger(diagonal, bent);
-        fine &= within(columns[j] > 0.0 ? columns[j] : diagonal, NEAR_ONE);
+        fine &= within(columns[j] > 0.0 ? columns[j] : diagonal, near);
     }
     /* Curvature may be small beside q, but not so small that its square is 0. */
-    return fine && within(reach, NEAR_ONE) && within(larger(steep, bent), NEAR_ONE) &&
+    return fine && within(reach, near) && within(larger(steep, bent), near) &&
            within(bent, 1e100) &&
-           (most == 0.0 || (within(sqrt(least), NEAR_ONE) && within(sqrt(most), NEAR_ONE)));
+           (most == 0.0 || (within(sqrt(least), near) && within(sqrt(most), near)));
 }
 
 /* The sizes (n) of the variables, see acceptance.column_sizes. */
@@ -126,6 +127,7 @@ static void column_sizes(const Point *p, double *sizes)
 static double row_violation(const Point *p, double length, const double *gap, double *sizes,
                             int *known)
 {
+    const Limits *limits = p->limits;
     double worst = 0.0;
     for (ptrdiff_t i = 0; i < p->m; i++) {
         double b = p->b[i], norm = p->norms[i], far = 0.0;
@@ -137,7 +139,7 @@ static double row_violation(const Point *p, double length, const double *gap, do
             far = p->s[i] < 0.0 ? -p->s[i] : 0.0;
         double off = gap ? fabs(gap[i] + p->s[i] - b) : 0.0;
         far = off > far ? off : far;
-        if (!(far > UNSEEN_ROW * norm * length) || far <= SMALL_ROW * fabs(b))
+        if (!(far > limits->unseen * norm * length) || far <= limits->small * fabs(b))
             continue;
         if (!*known)
             column_sizes(p, sizes);
@@ -166,9 +168,9 @@ static double objective_gap(const Point *p, double bent, double *sizes, int *kno
             apart += fabs(p->s[i] * p->z[i]);
         }
     gap = larger(fabs(gap), p->curved ? 0.0 : apart);
-    if (gap <= SMALL_ROW * size || gap == 0.0)
+    if (gap <= p->limits->small * size || gap == 0.0)
         return 0.0;
-    if (curvature > 0.0 && gap <= ROUNDING * steep * (steep / curvature))
+    if (curvature > 0.0 && gap <= p->limits->rounding * steep * (steep / curvature))
         return 0.0;
     if (!*known)
         column_sizes(p, sizes);
@@ -217,12 +219,13 @@ void residuals(const Point *p, int exact, char *active, double *work, double *ou
     out[OUTSIDE] = outside;
     out[MARGIN] = margin;
     out[UNPAIRED] = unpaired;
+    const Limits *limits = p->limits;
     int known = 0;
     out[ROW] = row_violation(p, out[LENGTH], exact ? NULL : gap, work, &known);
     out[GAP] = objective_gap(p, bent, work, &known);
     double grown = larger(larger(primal / out[LENGTH], gradient / out[STEEPNESS]), 1.0);
-    out[DOUBT] = larger(larger(out[ROW], out[GAP]) / ROW_LIMIT, out[KKT] * grown / DATA_LIMIT);
-    if (!(primal < BEYOND && gradient < BEYOND)) /* products with x and z overflow */
+    out[DOUBT] = larger(larger(out[ROW], out[GAP]) / limits->row, out[KKT] * grown / limits->data);
+    if (!(primal < limits->beyond && gradient < limits->beyond)) /* products with x and z overflow */
         out[DOUBT] = INFINITY;
 }
 
@@ -261,7 +264,7 @@ Response respond(const System *s, const Ghost *g, const double *signs_x, const d
 /* What certificate._Bounds.settle says where the curved cones have this margin, inf where there are
    none. */
 int settled(Response response, const double *figures, double margin, double order,
-            const Limits *limits)
+            const Sureness *limits)
 {
     double gain = response.gain, bent = 1.0 / larger(margin, 1e-300);
     double steep = larger(gain, bent), worse = steep > gain ? steep / larger(gain, 1e-300) : 1.0;

@@ -9,6 +9,7 @@ import pytest
 
 import ffoadapt
 from ffoadapt import BoxForm, Session, Status
+from ffoadapt.experimental import LeastDistance
 from ffoadapt.testing import SolverSuite
 
 pytest.importorskip("daqp", reason="DAQP is not installed: pip install daqp")
@@ -19,7 +20,7 @@ from ffoadapt_daqp._solver import DAQPSolver
 SOLVER = DAQPSolver()
 
 compiled = pytest.mark.skipif(
-    not ffoadapt.LeastDistance.available(), reason="ffoadapt was built without a compiler"
+    not LeastDistance.available(), reason="ffoadapt was built without a compiler"
 )
 
 

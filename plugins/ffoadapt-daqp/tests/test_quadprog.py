@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import ffoadapt
-from ffoadapt import BoxForm, Session, Solutions, Status, call_each
+from ffoadapt import BoxForm, Session, Status
+from ffoadapt.experimental import Solutions, call_each
 
 pytest.importorskip("daqp", reason="DAQP is not installed: pip install daqp")
 
@@ -87,7 +88,7 @@ def test_parts(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large batch is solved in parts, the last of which may be smaller."""
     n, m = 8, 12
     box = programs(n, m, 2)
-    box.A, box.P_factor = np.broadcast_to(box.A[0], box.A.shape), None
+    box.A = np.broadcast_to(box.A[0], box.A.shape)
     expected = alone(box, SOLVER.defaults)
     monkeypatch.setattr(_quadprog, "CALL", 0)
     monkeypatch.setattr(_quadprog, "PART", (at_once - 0.5) * n * n * (n + m))

@@ -52,8 +52,8 @@ def check_problem(problem: Any) -> None:
     if not problem.is_dcp():
         raise UnsupportedProblemError(
             "the problem does not follow the DCP rules of cvxpy (quasiconvex programs are not "
-            "supported; geometric ones are by the CvxpyLayer of a framework's plugin, with "
-            "gp=True). The smallest parts that break them:\n" + culprits(problem, dpp=False)
+            "supported; geometric ones are with gp=True). The smallest parts that break them:\n"
+            + culprits(problem, dpp=False)
         )
 
 

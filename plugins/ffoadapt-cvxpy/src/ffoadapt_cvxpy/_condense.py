@@ -84,10 +84,9 @@ class CondensedProgram(AffineProgram):
     squares: Squares | None = None
     attributes: Sequence[Declared] = ()
 
-    @property
-    def declares(self) -> bool:
-        """See `ParametricProgram`."""
-        return bool(self.attributes)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.declares = bool(self.attributes)
 
     def check(
         self, values: Sequence[Floats], precision: Sequence[float] | None = None

@@ -1,4 +1,4 @@
-"""cvxpylayers' words in ffoadapt's: solver names, solver arguments, geometric programs.
+"""cvxpylayers' words in ffoadapt's: solver names and solver arguments.
 
 The drop-in layers of the framework plugins take this from the modeler, with
 ``ffoadapt.get_plugin("modeler", "cvxpy").drop_in``, since plugins do not import each other. It
@@ -9,28 +9,19 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
-
-import cvxpy as cp
-from cvxpy.atoms.affine.sum import sum as total
-from cvxpy.reductions.dgp2dcp.dgp2dcp import Dgp2Dcp
 
 from ffoadapt import (
     Layer,
     OptionError,
     Outcome,
     ParameterError,
-    ProblemError,
     Resolve,
     ShapeError,
     SolveError,
-    UnsupportedProblemError,
-    get_plugin,
 )
-
-from ._attributes import Declared, Positive, declared
 
 __all__ = ["CvxpyLayers"]
 
@@ -97,21 +88,17 @@ class CvxpyLayers:
                 "custom_method is not supported: write the method as an ffoadapt.Solver (or a "
                 "function decorated with ffoadapt.box_solver) and pass it as solver="
             )
-        self.takes: list[tuple[int, bool]] | None = None
         self._symmetric = [
             k for k, p in enumerate(parameters) if any(map(p.attributes.get, _SYMMETRIC))
         ]
         self._names = [p.name() for p in parameters]
-        self.exponentiated: list[bool] = []
         self.settings = dict(settings)
-        if gp:
-            problem = self._in_logs(problem, parameters, variables)
-            parameters = variables = ()
         self.solver = "auto" if solver is None else solver
         self.options = {**(self.settings.pop("solver_options", None) or {}), **(solver_args or {})}
         if verbose:
             self.options["verbose"] = True
-        self.layer = self._layer(problem, parameters, variables, self.options, self.settings)
+        given = problem, parameters, variables, gp
+        self.layer = self._layer(given, self.options, self.settings)
         self._others: dict[Any, Layer] = {}
         self._called = _Called()
 
@@ -124,12 +111,10 @@ class CvxpyLayers:
     def __call__(
         self,
         values: Sequence[Any],
-        log: Callable[[Any], Any],
-        exp: Callable[[Any], Any],
         solver_args: Mapping[str, Any] | None,
         warm_start: bool | None,
     ) -> tuple[Any, ...]:
-        """The variables at these values; ``log`` and ``exp`` are the framework's."""
+        """The variables at these values."""
         names = self._names
         if len(values) != len(names):
             raise ParameterError(
@@ -141,8 +126,6 @@ class CvxpyLayers:
             raise MissingParameterError(
                 f"A tensor must be provided for each CVXPY parameter: {', '.join(missing)} is None"
             )
-        if self.takes is not None:
-            values = [log(self._inside(values[k])) if on else values[k] for k, on in self.takes]
         layer = self._called.layer = self.at(solver_args, warm_start)
         try:
             outputs = self._outputs(layer, values)
@@ -151,9 +134,6 @@ class CvxpyLayers:
         except SolveError as error:
             _also_of_diffcp(error)
             raise
-        if self.takes is not None:
-            pairs = zip(outputs, self.exponentiated, strict=True)
-            outputs = tuple(exp(out) if on else out for out, on in pairs)
         return tuple(outputs)
 
     def _outputs(self, layer: Layer, values: Sequence[Any]) -> tuple[Any, ...]:
@@ -174,22 +154,14 @@ class CvxpyLayers:
 
     def _words(self, values: Sequence[Any]) -> str:
         """What cvxpylayers calls it that these shapes do not fit."""
-        for value, (_, core) in zip(values, self.layer.program.parameters, strict=True):
+        parameters = self.layer.program.parameters[: len(values)]
+        for value, (_, core) in zip(values, parameters, strict=True):
             extra = len(value.shape) - len(core)
             if extra not in (0, 1):
                 return "Invalid parameter dimensionality"
             if tuple(value.shape[extra:]) != tuple(core):
                 return "Invalid parameter shape"
         return "Inconsistent batch sizes"
-
-    def _inside(self, value: Any) -> Any:
-        """The value with 1 in the place of what has no logarithm: `Positive` says what it was.
-
-        By arithmetic alone, which is the same in every framework, and whether it traces or not.
-        """
-        if not self.settings.get("check_attributes", True):
-            return value
-        return value + (value <= 0.0) * (1.0 - value)
 
     def at(self, solver_args: Mapping[str, Any] | None, warm_start: bool | None) -> Layer:
         """The layer for the arguments of one call."""
@@ -207,7 +179,7 @@ class CvxpyLayers:
             key, found = None, None
         if found is None:
             options = {**self.options, **(solver_args or {})}
-            found = self._layer(self.layer.program, (), (), options, settings)
+            found = self._layer((self.layer.program, (), (), False), options, settings)
             if key is not None:
                 if len(self._others) >= _KEPT:
                     self._others.clear()
@@ -216,13 +188,12 @@ class CvxpyLayers:
 
     def _layer(
         self,
-        problem: Any,
-        parameters: Sequence[Any],
-        variables: Sequence[Any],
+        given: tuple[Any, Sequence[Any], Sequence[Any], bool],
         options: Mapping[str, Any],
         settings: Mapping[str, Any],
     ) -> Layer:
-        """The layer with these options: in the solver's own words, else in diffcp's.
+        """The layer of ``given`` (problem, parameters, variables, gp) with these options: in the
+        solver's own words, else in diffcp's.
 
         Words about how SCS goes about it say nothing to another solver, and are left out there.
         Where the solver is not named, words that are another's must not choose it: they are read
@@ -237,65 +208,10 @@ class CvxpyLayers:
         first: OptionError | None = None
         for way in ways:
             try:
-                return Layer(
-                    problem, parameters, variables, solver=solver, solver_options=way, **settings
-                )
+                return Layer(*given[:3], solver=solver, gp=given[3], solver_options=way, **settings)
             except OptionError as error:
                 first, last = first or error, error
         raise last from (None if first is last else first)
-
-    def _in_logs(self, problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Any:
-        """A geometric program as a convex one in the logarithms of variables and parameters.
-
-        It takes all parameters as they are, which are checked and may be exponents, and then the
-        logarithms of those that enter by them.
-        """
-        if not problem.is_dgp(dpp=True):
-            raise UnsupportedProblemError(
-                "gp=True, but the problem is not a geometric program that keeps its form whatever "
-                "the parameters are (problem.is_dgp(dpp=True) is False)"
-            )
-        given, present = list(parameters), problem.parameters()
-        if {p.id for p in given} != {p.id for p in present} or len(given) != len(present):
-            raise ParameterError(
-                "`parameters` must exactly match problem.parameters(): got "
-                f"{[p.name() for p in given]}, expected {[p.name() for p in present]}"
-            )
-        reduction = Dgp2Dcp(problem)
-        convex, inverse = reduction.apply(problem)
-        logs = {old.id: new.id for old, new in reduction.canon_methods._parameters.items()}
-        inside = {p.id: p for p in convex.parameters()}
-        logged = [k for k, p in enumerate(given) if logs.get(p.id) in inside]
-        self.takes = [*((k, False) for k in range(len(given))), *((k, True) for k in logged)]
-        chosen = [*given, *(inside[logs[given[k].id]] for k in logged)]
-        renamed = {old: new[0] for old, new in getattr(reduction, "var_id_map", {}).items()}
-        found = {v.id: v for v in convex.variables()}
-        # A constraint's multiplier is, as in cvxpy, that of the constraint between logarithms.
-        inside_of = {c.id: c for c in convex.constraints}
-        duals = {
-            dual.id: inside_of[inverse.cons_id_map[c.id]].dual_variables[i]
-            for c in problem.constraints
-            for i, dual in enumerate(c.dual_variables)
-        }
-        wanted = [duals.get(v.id, found.get(renamed.get(v.id, v.id))) for v in variables]
-        for variable, log_variable in zip(variables, wanted, strict=True):
-            if log_variable is None:
-                raise ProblemError(
-                    f"{variable.name()!r} is neither a variable of the problem nor a dual variable "
-                    "of its constraints: `variables` must be a subset of problem.variables() and "
-                    "of those"
-                )
-        self.exponentiated = [v.id not in duals for v in variables]
-        objective = convex.objective
-        nothing = sum((0.0 * total(p) for p in given if p.id not in inside), cp.Constant(0.0))
-        convex = cp.Problem(type(objective)(objective.expr + nothing), convex.constraints)
-        program = get_plugin("modeler", "cvxpy").parametrize(convex, chosen, wanted)
-        names = [*(p.name() for p in given), *(f"log({given[k].name()})" for k in logged)]
-        shapes = (shape for _, shape in program.parameters)
-        program.parameters = list(zip(names, shapes, strict=True))
-        positive = [Declared(k, given[k].name(), (Positive(),)) for k in logged]
-        program.attributes = [*positive, *declared(given)]
-        return program
 
 
 def _arguments(

@@ -38,6 +38,7 @@ from ._canonical import Canonical, canonicalize, cvxpy_version, is_symmetric, lo
 from ._checks import Dual, check_outputs, check_parameters, check_problem, short
 from ._condense import CondensedProgram, Entries, Tensors, condensed
 from ._cvxpylayers import CvxpyLayers
+from ._geometric import in_logarithms
 
 __all__ = ["CvxpyModeler"]
 
@@ -119,6 +120,15 @@ class CvxpyModeler(Modeler):
             squares=squares,
             attributes=declared(parameters),
         )
+
+    def geometric(
+        self, problem: Any, parameters: Sequence[Any], outputs: Sequence[Any]
+    ) -> AffineProgram:
+        """A geometric program (DGP and DPP) in logarithms; errors as of `parametrize`.
+
+        A constraint's dual is, as in cvxpy, that of the constraint between logarithms.
+        """
+        return in_logarithms(self.parametrize, problem, parameters, outputs)
 
 
 # ------------------------------------------------------------------------------ the numbers

@@ -7,7 +7,8 @@ plain loops that take longer than its iterations; LAPACK takes half as long.
 import numpy as np
 from numpy.typing import NDArray
 
-from ffoadapt import BoxForm, LeastDistance
+from ffoadapt import BoxForm
+from ffoadapt.experimental import LeastDistance, elements
 
 __all__ = ["Form", "Unchanged", "least_distance", "of"]
 
@@ -64,10 +65,7 @@ class Form:
 def of(program: BoxForm) -> Form | Unchanged:
     """What DAQP is given for one program."""
     if _large(program):
-        p, factor = program, program.P_factor
-        one = BoxForm(p.P[None], p.q[None], p.A[None], p.l[None], p.u[None])
-        one.P_factor = None if factor is None else factor[None]
-        form = LeastDistance(one, SMALL)
+        form = LeastDistance(elements(program, None), SMALL)
         if form.equalities[0] >= 0:
             return Form(form)
     return Unchanged(program)

@@ -17,7 +17,8 @@ import daqp
 import numpy as np
 from numpy.typing import NDArray
 
-from ffoadapt import BoxForm, Options, Session, Solutions, Status, call_each
+from ffoadapt import BoxForm, Options, Session, Status
+from ffoadapt.experimental import Solutions, call_each, elements
 
 from ._form import least_distance
 
@@ -100,7 +101,8 @@ def solve_batch(programs: BoxForm, options: Options, session: Session) -> Soluti
     size, m, n = programs.A.shape
     step = 1 + int(PART / (n * n * (n + m) + CALL))
     parts = [
-        _solve(_part(programs, k, k + step), session["settings"]) for k in range(0, size, step)
+        _solve(elements(programs, slice(k, k + step)), session["settings"])
+        for k in range(0, size, step)
     ]
     x, dual, results = (
         parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
@@ -109,15 +111,6 @@ def solve_batch(programs: BoxForm, options: Options, session: Session) -> Soluti
     status = [STATUS.get(flag, error) for flag in flags]
     taken = zip(flags, iterations, strict=True)
     return Solutions(x, dual, status, [{"status": f, "iterations": k} for f, k in taken])
-
-
-def _part(programs: BoxForm, start: int, stop: int) -> BoxForm:
-    """The elements from ``start`` to ``stop``."""
-    if start == 0 and stop >= len(programs.A):
-        return programs
-    p, part = programs, slice(start, stop)
-    factor = None if p.P_factor is None else p.P_factor[part]
-    return BoxForm(p.P[part], p.q[part], p.A[part], p.l[part], p.u[part], factor)
 
 
 def _solve(programs: BoxForm, given: NDArray[Any]) -> tuple[Floats, Floats, NDArray[Any]]:

@@ -6,7 +6,8 @@ Python function (`_quadprog`).
 
 import daqp
 
-from ffoadapt import BoxForm, Options, Session, Solution, Solutions, Solver, Status
+from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
+from ffoadapt.experimental import Solutions
 
 from . import _form, _quadprog
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import jax
-import jax.numpy as jnp
 
 import ffoadapt
 
@@ -73,7 +72,7 @@ class CvxpyLayer:
 
     @property
     def layer(self) -> ffoadapt.Layer:
-        """The layer itself (of a geometric program: that in logarithms)."""
+        """The layer itself."""
         return self._layers.layer
 
     @property
@@ -91,6 +90,6 @@ class CvxpyLayer:
 
         ``solver_args`` and ``warm_start`` hold for this call, over those of the constructor.
         """
-        return self._layers(params, jnp.log, jnp.exp, solver_args, warm_start)
+        return self._layers(params, solver_args, warm_start)
 
     forward = __call__

@@ -254,4 +254,4 @@ def _largest(values: Any) -> Any:
     return jnp.abs(values).max(initial=0.0)
 
 
-jax.tree_util.register_dataclass(BoxForm, data_fields=[*"PqAlu", "P_factor"], meta_fields=[])
+jax.tree_util.register_dataclass(BoxForm, data_fields=[*"PqAlu"], meta_fields=[])

@@ -1,14 +1,13 @@
 """What `torch.compile` puts into its graphs: two operators, of the solve and of its gradient.
 
 Imported when a call is traced for the first time, for torch's compiler takes seconds to import.
-Operators take tensors and numbers only. So the function of a call travels as its id, under
-which it is kept here, and the state between solve and gradient as the float64 arrays of
-`Differentiable.pack`.
+Operators take tensors and numbers only. So the function of a call travels as its key
+(`Differentiable.key`), under which it is kept here, and the state between solve and gradient as the
+float64 arrays of `Differentiable.pack`.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,14 +19,15 @@ from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import forward_ad
 
 import ffoadapt
-from ffoadapt import DifferentiationError, ParameterError
+from ffoadapt import Differentiable, DifferentiationError, ParameterError
+from ffoadapt.experimental import Keyed
 
-from ._framework import as_given, common_dtype, to_numpy
+from ._arrays import as_given, common_dtype, to_numpy
 
 __all__ = ["call", "prepare", "solve"]
 
-_functions: dict[int, Any] = {}
-"""Functions that graphs call, by id: kept as long as the process, as the graphs may be."""
+_functions: dict[int, Differentiable] = {}
+"""Functions that graphs call, by key: kept as long as the process, as the graphs may be."""
 
 
 @torch.library.custom_op("ffoadapt::solve", mutates_args=())
@@ -38,8 +38,8 @@ def _solve(arrays: list[Tensor], number: int, dtype: torch.dtype) -> list[Tensor
     function = _function(number)
     outputs, state = function.forward([as_given(t) for t in arrays])
     device = _device(arrays)
-    found = [_tensor(v, device, dtype) for v in outputs]
-    return found + [_tensor(v, device, torch.float64) for v in function.pack(state)]
+    tensors = [_tensor(v, device, dtype) for v in outputs]
+    return tensors + [_tensor(v, device, torch.float64) for v in function.pack(state)]
 
 
 @_solve.register_fake
@@ -63,10 +63,9 @@ def _gradient(
     """A gradient for each array that needs one, in their order."""
     function = _function(number)
     kept = function.unpack([to_numpy(t) for t in arrays], [to_numpy(t) for t in state])
-    found = function.vjp(kept, [to_numpy(t) for t in cotangents], needed)
-    return [
-        _tensor(g, t.device, t.dtype) for g, t, on in zip(found, arrays, needed, strict=True) if on
-    ]
+    gradients = function.vjp(kept, [to_numpy(t) for t in cotangents], needed)
+    pairs = zip(gradients, arrays, strict=True)
+    return [_tensor(g, t.device, t.dtype) for g, t in pairs if g is not None]
 
 
 @_gradient.register_fake
@@ -98,8 +97,8 @@ def _backward(ctx: Any, cotangents: Sequence[Any]) -> Any:
         torch.zeros_like(t) if c is None else c
         for c, t in zip(cotangents[: ctx.outputs], outputs, strict=True)
     ]
-    found = iter(_gradient(list(arrays), list(state), bars, ctx.number, ctx.needed))
-    return [next(found) if on else None for on in ctx.needed], None, None
+    gradients = iter(_gradient(list(arrays), list(state), bars, ctx.number, ctx.needed))
+    return [next(gradients) if on else None for on in ctx.needed], None, None
 
 
 _solve.register_autograd(_backward, setup_context=_setup)
@@ -111,7 +110,7 @@ def _states(number: int) -> int:
     return len(function.state_shapes([(1,) * k for k in function.ndims]))
 
 
-def _function(number: int) -> Any:
+def _function(number: int) -> Differentiable:
     """The function that a graph of this process calls."""
     function = _functions.get(number)
     if function is None:
@@ -148,30 +147,21 @@ def _tensor(array: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 @torch._dynamo.nonstrict_trace
-def solve(identity: int, arrays: list[Tensor]) -> list[Tensor]:
-    """The outputs of the function with this id, in a graph."""
+def solve(key: str, arrays: list[Tensor]) -> list[Tensor]:
+    """The outputs of the function with this key, in a graph."""
     if any(t.key() == TransformType.Jvp for t in retrieve_all_functorch_interpreters()):
         raise _no_tangents()
-    function = _functions.setdefault(identity, _object(identity))
+    number = int(key)
+    function = _functions.setdefault(number, Keyed.of(key))
     outputs = len(function.output_shapes([tuple(t.shape) for t in arrays]))
-    return _solve(arrays, identity, common_dtype(arrays))[:outputs]
+    return _solve(arrays, number, common_dtype(arrays))[:outputs]
 
 
 @torch._dynamo.nonstrict_trace
-def call(
-    identity: int, params: tuple[Tensor, ...], arguments: dict[str, Any]
-) -> tuple[Tensor, ...]:
-    """What the `CvxpyLayers` with this id give, in a graph; no argument is None, as torch asks."""
+def call(key: str, params: tuple[Tensor, ...], arguments: dict[str, Any]) -> tuple[Tensor, ...]:
+    """What the module with this key gives, in a graph; no argument is None, as torch asks."""
     given = arguments.get("solver_args"), arguments.get("warm_start")
-    return _object(identity)(params, torch.log, torch.exp, *given)
-
-
-def _object(identity: int) -> Any:
-    """Objects cannot be arguments of what torch traces through, numbers can.
-
-    The caller holds the object: torch guards its id for as long as the graph is used.
-    """
-    return ctypes.cast(identity, ctypes.py_object).value
+    return Keyed.of(key).layers(params, *given)
 
 
 def prepare() -> None:

@@ -8,8 +8,16 @@ from typing import Any, Unpack
 import torch
 
 import ffoadapt
+from ffoadapt.experimental import Keyed
 
 __all__ = ["CvxpyLayer"]
+
+
+class _Kept(Keyed):
+    """What a module passes its calls to, with a key for graphs."""
+
+    def __init__(self, layers: Any) -> None:
+        self.layers = layers
 
 
 class CvxpyLayer(torch.nn.Module):
@@ -60,24 +68,30 @@ class CvxpyLayer(torch.nn.Module):
     ) -> None:
         super().__init__()
         drop_in = ffoadapt.get_plugin("modeler", "cvxpy").drop_in
-        self._layers = drop_in(
-            problem,
-            parameters,
-            variables,
-            solver=solver,
-            gp=gp,
-            verbose=verbose,
-            solver_args=solver_args,
-            custom_method=custom_method,
-            settings=settings,
+        self._kept = _Kept(
+            drop_in(
+                problem,
+                parameters,
+                variables,
+                solver=solver,
+                gp=gp,
+                verbose=verbose,
+                solver_args=solver_args,
+                custom_method=custom_method,
+                settings=settings,
+            )
         )
+
+    @property
+    def _layers(self) -> Any:
+        return self._kept.layers
 
     def extra_repr(self) -> str:
         return str(self._layers.layer)
 
     @property
     def layer(self) -> ffoadapt.Layer:
-        """The layer itself (of a geometric program: that in logarithms)."""
+        """The layer itself."""
         return self._layers.layer
 
     @property
@@ -103,8 +117,8 @@ class CvxpyLayer(torch.nn.Module):
                 arguments["solver_args"] = dict(solver_args)
             if warm_start is not None:
                 arguments["warm_start"] = warm_start
-            return _compiled.call(id(self._layers), params, arguments)
-        return self._layers(params, torch.log, torch.exp, solver_args, warm_start)
+            return _compiled.call(self._kept.key, params, arguments)
+        return self._layers(params, solver_args, warm_start)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -63,9 +63,4 @@ def call_each(function: Any, *arrays: NDArray[Any]) -> None:
     address = ctypes.cast(function, ctypes.c_void_p).value or 0
     places = tuple([array.ctypes.data for array in arrays])
     steps = tuple([array.strides[0] if len(array) > 1 else 0 for array in arrays])
-    if _kernel.kernel is not None:
-        _kernel.kernel.each(address, count, places, steps)
-        return
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(arrays))(address)
-    for k in range(count):
-        call(*(place + k * step for place, step in zip(places, steps, strict=True)))
+    _kernel.kernel.call_each(address, count, places, steps)

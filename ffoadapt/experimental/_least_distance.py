@@ -23,8 +23,7 @@ from .._program.forms import BoxForm
 from .._runtime.memory import empty
 from .._types import Floats
 
-__all__ = ["LeastDistance"]
-
+__all__ = ["LeastDistance", "elements"]
 
 PIVOT = 1e-5
 """The least share of its diagonal entry that a pivot of P may keep: P is far from singular then."""
@@ -53,16 +52,16 @@ class LeastDistance:
         """
         size, m, n = programs.A.shape
         data = programs.P, programs.q, programs.A, programs.l, programs.u
-        factor = None if programs.P_factor is None else _shared(programs.P_factor)
+        factor = None if programs._cholesky is None else _shared(programs._cholesky)
         # In the order of distance.c; what is after the rows and bounds is for `restore` alone.
-        room = m * n + 2 * m + 3 * n + (m + 1) // 2 + (n * n if factor is None else 0)
-        state = empty(size, room)
+        length = m * n + 2 * m + 3 * n + (m + 1) // 2 + (n * n if factor is None else 0)
+        state = empty(size, length)
         bounds = m * n
         self.sizes, self.equalities = (n, m), np.empty(size, dtype=np.int32)
         self.rows = state[:, :bounds]
         self.lower, self.upper = state[:, bounds : bounds + m], state[:, bounds + m :]
         self._arrays: tuple[Any, ...] = *map(_shared, data), factor, state, self.equalities
-        _kernel.kernel.distance(n, m, least, PIVOT, DEPENDENT, *self._arrays)
+        _kernel.kernel.to_least_distance(n, m, least, PIVOT, DEPENDENT, *self._arrays)
 
     @property
     def order(self) -> NDArray[np.int32]:
@@ -74,7 +73,7 @@ class LeastDistance:
     @staticmethod
     def available() -> bool:
         """Whether there is compiled code to make it."""
-        return _kernel.kernel is not None
+        return _kernel.compiled is not None
 
     def program(self, i: int) -> tuple[Floats, Floats, Floats]:
         """rows (m_i, n_i), lower (m_i,) and upper (m_i,) of an element that has a form."""
@@ -91,8 +90,16 @@ class LeastDistance:
         n, m = self.sizes
         t, dual = _wide(t, n), _wide(dual, m)
         x, multipliers = np.empty(t.shape), np.empty(dual.shape)
-        _kernel.kernel.undistance(n, m, *self._arrays, t, dual, x, multipliers)
+        _kernel.kernel.from_least_distance(n, m, *self._arrays, t, dual, x, multipliers)
         return x, multipliers
+
+
+def elements(programs: BoxForm, part: slice | None) -> BoxForm:
+    """The programs of a part of a batch; None makes a batch of one program. Nothing is copied."""
+    p = programs
+    chosen = BoxForm(p.P[part], p.q[part], p.A[part], p.l[part], p.u[part])
+    chosen._cholesky = None if p._cholesky is None else p._cholesky[part]
+    return chosen
 
 
 def _wide(values: Floats, width: int) -> Floats:

@@ -20,7 +20,7 @@ from .._program.batch import ProgramBatch, allowance
 from .._program.points import Points, Status
 from .settings import Settings
 
-__all__ = ["Run", "refuse_inaccurate", "settle"]
+__all__ = ["Run", "accept", "refuse_inaccurate"]
 
 CERTIFIED = 1e-9
 """A KKT residual below this, beside the data, proves a point optimal."""
@@ -30,9 +30,10 @@ HOPELESS = 1.0
 not even an inaccurate one."""
 
 Run = Callable[[ProgramBatch], Points]
+"""A solver of batches: from programs to the points that it claims."""
 
 
-def settle(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Points, Oracle]:
+def accept(batch: ProgramBatch, points: Points, settings: Settings) -> tuple[Points, Oracle]:
     """Polished points with honest statuses, and an oracle that keeps what was factorized for it."""
     rounds = ROUNDS if settings.polish else 0
     points, oracle, residual = polish(batch, points, rounds, always=settings.polish is True)
@@ -64,12 +65,12 @@ def _beside_data(
 
 
 def _call_inaccurate(points: Points, i: int, beside: float, row: float, residual: float) -> None:
-    found: dict[str, object] = {"kkt_residual": max(beside, residual)}
-    if points.status[i] is Status.OPTIMAL_INACCURATE:
-        found["said"] = points.status[i].value
+    known = points.info[i]
+    info = {**known, "kkt_residual": max(beside, residual)}
+    if points.status[i] is Status.OPTIMAL_INACCURATE and "kkt_residual" not in known:
+        info["said"] = points.status[i].value
     if row > ROW:
-        found["violation"] = row
-    info = {**points.info[i], **found}
+        info["violation"] = row
     if beside <= HOPELESS and row <= HOPELESS:
         points.status[i], points.info[i] = Status.OPTIMAL_INACCURATE, info
         return
@@ -86,10 +87,10 @@ def refuse_inaccurate(points: Points) -> tuple[Points, bool]:
         return points, False
     x, s, z = points.x.copy(), points.s.copy(), points.z.copy()
     status, info = list(points.status), list(points.info)
+    x[inaccurate] = s[inaccurate] = z[inaccurate] = np.nan
     for i in inaccurate:
         residual = info[i].get("kkt_residual")
         detail = "" if residual is None else f": relative KKT residual {residual:.1e}"
         status[i] = Status.ERROR
         info[i] = {**info[i], "message": f"its solution is inaccurate{detail}"}
-        x[i] = s[i] = z[i] = np.nan
     return Points(x, s, z, status, info), True

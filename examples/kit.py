@@ -1,4 +1,4 @@
-"""What the bilevel examples share: the two frameworks, a progress bar, a table. Nothing solves."""
+"""What the examples of learning share: the two frameworks, a progress bar, a table."""
 
 from __future__ import annotations
 
@@ -32,11 +32,27 @@ class Torch:
     def logsumexp(self, array: Any) -> Any:
         return self.xp.logsumexp(array, -1)
 
-    def clip(self, array: Any, low: float, high: float) -> Any:
+    def clip(self, array: Any, low: float | None, high: float | None = None) -> Any:
         return self.xp.clamp(array, low, high)
+
+    def ndtr(self, array: Any) -> Any:
+        return self.xp.special.ndtr(array)
+
+    def constant(self, array: Any) -> Any:
+        return array.detach()
 
     def adam(self, rate: float) -> Any:
         return lambda parameters: self.xp.optim.Adam(parameters, lr=rate)
+
+    def fit(self, loss: Any, parameters: dict[str, Any], rate: float, steps: int) -> dict[str, Any]:
+        """The parameters after Adam's steps on ``loss(parameters)``."""
+        live = {name: a.clone().requires_grad_() for name, a in parameters.items()}
+        optimizer = self.xp.optim.Adam(live.values(), lr=rate)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(live).backward()
+            optimizer.step()
+        return {name: a.detach() for name, a in live.items()}
 
 
 class Jax:
@@ -57,13 +73,33 @@ class Jax:
     def logsumexp(self, array: Any) -> Any:
         return self.jax.nn.logsumexp(array, -1)
 
-    def clip(self, array: Any, low: float, high: float) -> Any:
+    def clip(self, array: Any, low: float | None, high: float | None = None) -> Any:
         return self.xp.clip(array, low, high)
+
+    def ndtr(self, array: Any) -> Any:
+        return self.jax.scipy.special.ndtr(array)
+
+    def constant(self, array: Any) -> Any:
+        return self.jax.lax.stop_gradient(array)
 
     def adam(self, rate: float) -> Any:
         import optax
 
         return optax.adam(rate)
+
+    def fit(self, loss: Any, parameters: dict[str, Any], rate: float, steps: int) -> dict[str, Any]:
+        """The parameters after Adam's steps on ``loss(parameters)``."""
+        optimizer = self.adam(rate)
+
+        @self.jax.jit
+        def step(parameters: Any, state: Any) -> Any:
+            updates, state = optimizer.update(self.jax.grad(loss)(parameters), state)
+            return {name: a + updates[name] for name, a in parameters.items()}, state
+
+        state = optimizer.init(parameters)
+        for _ in range(steps):
+            parameters, state = step(parameters, state)
+        return parameters
 
 
 FRAMEWORKS = {"torch": Torch, "jax": Jax}
@@ -86,13 +122,16 @@ class Bars:
     def __init__(self, bar: Any) -> None:
         self._bar = bar
 
-    def run(self, name: str, upper: Any, lower: Any, x: Any, y: Any, **options: Any) -> Any:
-        """`minimize`, timed: the result, and x and y as NumPy after each step."""
+    def run(
+        self, name: str, upper: Any, lower: Any, x: Any, y: Any, every: int = 1, **options: Any
+    ) -> Any:
+        """`minimize`, timed: the result, and x and y as NumPy after each step (or after some)."""
         path: list[tuple[Any, Any]] = []
         task = None if self._bar is None else self._bar.add_task(name, total=options["steps"])
 
         def step(state: Any, record: Any) -> None:
-            path.append((np.asarray(state.x), None if state.y is None else np.asarray(state.y)))
+            if state.step % every == 0:
+                path.append((copied(state.x), copied(state.y)))
             if task is not None and state.step % 20 == 0:
                 self._bar.update(task, completed=state.step)
 
@@ -102,6 +141,13 @@ class Bars:
         if task is not None:
             self._bar.update(task, completed=options["steps"])
         return result, path, seconds
+
+
+def copied(tree: Any) -> Any:
+    """An array, or a dict of them, as NumPy."""
+    if isinstance(tree, dict):
+        return {name: np.array(array) for name, array in tree.items()}
+    return None if tree is None else np.array(tree)
 
 
 @contextmanager

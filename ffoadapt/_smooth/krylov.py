@@ -1,0 +1,123 @@
+"""Linear systems with operators whose products are differences of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._types import Floats
+
+__all__ = ["CG_TOLERANCE", "NEGATIVE", "STALLED", "Conjugate", "cgls", "conjugate_gradients"]
+
+
+CG_TOLERANCE = 1e-12
+"""The relative residual at which they stop."""
+
+NEGATIVE = 1e-6
+"""Curvatures below minus this share of the largest are no rounding."""
+
+NOISE, SETTLED, PATIENCE = 1e-7, 12, 6
+"""From that residual on, and after so many steps, they stop where it has not halved in so many: it
+is in the noise of the differences."""
+
+STALLED = 1e-3
+"""Where they end above this residual, there is no solution, or another method finds it."""
+
+LIMIT = 2_000
+"""Their steps, at most."""
+
+
+@dataclass
+class Conjugate:
+    """How conjugate gradients went.
+
+    Attributes
+    ----------
+    x
+        The solution.
+    product
+        The full product at x.
+    residual
+        Relative, of the sum of products.
+    trouble
+        ``""``, ``"negative"`` curvature, or ``"stalled"``.
+    lowest, largest
+        The curvatures p'Ap / p'p met on the way.
+    """
+
+    x: Floats
+    product: Floats
+    residual: float = 1.0
+    trouble: str = ""
+    lowest: float = np.inf
+    largest: float = 0.0
+
+
+def conjugate_gradients(
+    apply: Callable[[Floats], tuple[Floats, Floats]],
+    b: Floats,
+    project: Callable[[Floats], Floats],
+    tolerance: float,
+    limit: int = LIMIT,
+) -> Conjugate:
+    """A x = b; ``apply`` gives A x, and a product of which it is a part.
+
+    M. R. Hestenes and E. Stiefel, Journal of Research of the National Bureau of Standards 49
+    (1952).
+    """
+    size = float(np.linalg.norm(b))
+    found = Conjugate(np.zeros_like(b), np.zeros(0))
+    r, p, rr = b.copy(), b.copy(), size * size
+    history = [1.0]
+    for step in range(limit):
+        Ap, whole = apply(p)
+        bend = float(p @ Ap)
+        if not step:
+            found.product = np.zeros_like(whole)
+        share = bend / float(p @ p)
+        found.lowest, found.largest = min(found.lowest, share), max(found.largest, share)
+        if not bend > 0.0:
+            scale = float(np.linalg.norm(p) * np.linalg.norm(Ap))
+            found.trouble = "negative" if bend < -NEGATIVE * scale else "stalled"
+            return found
+        alpha = rr / bend
+        found.x, found.product = found.x + alpha * p, found.product + alpha * whole
+        r = project(r - alpha * Ap)
+        new = float(r @ r)
+        found.residual = np.sqrt(new) / size
+        history.append(found.residual)
+        if history[-1] < tolerance:
+            break
+        stuck = step >= SETTLED and min(history[-PATIENCE:]) > 0.5 * min(history[:-PATIENCE])
+        if stuck and min(history) < NOISE:
+            break
+        p, rr = r + (new / rr) * p, new
+    if found.residual > max(STALLED, tolerance):
+        found.trouble = "stalled"
+    return found
+
+
+def cgls(apply: Callable[[Floats], Floats], b: Floats) -> tuple[Floats, float]:
+    """The least-squares solution of A x = b with A symmetric, and its relative residual.
+
+    Conjugate gradients on A A x = A b: right also where A is singular or indefinite.
+    """
+    x, r = np.zeros_like(b), b.copy()
+    s = apply(r)
+    p, gamma, first = s.copy(), float(s @ s), float(s @ s)
+    size = float(np.linalg.norm(b))
+    for _ in range(LIMIT):
+        if gamma <= CG_TOLERANCE**2 * first or gamma == 0.0:
+            break
+        q = apply(p)
+        qq = float(q @ q)
+        if qq == 0.0:
+            break
+        alpha = gamma / qq
+        x, r = x + alpha * p, r - alpha * q
+        s = apply(r)
+        new = float(s @ s)
+        p, gamma = s + (new / gamma) * p, new
+    return x, float(np.linalg.norm(r)) / size

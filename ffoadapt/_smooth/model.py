@@ -1,0 +1,144 @@
+"""The functions of a program at the parameters of one batch element, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._exceptions import DifferentiationError
+from .._runtime.lazy import lazy
+from .._types import Floats
+from .functions import Functions
+
+__all__ = ["Model", "Shifted"]
+
+
+TOGETHER = 200_000
+"""Numbers in the gradients of several points up to which these are evaluated at once."""
+
+FEW = 3
+"""So few points are evaluated one by one: a function for a batch takes several times as long."""
+
+
+class Model:
+    """The functions at the parameters of one element; counts its gradient calls.
+
+    y is (n,), weights are (1 + rows,): of the objective, the inequalities, the equalities.
+    """
+
+    def __init__(self, functions: Functions, leaves: Sequence[Floats]) -> None:
+        self.functions, self.numbers = functions, leaves
+        with functions.framework.precise():
+            self.leaves = [functions.framework.from_numpy(leaf) for leaf in leaves]
+        self.calls = 0
+        self._many = sum(leaf.size for leaf in leaves)
+
+    @lazy
+    def objective_weights(self) -> Floats:
+        """(1 + rows,) 1 and zeros."""
+        weights = np.zeros(1 + self.functions.rows)
+        weights[0] = 1.0
+        return weights
+
+    def check(self, y: Floats) -> None:
+        if not self.functions.checked:
+            with self.functions.framework.precise():
+                self.functions.check(y, self.leaves)
+
+    def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
+        """Gradient in y (n,), values (1 + rows,), and where asked for the gradients in leaves."""
+        framework = self.functions.framework
+        needed = [True, True, *[leaves] * len(self.leaves)]
+        self.calls += 1
+        with framework.precise():
+            given = [framework.from_numpy(y), framework.from_numpy(w), *self.leaves]
+            _, found = framework.gradients(self.functions, given, needed)
+            if leaves:
+                return self._read(found, y.shape, w.shape, ())
+            return self._array(found[0], (), y.shape), self._array(found[1], (), w.shape), []
+
+    def each(
+        self, y: Floats, w: Floats, leaves: bool = False, moved: Sequence[Floats] | None = None
+    ) -> tuple[Floats, Floats, list[Any]]:
+        """`at` for several y (k, n) or weights (k, 1 + rows), or both; leaves where ``moved``
+        gives them, each (k, *shape)."""
+        framework = self.functions.framework
+        size = next(len(v) for v in (y, w) if v.ndim == 2)
+        numbers = size * (y.shape[-1] + (self._many if leaves else 0))
+        if moved is None and not FEW < size < TOGETHER * size / max(numbers, 1):
+            pairs = [(y[k] if y.ndim == 2 else y, w[k] if w.ndim == 2 else w) for k in range(size)]
+            first, second, third = zip(*(self.at(*pair, leaves) for pair in pairs), strict=True)
+            return (
+                np.stack(first),
+                np.stack(second),
+                [np.stack(g) for g in zip(*third, strict=True)],
+            )
+        mapped = [y.ndim == 2, w.ndim == 2, *(moved is not None for _ in self.leaves)]
+        needed = [True, True, *(leaves for _ in self.leaves)]
+        self.calls += size
+        with framework.precise():
+            others = self.leaves if moved is None else [*map(framework.from_numpy, moved)]
+            given = [framework.from_numpy(y), framework.from_numpy(w), *others]
+            _, found = framework.gradients_each(self.functions, given, mapped, needed)
+            return self._read(found if leaves else found[:2], y.shape[-1:], w.shape[-1:], (size,))
+
+    def along(
+        self, y: Floats, w: Floats, dy: Floats, dw: Floats | None = None
+    ) -> tuple[Floats, Floats, list[Any]]:
+        """The derivatives of what `at` gives along (dy, dw), by second derivatives."""
+        framework = self.functions.framework
+        self.calls += 1
+        with framework.precise():
+            given = [framework.from_numpy(y), framework.from_numpy(w), *self.leaves]
+            moves = [framework.from_numpy(dy), None if dw is None else framework.from_numpy(dw)]
+            moves += [None] * len(self.leaves)
+            found = framework.curvature(self.functions, given, moves)
+            return self._read(found, y.shape, w.shape, ())
+
+    def _read(
+        self, found: Sequence[Any], y: Any, w: Any, lead: tuple[int, ...]
+    ) -> tuple[Floats, Floats, list[Any]]:
+        read = self._array
+        if self.functions.framework.gradients_by_hand and any(g is None for g in found[2:]):
+            raise DifferentiationError(
+                "a function for NumPy returned no gradient in params, so there is none of the "
+                "solution; return (value, (in params, in y)), or ask for jvp"
+            )
+        pairs = zip(found[2:], self.numbers, strict=False)
+        leaves = [read(g, lead, n.shape) for g, n in pairs]
+        return read(found[0], lead, y), read(found[1], lead, w), leaves
+
+    def _array(self, gradient: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
+        shape = (*lead, *shape)
+        if gradient is None:
+            return np.zeros(shape)
+        array = self.functions.framework.to_numpy(gradient)
+        found: Floats = np.asarray(array, dtype=np.float64)
+        return found if found.shape == shape else found.reshape(shape)
+
+
+class Shifted(Model):
+    """The same functions with tilt'y added to the objective, and numbers to the constraints."""
+
+    def __init__(self, model: Model, tilt: Floats, moved: Floats) -> None:
+        self.functions, self.numbers, self.leaves = model.functions, model.numbers, model.leaves
+        self.calls, self._many = 0, model._many
+        self.tilt, self.moved = tilt, moved
+
+    def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
+        return self._shifted(y, w, super().at(y, w, leaves))
+
+    def each(
+        self, y: Floats, w: Floats, leaves: bool = False, moved: Sequence[Floats] | None = None
+    ) -> tuple[Floats, Floats, list[Any]]:
+        return self._shifted(y, w, super().each(y, w, leaves, moved))
+
+    def _shifted(
+        self, y: Floats, w: Floats, found: tuple[Floats, Floats, list[Any]]
+    ) -> tuple[Floats, Floats, list[Any]]:
+        gradient, values, leaves = found
+        moved = np.broadcast_to(self.moved, (*y.shape[:-1], self.moved.size))
+        more = np.concatenate(((y @ self.tilt)[..., None], moved), axis=-1)
+        return gradient + w[..., :1] * self.tilt, values + more, leaves
