@@ -93,7 +93,7 @@ def _find(solver: Any, kinds: frozenset[str]) -> tuple[Solver, str]:
         found, name = registry.get("solver", solver), solver
     else:
         found = solver() if isinstance(solver, type) else solver
-        name = getattr(found, "name", type(found).__name__)
+        name = found.name or type(found).__name__
     if not isinstance(found, Solver):
         raise OptionError(
             f"solver={solver!r} is a {type(found).__name__}; expected a name, an ffoadapt.Solver "

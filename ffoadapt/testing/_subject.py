@@ -93,7 +93,7 @@ def load(solver: AnySolver) -> tuple[Solver, str]:
     if isinstance(solver, str):
         return registry.get("solver", solver), solver
     found = instance(solver) if isinstance(solver, type) else solver
-    return found, getattr(found, "name", type(found).__name__)
+    return found, getattr(found, "name", "") or type(found).__name__
 
 
 def require(solver: AnySolver, problem: Problem) -> tuple[Solver, str]:
