@@ -180,6 +180,23 @@ def test_compiled_code_measures_the_same(seed: int) -> None:
         assert getattr(found, name) == pytest.approx(getattr(twin, name), rel=1e-6, abs=1e-14)
 
 
+@pytest.mark.parametrize("unit", [1e-140, 1e-155])
+def test_solutions_beyond_float64_are_none(unit: float) -> None:
+    """Rows so small that x is 1e140: products with it overflow, so that it has no objective."""
+    A, b = unit * np.array([[1.0, 2.0, -1.0]]), np.array([1.5])
+    program = ConeProgram.from_split(np.eye(3), [1.0, 0.0, -2.0], A=A, b=b)
+    result = ffoadapt.solve(program, on_failure="nan")
+    assert not result.status.solved and np.isnan(result.x).all()
+    assert np.isfinite(ffoadapt.solve(program, on_failure="nan").vjp(x=np.ones(3)).q).all()
+
+
+def test_matrices_without_eigenvalues_are_at_the_apex() -> None:
+    s = np.array([[np.inf, 0.0, 1.0], [1.0, np.nan, 1.0], [1e300, 1e300, 1e300], [1.0, 0.0, 2.0]])
+    rows = ffoadapt.PSDCone(2).linearize(s, np.zeros_like(s))
+    assert rows.active.all(axis=1).tolist() == [True, True, True, False]
+    assert np.isfinite(rows.margin).all()
+
+
 # --- units --------------------------------------------------------------------------------------
 
 
