@@ -129,7 +129,7 @@ def is_refutation(batch: ProgramBatch, z: Floats, precision: float) -> Mask:
         if not cone.polyhedral:  # onto the dual cone: outside of it, z proves nothing
             block = slice(start, start + count * cone.dim)
             at = np.nan_to_num(z[:, block]).reshape(-1, cone.dim)
-            z[:, block] = (at + cone.project(-at)).reshape(len(z), -1)
+            z[:, block] = (at + cone.project(-at)).reshape(len(z), count * cone.dim)
     b = batch.b
     if free is not None:
         z, b = np.where(free, 0.0, z), np.where(free, 0.0, b)
