@@ -19,6 +19,9 @@ PLUGIN_PACKAGES := $(patsubst %/__init__.py,%,$(wildcard plugins/ffoadapt-*/src/
 # What the install compiles.
 COMPILED := hatch_build.py $(wildcard ffoadapt/_kernel/c/*)
 
+# What runs once more without it.
+WITHOUT_KERNEL := $(patsubst %,tests/test_%.py,kernel claims oracle batching solver_batches)
+
 # Also for the isolated environments that pip builds packages in, whichever name it reads.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
@@ -46,6 +49,8 @@ demo: $(STAMP)  ## run the portfolio example
 test: lint types docs  ## lint, types, docs and all tests
 	@echo "==> pytest, in one process a core"
 	@$(BIN)/python -m pytest -n auto
+	@echo "==> pytest, the core without its compiled code"
+	@FFOADAPT_NO_KERNEL=1 $(BIN)/python -m pytest -q -n auto $(WITHOUT_KERNEL)
 
 sanitize: $(STAMP)  ## fuzz and test the compiled code, built with gcc's sanitizers
 	@echo "==> python tools/sanitize.py"

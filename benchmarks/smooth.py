@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +226,84 @@ def counts() -> None:
         print(f"{cells}{calls[1]:>6}{oracle.ghost.steps:>7}{report.error:>16.0e}  {report.verdict}")
 
 
+# ------------------------------------------------------------------------ many unknowns
+
+
+def denoising(n: int, seed: int = 0) -> tuple[Any, dict[str, Any]]:
+    """Smoothed total variation of a signal of levels below, between and above its bounds, so that
+    most of what is at a bound stays there."""
+    import torch
+
+    rng = np.random.default_rng(seed)
+    levels = np.repeat(rng.choice([-0.5, 0.5, 1.5], n // 1000 + 1), 1000)[:n]
+    params = {
+        "signal": torch.tensor(levels + rng.uniform(-0.1, 0.1, n)),
+        "weight": torch.tensor(0.05, dtype=torch.float64),
+        "width": torch.tensor(0.3, dtype=torch.float64),
+    }
+
+    def objective(p: Any, y: Any) -> Any:
+        step = y[1:] - y[:-1]
+        bent = torch.sqrt(step * step + p["width"] ** 2).sum()
+        return 0.5 * ((y - p["signal"]) ** 2).sum() + p["weight"] * bent
+
+    start = np.full(n, 0.5)
+    return ffoadapt.SmoothLayer(objective, bounds=(0.0, 1.0), start=start, params=params), params
+
+
+def large(n: int = 1_000_000) -> None:
+    print(f"A derivative with n = {n}, bounds alone (denoising), and differences of two solves\n")
+    layer, params = denoising(n)
+    begin = time.perf_counter()
+    result = layer.solve(params)
+    took = time.perf_counter() - begin
+    v = np.random.default_rng(1).standard_normal(n)
+    with Peak() as peak:
+        begin = time.perf_counter()
+        found = result.vjp(y=v)
+        back = time.perf_counter() - begin
+    report = result.report()
+    held = int(((result.y == 0.0) | (result.y == 1.0)).sum())
+    print(f"forward {took:.1f} s, backward {back:.1f} s, {report.gradient_calls} gradient calls")
+    print(f"backward at most {peak.grown / 1e9:.2f} GB more; {held} at a bound; {report.verdict}")
+    for name in ("weight", "width"):
+        for step in (1e-3, 1e-4):
+            ends = [layer.solve(params | {name: params[name] + s}, result.y) for s in (step, -step)]
+            crossed = sum(
+                int(((ends[0].y == bound) != (ends[1].y == bound)).sum()) for bound in (0.0, 1.0)
+            )
+            slope = float(v @ (ends[0].y - ends[1].y)) / (2.0 * step)
+            error = abs(float(found[name]) - slope) / abs(slope)
+            print(f"{name:>8} by +-{step:g}: {error:.1e} apart, {crossed} kinks between the solves")
+
+
+class Peak:
+    """How much more memory the process holds at most while it is open."""
+
+    def __enter__(self) -> Peak:
+        self.before, self.most, self.over = held_memory(), 0, threading.Event()
+        self.thread = threading.Thread(target=self.look)
+        self.thread.start()
+        return self
+
+    def look(self) -> None:
+        while not self.over.wait(0.002):
+            self.most = max(self.most, held_memory())
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    @property
+    def grown(self) -> int:
+        return max(0, self.most - self.before)
+
+
+def held_memory() -> int:
+    """Bytes that are resident (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
 # -------------------------------------------------------------------------------- overhead
 
 
@@ -235,15 +314,17 @@ class Clock:
         self.function, self.total = function, 0.0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = time.thread_time()
         try:
             return self.function(*args, **kwargs)
         finally:
-            self.total += time.perf_counter() - start
+            self.total += time.thread_time() - start
 
 
 def overhead(runs: int = 50) -> None:
-    print("Milliseconds of a forward and backward pass (Hock-Schittkowski 71, torch)\n")
+    print(
+        "Milliseconds of a forward and backward pass (Hock-Schittkowski 71, torch), of its thread\n"
+    )
     framework = ffoadapt.get_plugin("framework", "torch")
     one, many = Clock(framework.gradients), Clock(framework.gradients_each)
     framework.gradients, framework.gradients_each = one, many
@@ -251,12 +332,12 @@ def overhead(runs: int = 50) -> None:
     call = Run.__call__
 
     def timed(self: Any, form: Any) -> Any:
-        start, before = time.perf_counter(), one.total + many.total
+        start, before = time.thread_time(), one.total + many.total
         try:
             return call(self, form)
         finally:
             functions = one.total + many.total - before
-            inside[0] += time.perf_counter() - start - functions
+            inside[0] += time.thread_time() - start - functions
 
     Run.__call__ = timed  # type: ignore[method-assign]
     layer, params = hs071()
@@ -264,9 +345,9 @@ def overhead(runs: int = 50) -> None:
     for _ in range(runs + 5):
         leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
         one.total = many.total = inside[0] = 0.0
-        start = time.perf_counter()
+        start = time.thread_time()
         layer(leaves).sum().backward()
-        rows.append((time.perf_counter() - start, one.total + many.total, inside[0]))
+        rows.append((time.thread_time() - start, one.total + many.total, inside[0]))
     Run.__call__ = call  # type: ignore[method-assign]
     del framework.gradients, framework.gradients_each
     total, functions, solver = (1e3 * median(column) for column in zip(*rows[5:], strict=True))
@@ -341,7 +422,7 @@ def speed(sizes: tuple[int, ...] = (10, 100, 300), limit: float = 3.0) -> None:
 
 def main() -> None:
     tables = {"steps": steps, "slopes": slopes, "counts": counts, "overhead": overhead}
-    tables["speed"] = speed
+    tables |= {"large": large, "speed": speed}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", nargs="*", choices=[*tables, []], help="all without")
     parser.add_argument("--plot", type=Path, help="where to write the picture of the steps")

@@ -255,6 +255,7 @@ def dense_kkt(family: Family, result: Any, v: np.ndarray) -> dict[str, np.ndarra
     for i in range(k):
         J[i] = torch.autograd.grad(c[i], y, retain_graph=True)[0].numpy()
     D = np.clip(np.abs(result.y), 1e-3 * np.abs(result.y).max(), None)
+    D = family.settings.get("typical", D)
     size = np.linalg.norm(J * D, axis=1)
     K = np.block(
         [

@@ -18,9 +18,10 @@ from ffoadapt._models.split import SplitModel
 from ffoadapt._oracle import active_set, batched, certificate
 from ffoadapt._oracle import residuals as report
 from ffoadapt._oracle.active_set import GhostBatch
-from ffoadapt._oracle.batched import BatchedFactor, Measures, covers, definite, products
+from ffoadapt._oracle.batched import BatchedFactor, covers, definite, products
 from ffoadapt._oracle.dense import DenseFactor
 from ffoadapt._oracle.gradient import Oracle
+from ffoadapt._oracle.measures import Measures
 from ffoadapt._oracle.rows import ElementRows
 from ffoadapt._program.batch import ProgramBatch
 from ffoadapt._program.pattern import Pattern

@@ -23,7 +23,7 @@ from ffoadapt import _kernel
 from ffoadapt._kernel import ghost, reference
 from ffoadapt._kernel.measures import FIGURES
 from ffoadapt._kernel.polyhedral import LIMITS
-from ffoadapt._oracle.certificate import SURENESS
+from ffoadapt._oracle.bounds import SURENESS
 
 ROOT = Path(__file__).resolve().parents[1]
 SURE, REFINE = 1e-5, 1e-13

@@ -15,7 +15,8 @@ import pytest
 from ffoadapt import _kernel
 from ffoadapt._layers.function import SolveFunction
 from ffoadapt._models.split import SplitModel
-from ffoadapt._runtime.memory import LARGE, empty
+from ffoadapt._runtime.costs import LARGE_ARRAY as LARGE
+from ffoadapt._runtime.memory import empty
 from ffoadapt._solve.settings import Settings
 
 kept = pytest.mark.skipif(

@@ -25,8 +25,8 @@ from smooth_families import NAMES, REGULAR, dense_kkt, error_of, families  # noq
 EXACT = 1e-8
 """What the gradients of all leaves must reach."""
 
-ROUNDING = {"auto": 2e-10, "differences": 2e-10, "cg": 1e-9}
-"""Relative errors that differences in float64 cannot tell from none."""
+ROUNDING = 2e-11
+"""A relative error that differences in float64 cannot tell from none."""
 
 
 @ffoadapt.smooth_solver
@@ -160,12 +160,26 @@ def test_gradients_with_trust_constr(name, solver):
     assert error_of(result.vjp(y=v), dense_kkt(family, result, v)) < EXACT
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "vertex"])
-def test_gradients_in_jax(name):
+@cache
+def in_jax(name):
+    """The family and its params there."""
     jax = pytest.importorskip("jax")
+
+    def convert(a):
+        return jax.numpy.asarray(np.asarray(a, np.float64))
+
     with jax.enable_x64(True):
-        family = families(jax.numpy, lambda a: jax.numpy.asarray(np.asarray(a, np.float64)))[name]
-        params = family.given(lambda a: jax.numpy.asarray(np.asarray(a, np.float64)))
+        family = families(jax.numpy, convert)[name]
+        return jax, family, family.given(convert)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_in_jax(name, solver):
+    if solver in MISSING:
+        pytest.importorskip(MISSING[solver])
+    jax, family, params = in_jax(name)
+    with jax.enable_x64(True):
         layer = ffoadapt.SmoothLayer(
             family.objective,
             family.inequalities,
@@ -173,13 +187,18 @@ def test_gradients_in_jax(name):
             family.bounds,
             start=family.start,
             params=params,
-            solver="slsqp",
+            solver=SOLVERS[solver],
             **family.settings,
         )
         result, v = layer.solve(params), cotangent(family)
-        found = result.vjp(y=v)
+        found, report = result.vjp(y=v), result.report()
+    if name == "vertex":
+        assert report.verdict in ("weakly_active", "dependent_constraints")
+        return
+    assert report.verdict == ("differentiable" if name in REGULAR else "dependent_constraints")
     assert error_of(found, dense_kkt(TORCH[name], result, v)) < EXACT
-    assert error_of(found, solved(name, "slsqp")[1]) < EXACT
+    if name in REGULAR:
+        assert error_of(found, solved(name, solver)[1]) < EXACT
 
 
 @pytest.mark.parametrize("name", REGULAR)
@@ -230,14 +249,14 @@ def rescaled(family, objective=1.0, rows=1.0):
 @pytest.mark.parametrize(
     ("objective", "rows"), [(1e-8, 1.0), (1e8, 1.0), (1.0, 1e4), (1.0, 1e-3), (1e8, 1e-3)]
 )
-@pytest.mark.parametrize("name", ["inequalities", "hs071", "ellipsoid", "rosenbrock"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "vertex"])
 def test_units_change_nothing(name, objective, rows):
     family = rescaled(TORCH[name], objective, rows)
     layer, params = layer_of(family, "slsqp")
     result = layer.solve(params)
     found, exact = result.vjp(y=cotangent(family)), solved(name, "slsqp")[2]
     assert error_of(found, exact) < EXACT
-    assert result.report().verdict == "differentiable"
+    assert result.report().verdict == solved(name, "slsqp")[0].report().verdict
 
 
 # -------------------------------------------------------------------------- no derivative
@@ -318,8 +337,8 @@ def test_a_row_that_holds_without_a_multiplier(solver, curvature):
 def test_no_error_is_larger_than_reported(name, curvature):
     result, found, exact = solved(name, "slsqp", curvature)
     reported, true = result.report().error, true_error(found, exact)
-    assert true <= max(10.0 * reported, ROUNDING[curvature])
-    assert reported <= max(10.0 * true, ROUNDING[curvature])
+    assert true <= max(10.0 * reported, ROUNDING)
+    assert reported <= max(10.0 * true, ROUNDING)
 
 
 def in_float32(function):
@@ -336,7 +355,7 @@ def in_float32(function):
     return narrow
 
 
-@pytest.mark.parametrize("name", ["ellipsoid", "inequalities", "logistic", "hs071"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "vertex"])
 def test_functions_in_float32_have_their_error_reported(name):
     narrow = families(torch, lambda a: array(a).to(torch.float32))[name]
     functions = {

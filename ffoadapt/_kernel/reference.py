@@ -53,6 +53,7 @@ def memory(size: int) -> Any:
 
 
 def all_finite(*arrays: Floats) -> bool:
+    """A cheap look: True says that all entries are finite, False that some may not be."""
     # Sums of finite numbers are finite unless they overflow.
     for values in arrays:
         if values.size > SHORT:

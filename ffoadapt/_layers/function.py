@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _kernel
 from .._models.checks import (
     Refused,
     check_finite,
@@ -74,11 +75,8 @@ class SolveFunction(Keyed):
         self.warns_of_zero = settings.gradient is None and not settings.smoothing
         self.latest = Latest()
         self._solver = ProgramSolver(settings)
-        self.solutions, self._job, self._others = (
-            self._solver.solutions,
-            self._solver.job,
-            self._solver.others,
-        )
+        self.solutions, self._job = self._solver.solutions, self._solver.job
+        self._others = self._solver.others
         self._axes: dict[Any, Axes] = {}
 
     def with_settings(self, settings: Settings) -> SolveFunction:
@@ -103,11 +101,9 @@ class SolveFunction(Keyed):
                 break
         axes = self.axes([v.shape for v in values])
         refused = Refused(settings.on_failure == "nan")
-        finite = blas.finite(*values)
-        if axes.single and not self._ordered:
-            flat = [v[None] for v in values]
-        else:
-            flat = self.flatten(values, axes)
+        finite = _kernel.kernel.all_finite(*values)
+        plain = axes.single and not self._ordered
+        flat = [v[None] for v in values] if plain else self.flatten(values, axes)
         # The check factorizes P: also there, BLAS threads would only be in the way.
         with self.one_thread:
             if not finite:
@@ -137,7 +133,7 @@ class SolveFunction(Keyed):
         if refused.contain:
             return finite_values(self.names, flat, self.model.unbounded, refused)
         for name, value, ndim in zip(self.names, values, self.ndims, strict=True):
-            if not blas.finite(value):
+            if not _kernel.kernel.all_finite(value):
                 check_finite(name, value, ndim, name in self.model.unbounded)
         return flat
 
@@ -227,22 +223,18 @@ class SolveFunction(Keyed):
         axes = self.axes([v.shape for v in values]).within(arrays[0].shape[:-1])
         size = axes.size
         flat = self.flatten(values, axes)
-        if not blas.finite(*values):
+        if not _kernel.kernel.all_finite(*values):
             flat = finite_values(self.names, flat, self.model.unbounded, Refused(contain=True))
         batch = self.model.program(flat, size)
-        kept = [
-            np.broadcast_to(a, (*axes.batch, a.shape[-1])).reshape(size, a.shape[-1])
-            for a in arrays
-        ]
+        full = [np.broadcast_to(a, (*axes.batch, a.shape[-1])) for a in arrays]
+        kept = [a.reshape(size, a.shape[-1]) for a in full]
         if batch.structure.box is not None:
             x, z = kept[0], batch.structure.box.dual(kept[1])
             s = batch.b - batch.multiply("A", x)
         else:
             x, s, z = kept
-        status = [
-            Status.OPTIMAL if np.isfinite(x[i]).all() and np.isfinite(z[i]).all() else Status.ERROR
-            for i in range(size)
-        ]
+        lost = ~(np.isfinite(x).all(axis=-1) & np.isfinite(z).all(axis=-1))
+        status = [Status.ERROR if bad else Status.OPTIMAL for bad in np.asarray(lost).tolist()]
         points = Points(x, s, z, status, [{}] * size)
         nearest = None
         if self.settings.infeasible == "closest":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
@@ -11,29 +9,18 @@ import numpy as np
 
 from .._cones import Cone
 from .._exceptions import ParameterError, ShapeError
+from .._models import reading
 from .._models.box import BoxModel
 from .._models.cone import ConeModel
 from .._models.matrix_model import MATRICES, MatrixModel
 from .._models.patterns import Orders, Parts, put_on_patterns
-from .._models.reading import (
-    OTHERS,
-    SPARSE,
-    check_bounds,
-    check_cones,
-    checked,
-    coordinates,
-    identity,
-    numbers,
-    odd_size,
-    plain,
-)
 from .._models.split import SplitModel
 from .._plugins.framework import Framework
 from .._plugins.frameworks import find_framework
 from .._plugins.solver import Solver
 from .._program.pattern import Pattern
 from .._solve.settings import Settings, SolveSettings
-from .function import SolveFunction
+from .cache import function_of
 from .outcome import Outcome
 from .solutions import BoxSolution, ConeSolution, QPSolution
 
@@ -135,8 +122,10 @@ def box_qp(
     framework = _framework(data)
     n, m = _size("q", q), _size("l", l)
     if A is None:
-        check_bounds(n, m)
-        data["A"] = identity(n, dense=P is not None and not _sparse_parts(framework, "P", P))
+        reading.check_bounds(n, m)
+        data["A"] = reading.identity(
+            n, dense=P is not None and not _sparse_parts(framework, "P", P)
+        )
     rows = {"P": n, "q": n, "A": m, "l": m, "u": m}
     return _solved(BoxSolution, framework, BoxModel, data, rows, (m,), chosen)
 
@@ -178,7 +167,7 @@ def cone_program(
     chosen = Settings.of(solver, settings)
     data = {"P": P, "q": q, "A": A, "b": b}
     framework = _framework(data)
-    n, cones = _size("q", q), check_cones(cones)
+    n, cones = _size("q", q), reading.check_cones(cones)
     m, given = sum(cone.dim for cone in cones), _rows(data, "A", "b")
     if given != m:
         raise ShapeError(
@@ -189,13 +178,7 @@ def cone_program(
     return _solved(ConeSolution, framework, ConeModel, data, rows, (cones, m), chosen)
 
 
-_ASIDE = (type(None), *SPARSE)
-
-CACHED = 64
-"""The functions of so many of the latest structures and settings are kept, with their sessions."""
-
-_cache: OrderedDict[Any, SolveFunction] = OrderedDict()
-_cache_lock = threading.Lock()
+_ASIDE = (type(None), *reading.SPARSE)
 
 
 def _framework(data: dict[str, Any]) -> Framework:
@@ -204,10 +187,10 @@ def _framework(data: dict[str, Any]) -> Framework:
     for name, value in data.items():
         kind = type(value)
         if kind is np.ndarray:
-            if not plain(value):
-                data[name] = numbers(name, value)
-        elif kind not in OTHERS:
-            data[name] = checked(name, value, sparse_too=name in MATRICES)
+            if not reading.plain(value):
+                data[name] = reading.numbers(name, value)
+        elif kind not in reading.OTHERS:
+            data[name] = reading.checked(name, value, sparse_too=name in MATRICES)
     return framework
 
 
@@ -220,27 +203,34 @@ def _solved(
     rest: tuple[Any, ...],
     settings: Settings,
 ) -> Any:
-    """The solution, of this kind; where shapes do not fit, the error names the argument that the
-    others outvote."""
-    n, given = rows["q"], data.copy()
-    shapes = {name: (rows[name], n) for name in data if name in MATRICES}
+    """The solution; where shapes do not fit, the error names what the others outvote."""
+    n, given, parts, missing = rows["q"], data, dict[str, Parts](), False
+    patterns: Mapping[str, Pattern] = {}
+    orders: Orders = {}
     try:
-        parts = {k: part for k in shapes if (part := _sparse_parts(framework, k, data[k]))}
-        patterns, orders = put_on_patterns(data, shapes, parts) if parts else ({}, {})
         for name, value in data.items():
             if value is None:
-                # Of a type that decides no other.
-                data[name] = np.zeros(shapes.get(name, rows[name]), dtype=bool)
-        function = _function(model, (n, rest), patterns, orders, settings)
-        latest, place = function.latest, list[Outcome]()
-        before = latest.place  # a solver may make such calls itself
-        latest.place = place
+                missing = True
+            elif name in MATRICES and (part := _sparse_parts(framework, name, value)):
+                parts[name] = part
+        if parts or missing:
+            data = data.copy()
+            shapes = {name: (rows[name], n) for name in data if name in MATRICES}
+            if parts:
+                patterns, orders = put_on_patterns(data, shapes, parts)
+            for name, value in data.items():
+                if value is None:
+                    # Of a type that decides no other.
+                    data[name] = np.zeros(shapes.get(name, rows[name]), dtype=bool)
+        function, place = function_of(model, (n, rest), patterns, orders, settings), list[Outcome]()
+        latest = function.latest
+        before, latest.place = latest.place, place  # a solver may make such calls itself
         try:
             solution = kind(*framework.apply(function, list(data.values())))
         finally:
             latest.place = before
     except ShapeError as error:
-        if (odd := odd_size(given)) is None:
+        if (odd := reading.odd_size(given)) is None:
             raise
         raise ShapeError(odd) from error
     # Inside of vmap the call has more batch axes than who made it knows of.
@@ -253,39 +243,13 @@ def _sparse_parts(framework: Framework, name: str, value: Any) -> Parts | None:
     """Rows, columns and values of a sparse matrix; None for other arrays."""
     if value is None or type(value) is np.ndarray:
         return None
-    if isinstance(value, SPARSE):
-        coo = coordinates(name, value)
+    if isinstance(value, reading.SPARSE):
+        coo = reading.coordinates(name, value)
         return coo.row, coo.col, coo.data
     try:
         return framework.sparse_parts(value)
     except (ParameterError, ShapeError) as error:
         raise type(error)(f"{name}: {error}") from error
-
-
-def _function(
-    model: type[MatrixModel],
-    sizes: tuple[int, tuple[Any, ...]],
-    patterns: Mapping[str, Pattern],
-    orders: Orders,
-    settings: Settings,
-) -> SolveFunction:
-    """The function of a structure and settings; the latest are kept."""
-    n, rest = sizes
-    if settings.key is None:
-        return SolveFunction(model(n, patterns, *rest), settings, orders)
-    key: Any = model, sizes, settings.key
-    if patterns:
-        key = key, *((name, p.key, id(orders.get(name))) for name, p in patterns.items())
-    with _cache_lock:
-        function = _cache.get(key)
-        if function is not None:
-            _cache.move_to_end(key)
-            return function
-        # The entry holds the solver and the orders, so that their ids are not given away.
-        function = _cache[key] = SolveFunction(model(n, patterns, *rest), settings, orders)
-        if len(_cache) > CACHED:
-            _cache.popitem(last=False)
-    return function
 
 
 def _size(name: str, value: Any) -> int:

@@ -41,7 +41,7 @@ __all__ = ["View"]
 Mask = NDArray[np.bool_]
 
 UNSEEN = 1e-9
-"""A change below this share of what a random vector of its size makes is none."""
+"""An output counts as unchanged below this relative size."""
 
 ROUNDED = 1e-4
 """See `_random`."""
@@ -49,7 +49,7 @@ ROUNDED = 1e-4
 SAME = 1e-7
 """Gradients with a relative difference below this, but for what `UNSEEN` allows, are the same."""
 
-ANSWERED = 1e-8
+UNMOVED = 1e-8
 """A push that leaves more than this share of itself moves nothing."""
 
 MANY = 1000
@@ -91,8 +91,8 @@ class View:
 
     def gradient(self, adjoint: Adjoint) -> list[Floats]:
         """The gradients of all parameters."""
-        found = self.model.program_vjp(adjoint, self._needed)
-        return [grad for grad in found if grad is not None]
+        gradients = self.model.program_vjp(adjoint, self._needed)
+        return [grad for grad in gradients if grad is not None]
 
     def quiet(self, oracle: Oracle, i: int, doubtful: Mask) -> bool:
         """Whether what is weakly active in element ``i`` shows nowhere, nor in its gradient.
@@ -121,12 +121,12 @@ class View:
         v_x = -batch.multiply("A", push, transpose=True)
         w, zeta = oracle.solve(v_x, np.zeros_like(push))
         left = v_x - batch.multiply("P", w) - batch.multiply("A", zeta, transpose=True)
-        unanswered = _size(left) > ANSWERED * _size(v_x)
+        unmoved = _size(left) > UNMOVED * _size(v_x)
         zeta += push
         M = -batch.multiply("A", w)[:, 0, rows] / batch.norms[0, rows]
         size = np.sqrt(np.maximum(M.diagonal(), 0.0))
         joined = np.abs(M) > UNSEEN * (size[:, None] * size)
-        joined |= unanswered[:, None] & unanswered
+        joined |= unmoved[:, None] & unmoved
         count, labels = connected_components(sparse.csr_array(joined), directed=False)
         weights = np.random.default_rng(1).uniform(0.5, 1.5, (k, 1, 1))
         for label in [None, *range(count)] if count > 1 else [None]:
@@ -187,6 +187,6 @@ def _size(values: Floats) -> Floats:
 def _changed(changes: Sequence[Floats], most: Sequence[Floats]) -> bool:
     pairs = zip(changes, most, strict=True)
     return any(
-        np.abs(found).max(initial=0.0) > UNSEEN * np.abs(at_most).max(initial=0.0)
-        for found, at_most in pairs
+        np.abs(change).max(initial=0.0) > UNSEEN * np.abs(at_most).max(initial=0.0)
+        for change, at_most in pairs
     )

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import _kernel
 from .._cones import Cone
 from .._exceptions import ProblemError
 from .._program.batch import ProgramBatch
 from .._program.structure import Structure
-from .._runtime import blas
 from .._types import Floats
 from .matrix_model import MatrixModel
 
@@ -36,7 +36,7 @@ class ConeModel(MatrixModel):
 
     def check(self, values: Sequence[Floats], precision: Sequence[float] | None = None) -> None:
         b = values[3]
-        if blas.finite(b):
+        if _kernel.kernel.all_finite(b):
             return
         bad = np.argwhere(np.isinf(b) & ~self.structure.nonnegative)
         if bad.size:

@@ -11,21 +11,14 @@ from scipy.linalg import lapack
 from scipy.sparse import csgraph
 
 from .._exceptions import ProblemError
+from .._kernel.boxes import ASYMMETRY, INDEFINITE
 from .._oracle.workspace import Lease, Workspace
 from .._program.batch import EPS, ProgramBatch
 from .._program.pattern import Pattern
+from .._runtime.costs import CONVEXITY_VARIABLES
 from .._types import Floats
 
 __all__ = ["ASYMMETRY", "check_convex"]
-
-ASYMMETRY = 1e-5
-"""|P - P'| above this fraction of max |P| is an error (float32 products come out at 1e-7)."""
-
-INDEFINITE = 1e-8
-"""P + this * diag(P) must have a Cholesky factor, where rounding of its numbers allows no more."""
-
-LOOKED_AT = 1000
-"""Up to so many variables the eigenvalues of P are worth their time."""
 
 
 def check_convex(
@@ -113,7 +106,7 @@ def _indefinite(values: Floats, pattern: Pattern | None, where: str, share: floa
     """The error, with the most negative eigenvalue where the matrix is not large."""
     said = ""
     n = len(values) if pattern is None else pattern.shape[0]
-    if n <= LOOKED_AT:
+    if n <= CONVEXITY_VARIABLES:
         P = values if pattern is None else pattern.matrix(values).toarray()
         with contextlib.suppress(np.linalg.LinAlgError):  # where numbers are beyond all bounds
             least = float(np.linalg.eigvalsh(0.5 * (P + P.T))[0])
@@ -136,7 +129,7 @@ def _nearest_semidefinite(values: Floats, pattern: Pattern | None) -> Floats:
         if eigenvalues[0] >= 0.0:
             return values
         return (vectors * np.maximum(eigenvalues, 0.0)) @ vectors.T
-    if len(P) > LOOKED_AT:
+    if len(P) > CONVEXITY_VARIABLES:
         return values
     least = float(np.linalg.eigvalsh(P)[0])
     return np.where(pattern.diagonal, values - min(least, 0.0), values)

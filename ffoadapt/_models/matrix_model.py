@@ -17,7 +17,8 @@ from scipy import sparse
 from .._plugins.modeler import ParametricProgram
 from .._program.pattern import Pattern
 from .._program.structure import Structure
-from .._runtime.memory import LARGE, empty
+from .._runtime.costs import LARGE_ARRAY
+from .._runtime.memory import empty
 from .._types import Floats, Shape
 
 __all__ = ["MATRICES", "MatrixModel", "join", "or_zero", "stack"]
@@ -74,7 +75,7 @@ def join(first: Floats, second: Floats, axis: int) -> Floats:
         size = second.shape[0] if first.shape[0] == 1 else first.shape[0]  # which may be 0
         first = np.broadcast_to(first, (size, *first.shape[1:]))
         second = np.broadcast_to(second, (size, *second.shape[1:]))
-    if first.size + second.size < LARGE:
+    if first.size + second.size < LARGE_ARRAY:
         return np.concatenate((first, second), axis)
     shape = list(first.shape)
     shape[axis] += second.shape[axis]

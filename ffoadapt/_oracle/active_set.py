@@ -164,9 +164,9 @@ def linearize(
         # z/s = (z_hat/s_hat) g / (r^2 X), and curvature scales like z/s.
         squares = scale.squares[:, start : start + count * cone.dim : cone.dim]
         unit = scale.gradient / (squares * scale.primal)
-        active[:, rows] = ghost.active.reshape(size, -1)
-        local = ghost.weight.reshape(size, count, -1) * unit[..., None]
-        weight[:, rows] = local.reshape(size, -1)
+        active[:, rows] = ghost.active.reshape(size, count * cone.dim)
+        local = ghost.weight.reshape(size, count, cone.dim) * unit[..., None]
+        weight[:, rows] = local.reshape(size, count * cone.dim)
         np.minimum(margin, ghost.margin.reshape(size, count).min(axis=-1), out=margin)
         if ghost.G.shape[1] or ghost.R.shape[1]:
             blocks.append(_block(ghost, cone.dim, start, size, count, unit))
@@ -247,12 +247,13 @@ def complementary(
 
 
 def _block(ghost: GhostRows, dim: int, start: int, size: int, count: int, unit: Floats) -> Block:
+    lead, g, r = (size, count), ghost.G.shape[1], ghost.R.shape[1]  # a batch may be of none
     return Block(
         start,
         count,
         dim,
-        ghost.G.reshape(size, count, -1, dim),
-        ghost.has.reshape(size, count, -1),
-        ghost.R.reshape(size, count, -1, dim) * np.sqrt(unit)[..., None, None],
-        ghost.sigma.reshape(size, count, -1),
+        ghost.G.reshape(*lead, g, dim),
+        ghost.has.reshape(*lead, g),
+        ghost.R.reshape(*lead, r, dim) * np.sqrt(unit)[..., None, None],
+        ghost.sigma.reshape(*lead, r),
     )

@@ -11,29 +11,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import repeat
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _kernel
-from .._kernel.measures import FIGURES
-from .._kernel.polyhedral import LIMITS
-from .._program.batch import ProgramBatch
-from .._program.points import Points
 from .._program.structure import Structure
 from .._runtime import threads
-from .._runtime.lazy import lazy
+from .._runtime.costs import CALL_WORK, SOLVE_WORK, WRITE_WORK
+from .._runtime.costs import WORTH_THREADS as LASTING
 from .._runtime.memory import empty
 from .._types import Floats
-from .acceptance import Violations, beside_cones
-from .active_set import GhostBatch, Scales
-from .certificate import SURENESS, probe
+from .active_set import GhostBatch
+from .bounds import SURENESS
+from .certificate import probe
 from .factor import REFINE, Rank
 from .lapack import SURE
-from .residuals import Residuals, curved_violations
 
-__all__ = ["BatchedFactor", "Lent", "Measures", "covers", "definite", "products"]
+if TYPE_CHECKING:
+    from .measures import Measures
+
+__all__ = ["BatchedFactor", "Lent", "covers", "definite", "plain", "products", "spread"]
 
 
 T = TypeVar("T")
@@ -41,21 +40,8 @@ T = TypeVar("T")
 Lent: TypeAlias = "tuple[BatchedFactor, int]"
 """A factorization, and which of its elements."""
 
-LASTING = 5e6
-"""n^2 (n + m), of all elements together, above which threads pay, by measurement: 0.8 ms to
-factorize and solve. A thread that goes on with what it has factorized has it at hand."""
-
-SOLVE, CALLS = 15, 10_000
-"""What a solution takes of that for each of the n (n + m), and in any case."""
-
 BORROWED = 1e-12
 """Where nearby factors leave more than this relative residual, a system gets its own."""
-
-MEASURE = 5
-"""What it takes of that to measure a point, for each of the n (n + m)."""
-
-WRITE = 5
-"""What it takes to write an entry of the product of two vectors."""
 
 
 def covers(structure: Structure) -> bool:
@@ -69,109 +55,13 @@ def definite(P: Floats, asymmetry: float = math.inf) -> Floats | None:
     None unless all are positive definite beyond doubt, and symmetric up to this share of their
     largest entry.
     """
-    (P,), n = _plain(P), P.shape[-1]
+    (P,), n = plain(P), P.shape[-1]
     U = empty(*P.shape)
 
     def succeeds(part: slice) -> bool:
         return bool(_kernel.kernel.cholesky(n, P[part], U[part], asymmetry, SURE))
 
-    return U if all(_spread(succeeds, len(P), n**3)) else None
-
-
-class Measures:
-    """The sizes and residuals of the points of a batch, and the single rows that are active there.
-
-    It is what `scales`, `kkt_residuals`, `row_margins` and `linearize` find for each element.
-    """
-
-    def __init__(
-        self, batch: ProgramBatch, points: Points, active: NDArray[np.bool_], figures: Floats
-    ) -> None:
-        self.batch, self.points, self.active, self._figures = batch, points, active, figures
-        self._complete = batch.structure.polyhedral or points.paired
-
-    @classmethod
-    def of(cls, batch: ProgramBatch, points: Points) -> Measures:
-        """Those of points x (B, n), s and z (B, m)."""
-        n, m, size = batch.structure.n, batch.structure.m, batch.size
-        dense = batch.as_dense()
-        data = dense.P, dense.q, dense.A, dense.b, batch.squares
-        arrays = _plain(*data, points.x, points.s, points.z)
-        kinds = batch.structure.row_kinds
-        active, figures = np.empty((size, m), dtype=bool), np.empty((size, FIGURES))
-
-        def measure(part: slice) -> None:
-            at = part.start, part.stop, *arrays, kinds, points.exact, LIMITS, active, figures
-            _kernel.kernel.measure(n, m, *at)
-
-        _spread(measure, size, MEASURE * n * (n + m))
-        return cls(batch, points, active, figures)
-
-    @property
-    def figures(self) -> Floats:
-        """(B, 14) see `FIGURES`."""
-        if not self._complete:
-            at = self.scales.slack(self.points.s), self.scales.dual(self.points.z)
-            outside, gap = curved_violations(self.batch.structure, *at)
-            found = self._figures.copy()  # another thread may read it
-            found[:, 5] = np.maximum(found[:, 5], outside)
-            found[:, 4] = np.maximum(np.maximum(found[:, 4], gap), outside)
-            if outside.any():
-                row = beside_cones(self.batch, self.points, found[:, 8:9])
-                found[:, 10] = np.maximum(found[:, 10], row)
-            with np.errstate(all="ignore"):
-                grown = np.maximum(found[:, 0] / found[:, 8], found[:, 1] / found[:, 9]).clip(1.0)
-                doubt = np.maximum(found[:, 4] * grown / LIMITS.data, found[:, 10] / LIMITS.row)
-            found[:, 12] = np.maximum(found[:, 12], doubt)
-            self._figures, self._complete = found, True
-        return self._figures
-
-    @lazy
-    def scales(self) -> Scales:
-        """The sizes of slacks and multipliers."""
-        return Scales(self.batch, *(self._figures[:, k : k + 1] for k in range(4)))
-
-    @property
-    def residuals(self) -> Residuals:
-        """How far the points are from the optimality conditions."""
-        return Residuals(self.figures[:, 4], self.figures[:, 5])
-
-    @property
-    def floor(self) -> Residuals:
-        """Residuals that are no larger: of blocks of curved cones, which take longest, perhaps
-        without whether they are outside of these and complementary."""
-        return Residuals(self._figures[:, 4], self._figures[:, 5])
-
-    @property
-    def violations(self) -> Violations:
-        """How far the points are from the optimality conditions beside the data."""
-        return Violations(*(self._figures[:, k] for k in (8, 9, 10, 11)))
-
-    @property
-    def beyond_doubt(self) -> bool:
-        """Whether all points are optimal, in programs that are near one."""
-        if not self._complete:
-            return False
-        if len(self._figures) == 1:
-            return self._figures.item(12) <= 1.0 and self._figures.item(13) != 0.0
-        return bool((self._figures[:, 12] <= 1.0).all()) and self.all_near_one
-
-    @property
-    def all_near_one(self) -> bool:
-        """Whether all are `near_one`."""
-        if len(self._figures) == 1:
-            return self._figures.item(13) != 0.0
-        return bool(self._figures[:, 13].all())
-
-    @property
-    def near_one(self) -> NDArray[np.bool_]:
-        """(B,) see `ProgramBatch.near_one`."""
-        return self._figures[:, 13] != 0.0
-
-    @property
-    def margins(self) -> Floats:
-        """(B,) the smallest strict-complementarity margins."""
-        return self._figures[:, 6]
+    return U if all(spread(succeeds, len(P), n**3)) else None
 
 
 class BatchedFactor:
@@ -210,11 +100,11 @@ class BatchedFactor:
             U = None  # P + A'WA is not P
         elif U is None and len(P) < size:
             U = definite(P)  # once for all
-        P, A = _plain(P, A)
+        P, A = plain(P, A)
         active = np.ascontiguousarray(ghost.active)
         self._given = n, m, size, P, A, active, U, curved
         self._margins = ghost.margin
-        self._work = n * n * (n + m), SOLVE * n * (n + m) + CALLS
+        self._work = n * n * (n + m), SOLVE_WORK * n * (n + m) + CALL_WORK
         self._factorize(near)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -235,7 +125,7 @@ class BatchedFactor:
         def factorize(part: slice) -> None:
             _kernel.kernel.factorize(batch, part.start, part.stop, SURE, fine)
 
-        _spread(factorize, size, self._work[1] if borrowed.all() else sum(self._work))
+        spread(factorize, size, self._work[1] if borrowed.all() else sum(self._work))
         self.active, self.fine, self._state = active, fine, (batch, borrowed, near)
         self.complete = bool(fine.all())
 
@@ -244,7 +134,7 @@ class BatchedFactor:
 
         Of elements without full rank the solution is 0.
         """
-        v_x, v_z = _plain(v_x, v_z)
+        v_x, v_z = plain(v_x, v_z)
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
         count = math.prod(v_x.shape[:-2])
         batch, borrowed, near = self._state  # another thread may change it
@@ -253,7 +143,7 @@ class BatchedFactor:
         def solve(part: slice) -> None:
             _kernel.kernel.solve(batch, part.start, part.stop, limit, v_x, v_z, w, zeta, residual)
 
-        _spread(solve, residual.size, self._work[0] + count * self._work[1])
+        spread(solve, residual.size, self._work[0] + count * self._work[1])
         if near:
             left = borrowed & ~(residual <= BORROWED)
             if left.any():
@@ -283,24 +173,24 @@ class BatchedFactor:
                 _kernel.kernel.bounds_suffice(self._state[0], part.start, part.stop, *known)
             )
 
-        return all(_spread(settled, self.fine.size, sum(self._work)))
+        return all(spread(settled, self.fine.size, sum(self._work)))
 
 
 def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floats:
     """sign * (z w' + zeta x') (..., B, r, n) for zeta (..., B, r) and w (..., B, n), z and x like
     these or without axes in front."""
     rows, n = z.shape[-1], w.shape[-1]
-    found, given = empty(*zeta.shape, n), _plain(z, zeta, w, x)
+    found, given = empty(*zeta.shape, n), plain(z, zeta, w, x)
 
     def multiply(part: slice) -> None:
         _kernel.kernel.products(rows, n, part.start, part.stop, sign, *given, found)
 
     if found.size:
-        _spread(multiply, math.prod(w.shape[:-1]), WRITE * rows * n)
+        spread(multiply, math.prod(w.shape[:-1]), WRITE_WORK * rows * n)
     return found
 
 
-def _plain(*arrays: Floats) -> list[Floats]:
+def plain(*arrays: Floats) -> list[Floats]:
     """The arrays as compiled code takes them."""
     return list(map(np.ascontiguousarray, arrays, repeat(np.float64)))
 
@@ -311,13 +201,13 @@ def _curved(ghost: GhostBatch) -> tuple[Floats, tuple[Any, ...]] | None:
         return None
     blocks = []
     for b in ghost.blocks:
-        G, R, sigma = _plain(b.G, b.R, b.sigma)
+        G, R, sigma = plain(b.G, b.R, b.sigma)
         has = np.ascontiguousarray(b.has)
         blocks.append((b.start, b.count, b.dim, G, has, R, sigma))
     return np.ascontiguousarray(ghost.weight), tuple(blocks)
 
 
-def _spread(function: Callable[[slice], T], size: int, work: int) -> list[T]:
+def spread(function: Callable[[slice], T], size: int, work: int) -> list[T]:
     """The function's results for slices of the elements, in threads where the work is so much."""
     if size * work <= LASTING:
         return [function(slice(0, size))]

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,10 @@ from .._program.points import Points
 from .._program.structure import Structure
 from .._types import Floats
 from .active_set import KINK, Scales, complementary
+from .bounds import NOTHING, ROUNDING, SMALL, SURE, TINY
+from .bounds import Bounds as _Bounds
 
 __all__ = [
-    "SURENESS",
     "Certificate",
     "defects",
     "examine",
@@ -45,28 +46,6 @@ __all__ = [
     "worst",
 ]
 
-
-ROUNDING = 2e-15
-"""What every entry of the data and each of its products may be off by, relatively."""
-
-SMALL = 1e-4
-"""Where x or z is below this share of the sizes in `scales` its error is relative to that share;
-for x also to 2e-3 of the largest distance of a constraint from 0, if that is less."""
-
-NOTHING = 1e-9
-"""Constraints nearer to 0 than this share of the size in `scales` go through 0."""
-
-SURE = 1e-7
-"""Bounds of relative errors below this, far below what estimates may be, leave no doubt ..."""
-
-SHORT = 1e-3
-"""... and so do bounds of steps below this share of the margin."""
-
-TINY = 1e-300
-"""Not to divide by 0."""
-
-SURENESS = ROUNDING, SURE, SHORT, SMALL
-"""Those of `_Bounds.settle`, as compiled code asks for them."""
 
 Solve = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
@@ -139,13 +118,7 @@ def examine(
     gain_x = _largest(response[0]) / scale.primal[:, 0]
     gain_z = _largest(scale.dual(response[1]))
     gain = np.maximum(gain_x, gain_z)
-
-    size_x, size_z = scale.x[:, 0], scale.z[:, 0]
-    # A point that is 0 has no error relative to itself.
-    x, z = size_x, np.maximum(size_z, SMALL)
-    if not _least(x) >= SMALL:
-        reach = (batch.sizes.reach / scale.primal)[:, 0]
-        x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 2e-3 * reach), SMALL))
+    x, z = _sizes(batch, scale)
     polyhedral, moves = batch.structure.polyhedral, 0.0
     if not polyhedral:
         ds = batch.multiply("A", response[0]) - v_z
@@ -167,8 +140,8 @@ def examine(
         return None
     # The probe has size 1: times the rounding of the terms of the optimality conditions, its
     # response is what rounding makes of x and z, where the Newton step may see nothing.
-    steepness = (batch.sizes.steepness / scale.gradient)[:, 0]
-    rounding = ROUNDING * np.maximum(np.maximum(size_x, size_z), steepness)
+    terms = np.maximum(np.maximum(scale.x, scale.z), batch.sizes.steepness / scale.gradient)
+    rounding = ROUNDING * terms[:, 0]
     at = batch, points, scale, solve, curved_margin, pair, left
     distance_x, distance_z, shift, uncertain = _newton_step(*at)
     error_x: Any = bounds.error(worst(uncertain))
@@ -184,39 +157,13 @@ def examine(
     )
 
 
-class _Bounds(NamedTuple):
-    """Bounds of what further solves could find, of the worst in a batch.
-
-    With ``order`` right-hand sides, no response should be more than sqrt(order) times the ``gain``,
-    which is that to random signs; and no product with the data more than ``order`` times its
-    largest term. Where there is curvature, ``moves`` is how far the response moves s, and what the
-    curvature amplifies may be hidden from the probe: ``steep`` is the larger of the gain and 1 over
-    the margin. Well-conditioned programs with accurate solutions need no more than this.
-    """
-
-    order: int
-    gain: float
-    moves: float
-    steep: float
-
-    def settle(self, rhs: float, margin: float, curved_margin: float, size: float) -> bool:
-        """Whether all distances, shifts and errors are beyond doubt.
-
-        ``rhs`` bounds the right-hand side of the Newton step and how far s and z are from being
-        complementary; ``size`` is the smaller of the sizes of x and z.
-        """
-        step, least = self.order**0.5 * (1.0 + self.steep) * rhs, min(margin, curved_margin)
-        moved = self.order**0.5 * step  # of s - z
-        if not (least > 0.0 and moved <= SHORT * least and step <= SURE * size):  # or NaN
-            return False
-        sure = ROUNDING * self.steep <= SURE * size
-        return sure and self.error(moved / curved_margin) <= SURE
-
-    def error(self, uncertain: float = 0.0) -> float:
-        """What `_rounding_error` finds, relative to the response."""
-        rounding = self.order * ROUNDING * (1.0 + self.gain)
-        worse = self.steep / max(self.gain, TINY) if self.steep > self.gain else 1.0
-        return self.order**0.5 * (rounding + uncertain * self.moves) * worse
+def _sizes(batch: ProgramBatch, scale: Scales) -> tuple[Floats, Floats]:
+    """(B,) what errors of x and of z are relative to: a point that is 0 has none beside itself."""
+    x, z = scale.x[:, 0], np.maximum(scale.z[:, 0], SMALL)
+    if not _least(x) >= SMALL:
+        reach = (batch.sizes.reach / scale.primal)[:, 0]
+        x = np.maximum(x, np.where(reach > NOTHING, np.minimum(SMALL, 2e-3 * reach), SMALL))
+    return x, z
 
 
 def _newton_step(

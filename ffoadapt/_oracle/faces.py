@@ -35,13 +35,11 @@ from .lapack import definite_factor
 
 if TYPE_CHECKING:
     from .ghost import MeasuredPoints
+from .._runtime.costs import FACE_SIZE
 
 __all__ = ["Faces", "decided", "faces_at", "harmless", "weak_rows"]
 
 Mask = NDArray[np.bool_]
-
-LARGE = 400
-"""Parts with more variables or rows than this are left alone: their rows count as weakly active."""
 
 NULL = 1e-11
 """A singular value below this share of the largest is 0."""
@@ -205,7 +203,7 @@ def _movable(H: Any, C: Any, B: Any) -> Mask:
     movable[simple] = ((low == 0.0) | (high == 0.0))[of_B[simple]]
     np.add.at(rows, of_B, 1.0)
     for label in np.unique(of_B[~simple & (np.diff(B.indptr) > 0)]).tolist():
-        if max(counts[label], equations[label], rows[label]) > LARGE:
+        if max(counts[label], equations[label], rows[label]) > FACE_SIZE:
             continue
         at, here, eq = of_x == label, of_B == label, of_E == label
         movable[here] = _negative(E[eq][:, at].toarray(), B[here][:, at].toarray())
@@ -221,7 +219,7 @@ def _definite(H: Any) -> Mask:
     count, labels = connected_components(H, directed=False)
     sizes = np.bincount(labels, minlength=count)
     found[:] = (sizes[labels] == 1) & (diagonal > 0.0)
-    for label in np.flatnonzero((sizes > 1) & (sizes <= 2 * LARGE)).tolist():
+    for label in np.flatnonzero((sizes > 1) & (sizes <= 2 * FACE_SIZE)).tolist():
         at = np.flatnonzero(labels == label)
         found[at] = diagonal[at].min() > 0.0 and definite_factor(H[at][:, at].toarray()) is not None
     return found

@@ -23,10 +23,11 @@ from .active_set import (
     scales,
     unit_rows,
 )
-from .batched import BatchedFactor, Measures, covers
+from .batched import BatchedFactor, covers
 from .certificate import probe
 from .faces import Faces, decided, faces_at
 from .factors import Factors, Nearby, portable
+from .measures import Measures
 from .residuals import Residuals, kkt_residuals, row_margins
 
 __all__ = ["Choices", "GhostProblems", "MeasuredPoints"]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import blas, cython_blas, cython_lapack, eigvalsh, lapack, svdvals
 
+from .._runtime.costs import GIL_ORDER as SHORT
 from .._types import Floats
 
 __all__ = [
@@ -29,10 +30,6 @@ __all__ = [
     "solve_rows",
 ]
 
-
-SHORT = 150
-"""Up to this order the functions keep the GIL: handing it over would cost more than a second core
-gains (measured)."""
 
 RANK = 1e-10
 """A Cholesky pivot below this fraction of its diagonal entry counts as a lost rank."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .._kernel.boxes import ENOUGH
 from .._program.batch import ProgramBatch, largest
 from .._program.points import Points
 from .._types import Floats
@@ -28,9 +29,6 @@ __all__ = ["polish"]
 
 ACCURATE = 1e-13
 """A relative KKT residual below this is not worth another step."""
-
-ENOUGH = 1e-11
-"""Polyhedral points below this stay as they are: their gradient hardly depends on the point."""
 
 SMALL = 1e-2
 """But not where x or z is less than this share of the size that residuals are relative to:

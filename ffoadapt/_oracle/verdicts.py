@@ -55,7 +55,8 @@ class Facts:
 
         ``view`` says what who asks can see of the ghost solution; None for everything.
         """
-        self.certificate = c = oracle._certificate  # which may tell of null spaces on the way
+        # A certificate, where there is anything to certify, may tell of null spaces on the way.
+        self.certificate = c = oracle._certificate if oracle.solved.size else None
         self.biased = bool(oracle.choices.smoothing)
         self.solved, self.residual, factors = oracle.solved, evidence.residual, evidence.factors
         self.rank = rank = factors.rank

@@ -22,13 +22,10 @@ import qdldl
 from numpy.typing import NDArray
 
 from .._program.pattern import Pattern
+from .._runtime.costs import KEPT_ENTRIES as KEPT
 from .._types import Floats
 
 __all__ = ["Lease", "Shelf", "Workspace"]
-
-
-KEPT = 1_000_000
-"""Entries of idle matrices on the shelf, some 80 bytes each; the latest one stays in any case."""
 
 
 @dataclass(eq=False)

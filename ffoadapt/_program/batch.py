@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .._runtime import blas
+from .. import _kernel
 from .._runtime.lazy import lazy
 from .._types import Floats, Ints
 from . import views
@@ -67,7 +67,7 @@ class ProgramBatch:
     @lazy
     def unbounding(self) -> NDArray[np.bool_] | None:
         """(B or 1, m) the rows with b = inf, which constrain nothing; None where b is finite."""
-        return None if blas.finite(self.b) else np.isposinf(self.b)
+        return None if _kernel.kernel.all_finite(self.b) else np.isposinf(self.b)
 
     @lazy
     def squares(self) -> Floats:

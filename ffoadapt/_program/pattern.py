@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from .._runtime.costs import PRODUCT_ENTRIES
 from .._types import Floats, Ints
 
 __all__ = ["Pattern", "digest"]
-
-SMALL = 5_000
-"""Up to so many entries the bookkeeping of scipy's product costs more than the product."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +112,7 @@ class Pattern:
     def multiply(self, values: Floats, v: Floats, transpose: bool) -> Floats:
         """The matrix with these values, or its transpose, times the vector v."""
         found: Any
-        if self.nnz <= SMALL:
+        if self.nnz <= PRODUCT_ENTRIES:
             out, other = self._ends if transpose else self._ends[::-1]
             found = np.bincount(out, values * v[other], self.shape[1 if transpose else 0])
         else:

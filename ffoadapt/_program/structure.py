@@ -10,20 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._cones import Cone, NonnegativeCone, ZeroCone
+from .._runtime.costs import DENSE_CURVED_ENTRIES as CURVED
+from .._runtime.costs import DENSE_ENTRIES as SMALL
+from .._runtime.costs import DENSE_FULL as FULL
 from .._types import Floats, Ints
 from .blocks import ConeEntries, RowEntries
 from .forms import ConeLayout
 from .pattern import Pattern
 
 __all__ = ["BoxRows", "Structure", "polyhedral_cones"]
-
-
-SMALL, CURVED = 40_000, 80_000
-"""Entries of P and A up to which a sparse program is factorized faster as a dense one, by
-measurement: with flat cones alone and with curved ones, whose blocks fill the factors."""
-
-FULL = 2_000, 0.25
-"""Also up to so many variables, if they are filled by this share."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from .costs import ONE_THREAD_ORDER
 
-from .. import _kernel
-
-__all__ = ["finite", "one_thread"]
+__all__ = ["one_thread"]
 
 _lock = threading.Lock()
 _state: dict[str, Any] = {"switches": None, "depth": 0, "changed": []}
@@ -58,16 +55,6 @@ def _set(library: Any, threads: int) -> None:
         library.clear_controlling_thread(force=True)
 
 
-SMALL = 32
-"""Below this order BLAS uses one thread by itself."""
-
-
-def finite(*arrays: NDArray[np.float64]) -> bool:
-    """A cheap look: True says that all entries are finite, False that some may not be."""
-    found: bool = _kernel.kernel.all_finite(*arrays)
-    return found
-
-
 class one_thread:  # noqa: N801 - reads as the statement it is
     """``with one_thread(order):`` bounds BLAS in the process until the last such block ends.
 
@@ -75,7 +62,7 @@ class one_thread:  # noqa: N801 - reads as the statement it is
     """
 
     def __init__(self, order: int) -> None:
-        self.needed = order > SMALL
+        self.needed = order > ONE_THREAD_ORDER
 
     def __enter__(self) -> None:
         if not self.needed:

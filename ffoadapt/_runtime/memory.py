@@ -14,17 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _kernel
+from .costs import LARGE_ARRAY
 
 __all__ = ["empty", "read_only"]
-
-LARGE = 8192
-"""Entries from which on it matters."""
 
 
 def empty(*shape: int) -> NDArray[np.float64]:
     """As `numpy.empty`."""
     count = math.prod(shape)
-    if count < LARGE:
+    if count < LARGE_ARRAY:
         return np.empty(shape)
     return np.frombuffer(_kernel.kernel.memory(8 * count)).reshape(shape)
 

@@ -25,14 +25,14 @@ from .._cones import Cone
 from .._exceptions import OptionError, ShapeError, SolveError, UnsupportedProblemError
 from .._layers.solutions import ConeSolution
 from .._models.reading import check_cones
-from .._oracle.active_set import KINK
-from .._oracle.report import ERROR, INACCURATE, GradientReport, Verdict
+from .._oracle.report import ERROR, INACCURATE, GradientReport
 from .._plugins.frameworks import find_framework
 from .._plugins.solver import Session, Solver
 from .._program.forms import ConeForm
 from .._program.points import Solution, Status
 from .._types import Floats, Ints
 from ..experimental import Keyed
+from .verdict import gravest
 
 __all__ = ["operator_program"]
 
@@ -81,6 +81,23 @@ def operator_program(
     framework = find_framework({"q": q, "b": b})
     n, m = (int(np.prod(np.shape(v))) for v in (q, b))
     cones = check_cones(cones)
+    function = OperatorFunction(
+        _operator("P", P, (n, n)),
+        _operator("A", A, (m, n)),
+        tuple(cones),
+        _checked(cones, m, solver),
+        dict(solver_options or {}),
+        tolerance,
+        max_iterations,
+    )
+    solution: ConeSolution = ConeSolution(*framework.apply(function, [q, b]))
+    if function.states:
+        solution.__dict__["outcome"] = function.states[-1]
+    return solution
+
+
+def _checked(cones: Sequence[Cone], m: int, solver: Any) -> Solver:
+    """The solver; raises where it, or the cones, are none that this takes."""
     curved = sorted({cone.kind for cone in cones} - {"zero", "nonnegative"})
     if curved:
         raise UnsupportedProblemError(
@@ -95,19 +112,7 @@ def operator_program(
             f"solver={solver!r}; expected a function decorated with ffoadapt.conic_solver, or an "
             "ffoadapt.Solver of form 'cone', that takes operators"
         )
-    function = OperatorFunction(
-        _operator("P", P, (n, n)),
-        _operator("A", A, (m, n)),
-        tuple(cones),
-        chosen,
-        dict(solver_options or {}),
-        tolerance,
-        max_iterations,
-    )
-    solution: ConeSolution = ConeSolution(*framework.apply(function, [q, b]))
-    if function.states:
-        solution.__dict__["outcome"] = function.states[-1]
-    return solution
+    return chosen
 
 
 def _operator(name: str, given: Any, shape: tuple[int, int]) -> LinearOperator:
@@ -147,13 +152,7 @@ class OperatorState:
         if self.residual is None:
             self.function.ghost(self, np.ones(self.x.size), np.zeros(self.z.size))
         assert self.residual is not None
-        verdict: Verdict = "differentiable"
-        if self.margin < max(KINK, 10.0 * self.kkt):
-            verdict = "weakly_active"
-        if not self.residual <= ERROR:
-            verdict = "not_unique"
-        if not self.kkt <= INACCURATE:
-            verdict = "inaccurate_solution"
+        verdict = gravest(self.kkt, self.margin, self.residual)
         count = self.active.size
         return GradientReport(verdict, self.residual, count, 0, self.margin, self.kkt)
 

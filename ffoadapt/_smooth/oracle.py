@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .._oracle.active_set import KINK
-from .._oracle.report import ERROR, GHOST, INACCURATE, GradientReport, Verdict
+from .._oracle.report import GradientReport
 from .._types import Floats
 from . import differences
 from .bounds import Bounds, sizes_of
@@ -23,6 +22,7 @@ from .duals import Duals
 from .ghost import Ghost
 from .place import Place
 from .refinement import Along, Cotangents, Refinement
+from .verdict import gravest
 
 __all__ = ["SmoothOracle"]
 
@@ -121,15 +121,15 @@ class SmoothOracle:
         if not self.asked:
             self.vjp(Cotangents(np.ones(self.place.n)))
         place, ghost = self.place, self.ghost
-        verdict: Verdict = "differentiable"
-        if place.margin < max(KINK, 10.0 * place.residual):
-            verdict = "weakly_active"
-        if ghost.dependent:
-            verdict = "dependent_constraints"
-        if ghost.flat or not self.residual <= GHOST * 1e2:
-            verdict = "not_unique"
-        if ghost.negative or not self.error <= ERROR or not place.residual <= INACCURATE:
-            verdict = "inaccurate_solution"
+        verdict = gravest(
+            place.residual,
+            place.margin,
+            self.residual,
+            error=self.error,
+            dependent=bool(ghost.dependent),
+            flat=bool(ghost.flat),
+            negative=ghost.negative,
+        )
         active = len(ghost.rows) + int((~ghost.held[2]).sum())
         return GradientReport(
             verdict,

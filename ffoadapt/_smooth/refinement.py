@@ -83,7 +83,7 @@ class Refinement:
         least, often = ROUNDING, REFINEMENTS
         if ghost.how != "dense":
             least, often = max(WORTH / ghost.condition, 10.0 * ghost.goal), 1
-        doubt, gain = self.relative, 1.0
+        doubt = self.relative
         for _ in range(often):
             before, left = self._left()
             if not least < before < 0.5:
@@ -93,13 +93,12 @@ class Refinement:
                 break
             added = self._add(step)
             after = self.relative = self._left()[0]
-            gain = added / before
-            doubt = gain * after
+            doubt = added / before * after
             if not after <= FALL * before:
                 break
         scale = _largest(self.leaves)
         tables = float(self.errors[2:].max(initial=0.0)) / scale if scale else 0.0
-        error = max(tables, doubt, gain * self.blur, place.residual)
+        error = max(tables, doubt, self.blur, place.residual)
         low, high, _ = ghost.held
         force = self.given.y + self.bend  # of the bounds, without the errors of products with H
         self.solved.lower = np.where(low, force, 0.0)
@@ -112,11 +111,8 @@ class Refinement:
         place, d, w = self.place, self.solved.d, self.ghost.weights(self.solved)
         span = _span(self.solved, place)
         if span == 0.0:  # the Lagrangian is linear in the weights: one difference is exact
-            ahead = place.model.at(place.y, place.weights + w, leaves)
-            behind = place.model.at(place.y, place.weights - w, leaves)
-            half = [0.5 * (a - b) for a, b in zip(ahead[2], behind[2], strict=True)]
-            bend, values = ((a - b) / 2.0 for a, b in zip(ahead[:2], behind[:2], strict=True))
-            return (bend, values, half), np.zeros(2 + len(half))
+            bend, values, moved = self._difference(self.solved, _weight_step(place, w), leaves)
+            return (bend, values, moved), np.zeros(2 + len(moved))
         at = differences.steps(span)
         signed = np.concatenate((at, -at))[:, None]
         y, weights = place.y + signed * d, place.weights + signed * w
@@ -124,6 +120,17 @@ class Refinement:
         every = [bends * place.units, values, *moved]
         found, errors, self.step = differences.line_derivatives(every, at)
         return (found[0] / place.units, found[1], found[2:]), errors
+
+    def _difference(
+        self, along: Solved, t: float, leaves: bool
+    ) -> tuple[Floats, Floats, list[Floats]]:
+        """Derivatives of all gradients along a solution by a central difference with step t."""
+        place, w = self.place, self.ghost.weights(along)
+        ahead, behind = (
+            place.model.at(place.y + s * along.d, place.weights + s * w, leaves) for s in (t, -t)
+        )
+        bend, values = ((a - b) / (2.0 * t) for a, b in zip(ahead[:2], behind[:2], strict=True))
+        return bend, values, [(a - b) / (2.0 * t) for a, b in zip(ahead[2], behind[2], strict=True)]
 
     def _left(self) -> tuple[float, tuple[Floats, Floats, Floats]]:
         """What the ghost problem leaves: its largest entry, relatively; v, w of both rows."""
@@ -145,20 +152,22 @@ class Refinement:
         in the solution without them."""
         place, w = self.place, self.ghost.weights(step)
         wide = _span(step, place)
-        t = self.step * _span(self.solved, place) / wide if wide else 1.0
-        t = min(t, 1.0) if np.isfinite(t) else 1.0
-        ends = [
-            place.model.at(place.y + s * step.d, place.weights + s * w, bool(self.leaves))
-            for s in (t, -t)
-        ]
-        bend, values = ((a - b) / (2.0 * t) for a, b in zip(*(e[:2] for e in ends), strict=True))
-        more = [(a - b) / (2.0 * t) for a, b in zip(*(e[2] for e in ends), strict=True)]
+        t = self.step * _span(self.solved, place) / wide if wide else _weight_step(place, w)
+        if not np.isfinite(t):
+            t = 1.0
+        bend, values, more = self._difference(step, t, bool(self.leaves))
         self.bend, self.values = self.bend + bend, self.values + values
         change, size = (more, self.leaves) if self.leaves else ([step.d], [self.solved.d])
         largest = _largest(size)
         self.leaves = [a + b for a, b in zip(self.leaves, more, strict=True)]
         self.solved = self.solved.plus(step)
         return _largest(change) / largest if largest else 0.0
+
+
+def _weight_step(place: Place, w: Floats) -> float:
+    """That changes the multipliers by as much as they are."""
+    size = float(np.abs(w).max(initial=0.0))
+    return float(np.abs(place.weights).max()) / size if size else 1.0
 
 
 def _largest(arrays: Sequence[Floats]) -> float:

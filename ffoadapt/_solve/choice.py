@@ -23,6 +23,7 @@ from .._plugins.records import SolverSpec
 from .._plugins.registry import registry
 from .._program.pattern import Pattern
 from .._program.structure import Structure
+from .._runtime.costs import SLOW_CALL
 
 __all__ = ["SolverChoice", "choose", "is_slow", "ranking", "smooth_ranking"]
 
@@ -42,10 +43,6 @@ FILLED = 5.0
 
 LARGEST = 1_000_000
 """Nonzeros."""
-
-SLOW = 0.4e-3
-"""Seconds of a whole call, as in the table of measured times, above which threads pay."""
-
 
 KNOWN = 64
 """So many rankings are kept, until the solvers that can be used are looked at again."""
@@ -160,7 +157,7 @@ def is_slow(name: str, structure: Structure) -> bool:
     """Whether a solve takes so long that threads pay: handing over the GIL costs them tens of
     microseconds. So it is for solvers whose speed is not known; fill only makes solves longer."""
     spec = registry.spec("solver", name)
-    return spec is None or predicted(spec.speed, kind_of(structure), structure.n) > SLOW
+    return spec is None or predicted(spec.speed, kind_of(structure), structure.n) > SLOW_CALL
 
 
 def predicted(speed: Mapping[tuple[str, int], float], kind: str, n: int) -> float:

@@ -164,12 +164,12 @@ class Steepest:
     def are_rays(self, d: Floats, precision: float) -> Mask:
         """(B,) whether d (B, n) are rays, as they are or without the entries that are nothing
         beside the largest: what rounding leaves there is a direction of its own."""
-        found = is_ray(self.batch, d, precision)
-        if found.all():
-            return found
+        rays = is_ray(self.batch, d, precision)
+        if rays.all():
+            return rays
         share = np.abs(self.sizes * d)
         plain = np.where(share > NOISE * largest(share), d, 0.0)
-        return found | is_ray(self.batch, plain, precision)
+        return rays | is_ray(self.batch, plain, precision)
 
 
 def ray_program(batch: ProgramBatch) -> Steepest:

@@ -15,10 +15,13 @@ import numpy as np
 
 from .._exceptions import UnsupportedProblemError
 from .._plugins.solver import Session, Solver
+from .._program import views
 from .._program.batch import ProgramBatch
 from .._program.points import Points, Solution, Status
 from .._program.structure import Structure
 from .._runtime import interrupts, threads
+from .._runtime.costs import LARGE_PROGRAM as LARGE
+from .._runtime.costs import LONG_SOLVE as LONG
 from .._runtime.text import told
 from .._types import Floats
 from . import watchdog
@@ -40,13 +43,6 @@ __all__ = ["SolveJob"]
 TOGETHER = 1.5e6
 """n^2 (n + m), of all elements together, above which threads pay for solvers that take a batch at
 once, by measurement: each solves its part without the GIL."""
-
-LARGE = 2000
-"""Variables and rows above which the main thread has a program solved in another one, so that it
-notices Ctrl-C: that takes 0.1 ms, and such a solve many."""
-
-LONG = 0.1
-"""Seconds of a solve after which the next one is such a program too."""
 
 DENSE_LIMIT = 200_000_000
 """Entries above which a sparse program is not made dense for a dense-only solver."""
@@ -129,7 +125,7 @@ class SolveJob:
         large = structure.n + structure.m > LARGE
         status: list[Status] = []
         info: list[Mapping[str, Any]] = []
-        for i, program in enumerate(given.views(form)):
+        for i, program in enumerate(views.each(given, form)):
             if i:
                 threads.check()
             solution = impossible[i] if i in impossible else self._solve(program, session, large)

@@ -39,7 +39,7 @@ def check_options(options: Any, auto: bool = False) -> dict[str, Any]:
             f"solver_options is a {type(options).__name__}; expected a mapping of names to values, "
             "such as {'tolerance': 1e-8}"
         )
-    found = {}
+    checked = {}
     for name, value in options.items():
         if not isinstance(name, str):
             raise OptionError(
@@ -55,8 +55,8 @@ def check_options(options: Any, auto: bool = False) -> dict[str, Any]:
                 "own, name the solver as well: solver='...'"
             )
         if name != "time_limit" or value < np.inf:  # an infinite one is none
-            found[name] = value
-    return found
+            checked[name] = value
+    return checked
 
 
 def _positive(name: str, value: Any) -> float:

@@ -1,9 +1,9 @@
 """What a solver did not solve: is it impossible, or can it be solved another way?
 
-1. Claims that a program has no solution are proved by a certificate (`_feasibility`), found with
+1. Claims that a program has no solution are proved by a certificate (`feasibility`), found with
    whichever installed solver can; without one they are no more than a failure.
 2. What is left goes to the same solver once more, in better units and without equalities that
-   follow from others (`_conditioning`), and with ``solver="auto"`` to the next fastest ones.
+   follow from others (`conditioning`), and with ``solver="auto"`` to the next fastest ones.
 3. What is still left may be contradictory by the rounding of its data alone: then the nearest
    feasible program is solved in its place, and ``info`` says by how much it differs. Or it is
    contradictory indeed, and that is what is said.
@@ -78,7 +78,7 @@ def rescue(
 
 
 def _unjudged(points: Points) -> Points:
-    """The points as the solver gave them, without what was found of them in other units."""
+    """The points as the solver gave them, without what is known of them in other units."""
     status, info = list(points.status), list(points.info)
     for i, known in enumerate(info):
         if "kkt_residual" in known:

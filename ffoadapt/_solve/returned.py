@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import _kernel
 from .._program.points import Points, Solution, Status
 from .._program.structure import Structure
-from .._runtime import blas
 from .._types import Floats
 
 __all__ = [
@@ -71,7 +71,7 @@ def failure(message: str, **more: Any) -> Solution:
 
 def void_failures(points: Points) -> None:
     """NaN for what was not solved, and an error for what is not finite although it says solved."""
-    if blas.finite(points.x, points.z):
+    if _kernel.kernel.all_finite(points.x, points.z):
         return  # what was not solved is NaN already
     finite = np.isfinite(points.x).all(axis=-1) & np.isfinite(points.z).all(axis=-1)
     for i in np.flatnonzero(~finite).tolist():

@@ -21,15 +21,12 @@ from .._plugins.modeler import ParametricProgram
 from .._plugins.solver import Solver
 from .._program.forms import BoxForm, ConeForm, SplitForm
 from .._program.structure import Structure
+from .._runtime.costs import TRACED_SIZE
 from .lookup import find_solver
 from .options import common_names, translate_options
 from .settings import Settings
 
 __all__ = ["Traced"]
-
-LARGEST = 1000
-"""Above this many variables and rows, the dense ghost system of a sparse program does not pay."""
-
 
 _HONOURED = (
     *("solver", "solver_options", "on_failure", "accept_inaccurate", "polish"),
@@ -74,7 +71,7 @@ class Traced:
         structure = model.structure
         if settings.resolve is not None or not structure.polyhedral:
             return None
-        if not structure.dense and structure.n + structure.m > LARGEST:
+        if not structure.dense and structure.n + structure.m > TRACED_SIZE:
             return None
         solver, name = find_solver(settings.solver, structure)
         if framework not in solver.traces:

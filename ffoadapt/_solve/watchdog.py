@@ -46,38 +46,38 @@ def solve(
     session: Session,
     seconds: float | None,
 ) -> Solution:
-    """The solver's answer, or `Status.TIME_LIMIT` if there is none after so many seconds (None:
+    """What the solver returns, or `Status.TIME_LIMIT` if there is none after so many seconds (None:
     there will be one).
 
     The session is empty after a solver that was left behind, or interrupted: its thread keeps the
     one that it got.
     """
-    lent = Session()
-    _move(session, lent)
-    answers: queue.SimpleQueue[Solution | BaseException] = queue.SimpleQueue()
+    own = Session()
+    _move(session, own)
+    results: queue.SimpleQueue[Solution | BaseException] = queue.SimpleQueue()
     context = contextvars.copy_context()
 
     def work() -> None:
         try:
-            answers.put(context.run(solver.solve, program, options, lent))
+            results.put(context.run(solver.solve, program, options, own))
         except BaseException as error:
-            answers.put(error)
+            results.put(error)
 
     # Not by `threading.Thread`, which waits for its start in Python: interrupted there, it raises
     # another error, swallows the interrupt, or leaves a thread that fails to begin.
     _thread.start_new_thread(work, ())
     try:
-        answer = answers.get(timeout=seconds)
+        result = results.get(timeout=seconds)
     except queue.Empty:
         message = (
             f"it did not come back within {seconds:g} s; its thread was left behind and may keep "
             "a core busy"
         )
         return Solution(status=Status.TIME_LIMIT, info={"message": message})
-    if isinstance(answer, BaseException):
-        raise answer
-    _move(lent, session)
-    return answer
+    if isinstance(result, BaseException):
+        raise result
+    _move(own, session)
+    return result
 
 
 def _move(source: Session, target: Session) -> None:

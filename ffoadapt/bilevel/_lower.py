@@ -1,9 +1,9 @@
 """The hypergradient: d f(x, y(x)) / dx, from first derivatives alone.
 
 For a lower level that is a callable x -> y, the framework differentiates through it. For a plain
-function g, `_implicit` solves it and takes the oracle's three steps in float64: y by L-BFGS, from
-where it was; H d = -f_y by conjugate gradients on central differences of gradients; and the
-difference of g_x along d. `hypergradient` is the seam: whoever has another oracle replaces
+function g, `_implicit` solves it and takes the three steps of the oracle of `SmoothLayer`, with its
+conjugate gradients and differences, in float64: y by L-BFGS, from where it was; H d = -f_y; and
+the difference of g_x along d. `hypergradient` is the seam: whoever has another oracle replaces
 `_implicit`.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .._smooth import differences, krylov
 from .._types import Floats
 from ._arrays import Flat, cast, like
 from ._problem import BilevelProblem
@@ -98,7 +99,7 @@ def _implicit(
     def difference(name: str, function: Callable[[Floats], Floats], along: Floats) -> Floats:
         return _difference(function, found.point, along, steps, name)
 
-    d, residual, curved = _conjugate_gradients(
+    d, residual, curved = _adjoint(
         lambda p: difference("curvature", lambda at: lower(at)[1], p), right, tolerance
     )
     total = flat_x.vector(fx)
@@ -115,7 +116,23 @@ def _implicit(
     return Reduced(float(f), gradient, moved, kept, record)
 
 
-# ------------------------------------------------------------------------- central differences
+def _adjoint(
+    product: Callable[[Floats], Floats], right: Floats, tolerance: float
+) -> tuple[Floats, float, float]:
+    """H d = right, the relative residual, and the lowest curvature p'Hp / p'p on the way.
+
+    It stops with what it has where the curvature is not positive.
+    """
+    if not right.any():
+        return np.zeros_like(right), 0.0, np.inf
+
+    def apply(p: Floats) -> tuple[Floats, Floats]:
+        found = product(p)
+        return found, found
+
+    limit = min(ITERATIONS, 2 * right.size)
+    found = krylov.conjugate_gradients(apply, right, lambda r: r, tolerance, limit)
+    return found.x, found.residual, found.lowest
 
 
 def _difference(
@@ -129,85 +146,15 @@ def _difference(
 
     The step is relative: of the largest entry that moves, to the point's size.
     """
-    scale = max(1.0, float(np.abs(point).max(initial=0.0))) / float(np.abs(along).max())
-    if name not in steps:
-        steps[name], found = _ridders(function, point, along, scale)
-        return found
-    return _central(function, point, along, steps[name] * scale)
-
-
-def _central(
-    function: Callable[[Floats], Floats], point: Floats, along: Floats, t: float
-) -> Floats:
-    return (function(point + t * along) - function(point - t * along)) / (2.0 * t)
-
-
-def _ridders(
-    function: Callable[[Floats], Floats], point: Floats, along: Floats, scale: float
-) -> tuple[float, Floats]:
-    """The relative step whose plain difference is nearest to the extrapolated one.
-
-    C. Ridders, Accurate computation of F'(x) and F'(x)F''(x), 1982: five steps, each an eighth of
-    the one before; the entry of the table that changed least from its neighbours is taken.
-    """
-    steps = [1e-3 / 8.0**k for k in range(5)]
-    rows: list[list[Floats]] = []
-    best, least = None, np.inf
-    for k, step in enumerate(steps):
-        row = [_central(function, point, along, step * scale)]
-        for j in range(k):
-            factor = 64.0 ** (j + 1)
-            row.append((factor * row[j] - rows[-1][j]) / (factor - 1.0))
-            change = max(_size(row[-1] - row[j]), _size(row[-1] - rows[-1][j]))
-            if change < least:
-                best, least = row[-1], change
-        rows.append(row)
-    if best is None:  # not a number anywhere
-        return steps[2], rows[2][0]
-    errors = [_size(row[0] - best) for row in rows]
-    k = int(np.argmin(errors))
-    return steps[k], rows[k][0]
-
-
-def _size(vector: Floats) -> float:
-    return float(np.abs(vector).max(initial=0.0))
-
-
-# -------------------------------------------------------------------------------- linear system
-
-
-def _conjugate_gradients(
-    product: Callable[[Floats], Floats], right: Floats, tolerance: float
-) -> tuple[Floats, float, float]:
-    """H d = right, the relative residual, and the lowest curvature p'Hp / p'p on the way.
-
-    It stops with what it has where the curvature is not positive, and where the residual has not
-    fallen by half in ten steps: then it is in the noise of the differences.
-    """
-    d, residual = np.zeros_like(right), right.copy()
-    size = float(np.linalg.norm(right))
-    if size == 0.0:
-        return d, 0.0, np.inf
-    p, square = residual.copy(), size * size
-    best, best_norm, since, lowest, largest = d, size, 0, np.inf, 0.0
-    for _ in range(min(ITERATIONS, 2 * right.size)):
-        Hp = product(p)
-        curvature = float(p @ Hp)
-        share = curvature / float(p @ p)
-        lowest, largest = min(lowest, share), max(largest, share)
-        if not curvature > 1e-12 * largest * float(p @ p):
-            break
-        alpha = square / curvature
-        d, residual = d + alpha * p, residual - alpha * Hp
-        before, square = square, float(residual @ residual)
-        norm = square**0.5
-        since = 0 if norm < 0.5 * best_norm else since + 1
-        if norm < best_norm:
-            best, best_norm = d, norm
-        if norm <= tolerance * size or since > 10:
-            break
-        p = residual + (square / before) * p
-    return best, best_norm / size, lowest
+    span = float(np.abs(along).max()) / max(1.0, float(np.abs(point).max(initial=0.0)))
+    measured = name not in steps
+    at = differences.steps(span) if measured else np.array([steps[name] / span])
+    ends = np.stack([function(point + t * along) for t in (*at, *-at)])
+    if not measured:
+        return (ends[0] - ends[1]) / (2.0 * at[0])
+    found, _, best = differences.line_derivative(ends, at)
+    steps[name] = best * span
+    return found
 
 
 # ---------------------------------------------------------------------------------- lower level
@@ -218,6 +165,10 @@ class _Minimum:
     point: Floats
     error: float
     pairs: Mapping[str, Any]
+
+
+def _size(vector: Floats) -> float:
+    return float(np.abs(vector).max(initial=0.0))
 
 
 def _minimize(

@@ -3,15 +3,28 @@
 `Solutions` is what `ffoadapt.Solver.solve_batch` returns. The rest is for solvers with a C
 interface: `call_each` calls a C function for every element of a batch, `LeastDistance` is the
 form of a quadratic program that dual active-set methods work on, and `elements` cuts such batches.
+`BoxOracle` is the oracle of dense programs on the arrays of any library, for frameworks in which a
+solver is traced or stays on a device, with the `Loops` of the library; its systems are `BoxGhost`s.
 `Keyed` is for what a framework compiles: its graphs carry keys where they take no objects.
 A name that proves useful to several solvers moves to `ffoadapt`, with an entry in the changelog.
 """
 
 from __future__ import annotations
 
+from .._kernel.boxes import BoxGhost, BoxOracle
+from .._kernel.ghost import Loops
 from .._program.points import Solutions
 from ._call_each import call_each
 from ._keyed import Keyed
 from ._least_distance import LeastDistance, elements
 
-__all__ = ["Keyed", "LeastDistance", "Solutions", "call_each", "elements"]
+__all__ = [
+    "BoxGhost",
+    "BoxOracle",
+    "Keyed",
+    "LeastDistance",
+    "Loops",
+    "Solutions",
+    "call_each",
+    "elements",
+]

@@ -1,34 +1,8 @@
-/* The systems of a batch, one after the other: what `BatchedFactor` calls. */
+/* Makes a batch of its arrays, which it looks into: `prepare`. */
 
-#include "kernel.h"
+#include "batch.h"
 
-/* The arrays of equal cones, and copies of those that decide how many rows there are. */
-typedef struct {
-    Py_buffer G, has, R, sigma;
-    char *own_has;
-    double *own_sigma;
-} Arrays;
-
-/* What `prepare` makes; the arrays that it looks into stay alive with it. */
-typedef struct {
-    Py_ssize_t size;
-    int n, m;
-    Py_buffer P, A, active, U, weight;
-    char *own_active;
-    double *own_weight;
-    Arrays *of_blocks; /* one for each of the blocks */
-    int blocks;
-    size_t bytes;
-    double *memory;
-    System *systems;
-    Ghost *ghosts; /* NULL where there are unit rows alone */
-    Block *block;
-    PyObject *near; /* keeps alive whose factors are borrowed */
-} Batch;
-
-static const char *BATCH = "ffoadapt.batch";
-
-static void let_go_of(Py_buffer **arrays, int count)
+static void release_arrays(Py_buffer **arrays, int count)
 {
     for (int j = 0; j < count; j++)
         if (arrays[j]->obj)
@@ -38,11 +12,11 @@ static void let_go_of(Py_buffer **arrays, int count)
 static void release(Batch *b)
 {
     Py_buffer *all[] = {&b->P, &b->A, &b->active, &b->U, &b->weight};
-    let_go_of(all, 5);
+    release_arrays(all, 5);
     for (int j = 0; b->of_blocks && j < b->blocks; j++) {
         Arrays *a = b->of_blocks + j;
         Py_buffer *those[] = {&a->G, &a->has, &a->R, &a->sigma};
-        let_go_of(those, 4);
+        release_arrays(those, 4);
         free(a->own_has);
         free(a->own_sigma);
     }
@@ -82,7 +56,7 @@ static int keeps(const Py_buffer *array, const void *copy)
 
 /* Whether the batch still is that of its arrays, of whose numbers only those are compared that say
    which rows there are; an exception where it is not. */
-static int unchanged(const Batch *b)
+int unchanged(const Batch *b)
 {
     int same = stays(&b->P) && stays(&b->A) && stays(&b->U) && keeps(&b->active, b->own_active);
     if (b->ghosts)
@@ -170,7 +144,7 @@ static int read_ghosts(Batch *b, PyObject *curved)
 
 /* Lends each system the factors of one nearby, of (batch, which) or None in a tuple, where these are
    of its size; false with an exception. */
-static int borrow(Batch *b, PyObject *near, char *borrowed)
+static int reuse_nearby(Batch *b, PyObject *near, char *reused)
 {
     if (!PyTuple_Check(near)) {
         PyErr_SetString(PyExc_TypeError, "expected a tuple of batches nearby, or None");
@@ -201,8 +175,8 @@ static int borrow(Batch *b, PyObject *near, char *borrowed)
             continue;
         s->U = from->U, s->Y = from->Y, s->S = from->S, s->D = from->D;
         s->penalized = from->penalized, s->steepness = from->steepness;
-        borrowed[i] = 1;
-        s->borrowed = s->fine = 1;
+        reused[i] = 1;
+        s->reused = s->fine = 1;
     }
     return 1;
 }
@@ -213,7 +187,7 @@ static int lay_out(Batch *b)
     Py_ssize_t n = b->n, entries = n * n, count = 1, most = 0;
     for (Py_ssize_t i = 0; i < b->size; i++) {
         Py_ssize_t k = b->systems[i].k, own = 0, ghost = 0;
-        if (!b->systems[i].borrowed)
+        if (!b->systems[i].reused)
             own = times(k, n + k + 1) < 0 ? -1 : k * (n + k + 1) + (b->U.obj ? 0 : entries);
         if (b->ghosts)
             ghost = times(k, n) < 0 ? -1 : k * n + entries;
@@ -232,7 +206,7 @@ static int lay_out(Batch *b)
         memset(ones, 1, most);
     for (Py_ssize_t i = 0; i < b->size; i++) {
         System *s = b->systems + i;
-        if (!s->borrowed) {
+        if (!s->reused) {
             s->known = b->U.obj != NULL;
             s->U = s->known ? numbers(&b->U, entries, i) : next;
             next += s->known ? 0 : entries;
@@ -302,7 +276,7 @@ static PyObject *prepare(PyObject *module, PyObject *args)
             s->k = (int)rows;
             ((int64_t *)a[COUNTS].buf)[i] = s->k;
         }
-        good = good && b->systems && (near == Py_None || borrow(b, near, a[BORROWED].buf)) &&
+        good = good && b->systems && (near == Py_None || reuse_nearby(b, near, a[BORROWED].buf)) &&
                lay_out(b);
         if (!good && !PyErr_Occurred())
             PyErr_NoMemory();
@@ -314,182 +288,10 @@ static PyObject *prepare(PyObject *module, PyObject *args)
     return capsule;
 }
 
-/* The batch, if it has these elements and is what it was; NULL with an exception. */
-static Batch *part(PyObject *capsule, Py_ssize_t begin, Py_ssize_t end)
-{
-    Batch *b = PyCapsule_GetPointer(capsule, BATCH);
-    if (b && (begin < 0 || begin > end || end > b->size)) {
-        PyErr_SetString(PyExc_IndexError, "no such elements");
-        return NULL;
-    }
-    return b && unchanged(b) ? b : NULL;
-}
-
-static int lasts(const Batch *b, Py_ssize_t count)
-{
-    return (double)count * b->n * b->n * ((double)b->n + b->m) > LASTING;
-}
-
-PyDoc_STRVAR(factorize_doc, "factorize(batch, begin, end, share, fine): fine is written");
-
-static PyObject *factorize_batch(PyObject *module, PyObject *args)
-{
-    PyObject *capsule;
-    Py_ssize_t begin, end;
-    double share;
-    Py_buffer fine;
-    if (!PyArg_ParseTuple(args, "OnndO&", &capsule, &begin, &end, &share, bools_to_write, &fine))
-        return NULL;
-    Batch *b = part(capsule, begin, end);
-    int good = b && has(&fine, b->size);
-    if (b && !good)
-        PyErr_SetString(PyExc_ValueError, "fine is not of the size of the batch");
-    if (good) {
-        PyThreadState *thread = lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
-        for (Py_ssize_t i = begin; good && i < end; i++) {
-            good = (!b->ghosts || bend(b->ghosts + i)) && factorize(b->systems + i, share);
-            ((char *)fine.buf)[i] = (char)b->systems[i].fine;
-        }
-        if (thread)
-            PyEval_RestoreThread(thread);
-        if (!good)
-            PyErr_NoMemory();
-    }
-    PyBuffer_Release(&fine);
-    return good ? Py_NewRef(Py_None) : NULL;
-}
-
-PyDoc_STRVAR(solve_doc, "solve(batch, begin, end, limit, v_x, v_z, w, zeta, residual): the last "
-                        "three (K, size, n), (K, size, m), (size,) are written");
-
-/* Solves for the K columns v_x and v_z of an element, which lie `step_x` and `step_z` apart, as do
-   the solutions w and zeta. False if there is no memory. */
-static int solve_element(const System *s, const Ghost *g, int K, double limit, const double *v_x,
-                         const double *v_z, double *w, double *zeta, ptrdiff_t step_x,
-                         ptrdiff_t step_z, double *size)
-{
-    ptrdiff_t n = s->n, k = s->k, m = g ? g->m : s->m;
-    if (times(K, 8 * (n + k + m + s->m + 1)) < 0) /* more than there is memory for */
-        return 0;
-    size_t own = K * (n + k) + m;
-    double *memory = malloc((own + room(s, K, limit < DBL_MAX) + 1) * sizeof(double));
-    if (!memory)
-        return 0;
-    Pair at = {memory, memory + K * n};
-    double *spare = at.y + K * k, *y = at.y;
-    for (int c = 0; c < K; c++, v_x += step_x, v_z += step_z) {
-        if (g) {
-            ask(g, v_x, v_z, at.x + c * n, at.y + c * k, spare);
-            continue;
-        }
-        memcpy(at.x + c * n, v_x, n * sizeof(double));
-        for (ptrdiff_t i = 0; i < m; i++)
-            if (s->active[i])
-                *y++ = v_z[i];
-    }
-    *size = solution(s, K, limit, at, spare + m);
-    v_z -= K * step_z;
-    for (int c = 0; c < K; c++, w += step_x, zeta += step_z, v_z += step_z) {
-        memcpy(w, at.x + c * n, n * sizeof(double));
-        if (g)
-            answer(g, w, at.y + c * k, v_z, zeta, spare);
-        else
-            scatter(s, 1, at.y + c * k, NULL, zeta);
-    }
-    free(memory);
-    return 1;
-}
-
-static PyObject *solve_batch(PyObject *module, PyObject *args)
-{
-    PyObject *capsule;
-    Py_ssize_t begin, end;
-    double limit;
-    enum { V_X, V_Z, W, ZETA, RESIDUAL, ARRAYS };
-    Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "OnndO&O&O&O&O&", &capsule, &begin, &end, &limit, doubles, a + V_X,
-                          doubles, a + V_Z, doubles_to_write, a + W, doubles_to_write, a + ZETA,
-                          doubles_to_write, a + RESIDUAL))
-        return NULL;
-    Batch *b = part(capsule, begin, end);
-    if (b && end > begin) {
-        Py_ssize_t step_x = times(b->size, b->n), step_z = times(b->size, b->m);
-        Py_ssize_t K = step_x > 0   ? length(a + V_X) / step_x
-                       : step_z > 0 ? length(a + V_Z) / step_z
-                                    : 0;
-        int good = K <= INT_MAX && has(a + V_X, times(K, step_x)) &&
-                   has(a + V_Z, times(K, step_z)) && has(a + W, times(K, step_x)) &&
-                   has(a + ZETA, times(K, step_z)) && has(a + RESIDUAL, b->size);
-        if (!good)
-            PyErr_SetString(PyExc_ValueError, "the vectors do not have the sizes of the batch");
-        good = good && apart(a, W, ARRAYS);
-        PyThreadState *thread = good && lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
-        for (Py_ssize_t i = begin; good && i < end; i++) {
-            const System *s = b->systems + i;
-            ptrdiff_t x = i * b->n, z = i * b->m;
-            if (s->fine)
-                good = solve_element(s, b->ghosts ? b->ghosts + i : NULL, (int)K, limit,
-                                     (double *)a[V_X].buf + x, (double *)a[V_Z].buf + z,
-                                     (double *)a[W].buf + x, (double *)a[ZETA].buf + z, step_x,
-                                     step_z, (double *)a[RESIDUAL].buf + i);
-        }
-        if (thread)
-            PyEval_RestoreThread(thread);
-        if (!good && !PyErr_Occurred())
-            PyErr_NoMemory();
-    }
-    let_go(a, ARRAYS);
-    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-}
-
-PyDoc_STRVAR(settled_doc, "settled(batch, begin, end, signs_x, signs_z, squares, figures, margins, "
-                          "rounding, sure, brief, small) -> whether all elements are; margins (size,) "
-                          "are those of the curved cones");
-
-static PyObject *settled_batch(PyObject *module, PyObject *args)
-{
-    PyObject *capsule;
-    Py_ssize_t begin, end;
-    enum { SIGNS_X, SIGNS_Z, SQUARES, MEASURED, MARGINS, ARRAYS };
-    Py_buffer a[ARRAYS];
-    Sureness limits;
-    if (!PyArg_ParseTuple(args, "OnnO&O&O&O&O&dddd", &capsule, &begin, &end, doubles, a + SIGNS_X,
-                          doubles, a + SIGNS_Z, doubles, a + SQUARES, doubles, a + MEASURED,
-                          doubles, a + MARGINS, &limits.rounding, &limits.sure, &limits.brief,
-                          &limits.small))
-        return NULL;
-    Batch *b = part(capsule, begin, end);
-    int all = 1;
-    if (b && end > begin) {
-        Py_ssize_t n = b->n, m = b->m, most = 0;
-        int good = has(a + SIGNS_X, n) && has(a + SIGNS_Z, m) && holds(a + SQUARES, m, b->size) &&
-                   has(a + MEASURED, times(b->size, FIGURES)) && has(a + MARGINS, b->size);
-        for (Py_ssize_t i = begin; i < end; i++)
-            most = b->systems[i].m > most ? b->systems[i].m : most;
-        double *work = work_for(good, n + 2 * most + 3 * m);
-        if (work) {
-            PyThreadState *thread = lasts(b, end - begin) ? PyEval_SaveThread() : NULL;
-            for (Py_ssize_t i = begin; all && i < end; i++) {
-                const double *figures = (double *)a[MEASURED].buf + i * FIGURES;
-                const System *s = b->systems + i;
-                all = s->fine &&
-                      settled(respond(s, b->ghosts ? b->ghosts + i : NULL, a[SIGNS_X].buf,
-                                      a[SIGNS_Z].buf, numbers(a + SQUARES, m, i), figures, work),
-                              figures, ((double *)a[MARGINS].buf)[i], (double)(n + m), &limits);
-            }
-            if (thread)
-                PyEval_RestoreThread(thread);
-            free(work);
-        }
-    }
-    let_go(a, ARRAYS);
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(all);
-}
-
 PyMethodDef batch_methods[] = {
     {"prepare", prepare, METH_VARARGS, prepare_doc},
     {"factorize", factorize_batch, METH_VARARGS, factorize_doc},
     {"solve", solve_batch, METH_VARARGS, solve_doc},
-    {"bounds_suffice", settled_batch, METH_VARARGS, settled_doc},
+    {"bounds_suffice", bounds_suffice_batch, METH_VARARGS, bounds_suffice_doc},
     {NULL},
 };

@@ -96,7 +96,7 @@ static int curvature(Ghost *g, double sign)
 }
 
 /* Writes H and C; false if there is no memory. */
-int bend(Ghost *g)
+int assemble_curved(Ghost *g)
 {
     ptrdiff_t n = g->n;
     memcpy(g->H, g->P, n * n * sizeof(double));
@@ -133,7 +133,7 @@ static void weigh(const Ghost *g, const double *v, double *out)
 
 /* The right-hand side x (n,), y (k,) of cotangents v_x (n,), which x may be, and v_z (m,); work is
    (m,). */
-void ask(const Ghost *g, const double *v_x, const double *v_z, double *x, double *y, double *work)
+void build_rhs(const Ghost *g, const double *v_x, const double *v_z, double *x, double *y, double *work)
 {
     if (x != v_x)
         memcpy(x, v_x, g->n * sizeof(double));
@@ -149,7 +149,7 @@ void ask(const Ghost *g, const double *v_x, const double *v_z, double *x, double
 }
 
 /* zeta (m,) = G'y + W (A w - v_z); work (m,) is then A w - v_z. */
-void answer(const Ghost *g, const double *w, const double *y, const double *v_z, double *zeta,
+void recover_multipliers(const Ghost *g, const double *w, const double *y, const double *v_z, double *zeta,
             double *work)
 {
     memcpy(work, v_z, g->m * sizeof(double));

@@ -16,7 +16,7 @@ typedef struct {
 enum { P, Q, A, BELOW, ABOVE, DATA };
 
 /* The state of an element: rows, lower, upper, tau, v, w, order, and U where it is not known. */
-static Py_ssize_t room_of_state(Py_ssize_t n, Py_ssize_t m, int known)
+static Py_ssize_t state_size(Py_ssize_t n, Py_ssize_t m, int known)
 {
     return m * n + 2 * m + 3 * n + (m + 1) / 2 + (known ? 0 : n * n);
 }
@@ -25,7 +25,7 @@ static Distance element(const Py_buffer *data, const Py_buffer *factor, const Py
                         int n, int m, Py_ssize_t i)
 {
     Py_ssize_t square = (Py_ssize_t)n * n, block = (Py_ssize_t)m * n, rows = m;
-    double *at = (double *)state->buf + i * room_of_state(n, m, factor->obj != NULL);
+    double *at = (double *)state->buf + i * state_size(n, m, factor->obj != NULL);
     Distance d = {n, m, numbers(data + P, square, i), numbers(data + Q, n, i),
                   numbers(data + A, block, i), numbers(data + BELOW, rows, i),
                   numbers(data + ABOVE, rows, i)};
@@ -49,7 +49,7 @@ static int fit(const Py_buffer *data, const Py_buffer *factor, const Py_buffer *
            holds(data + A, block, size) && holds(data + BELOW, rows, size) &&
            holds(data + ABOVE, rows, size) &&
            (!factor->obj || holds(factor, square, size)) &&
-           has(state, times(size, room_of_state(n, m, factor->obj != NULL)));
+           has(state, times(size, state_size(n, m, factor->obj != NULL)));
 }
 
 /* Copies the order of an element, if its sizes are those of a form and the order has each row. */
@@ -203,7 +203,7 @@ static PyObject *distance(PyObject *module, PyObject *args)
     Py_ssize_t size = length(sizes);
     int good = fit(a, factor, state, n, m, size) && apart(a, DATA + 1, DATA + 3);
     size_t rows = m;
-    double *work = work_for(good, (rows + 1) / 2 + rows + room_to_orthogonalize(n, m));
+    double *work = work_for(good, (rows + 1) / 2 + rows + orthogonalize_workspace(n, m));
     if (work) {
         PyThreadState *thread = PyEval_SaveThread();
         for (Py_ssize_t i = 0; i < size; i++) {

@@ -6,13 +6,15 @@
    point.c    sizes and residuals of a point, and whether they leave a doubt
    memory.c   memory that is kept
    arrays.c   the arrays that Python passes, and whether they are what they should be
-   batch.c    all of that for the elements of a batch, for Python
+   batch.c    the systems of a batch, made of Python's arrays
+   calls.c    what Python does with them
    distance.c the least-distance form of programs
    pattern.c  numbers of sparse matrices
    signals.c  Ctrl-C while solvers have handlers of their own
+   elf.c      the calls of their libraries that are replaced for it
    module.c   the rest of what Python calls
 
-   _oracle/batched.py calls it, and says what the arguments are.
+   _compiled.pyi says what the arguments are, and _kernel/reference.py has twins in NumPy.
 
    Nothing is trusted that Python passes, or that somebody could change between two calls or, where
    the GIL is released, in one: the sizes and types of arrays are checked at every call, no array is
@@ -81,7 +83,7 @@ void multiply(const char *on, int k, int n, const double *M, int K, double sign,
               double scale, double *out);
 void square(const char *on, int k, int n, const double *R, double sign, double scale, double *M);
 int sure(double share, int n, const double *U, const double *diagonal);
-size_t room_to_orthogonalize(int n, int m);
+size_t orthogonalize_workspace(int n, int m);
 void orthogonalize(int n, int p, int m, double *rows, double *tau, double *work);
 
 /* ------------------------------------------------------------------------------------- memory.c */
@@ -102,7 +104,7 @@ typedef struct {
     double *U, *Y, *S, *D;
     double steepness; /* the squared size of C */
     int known;        /* whether U was given: the factor of P */
-    int borrowed;     /* whether all factors are those of a system nearby */
+    int reused;     /* whether all factors are those of a system nearby */
     int penalized;    /* whether U is that of P + C'DC */
     int fine;         /* whether the factors are good for anything */
 } System;
@@ -115,7 +117,7 @@ typedef struct {
 int factorize(System *s, double share);
 void scatter(const System *s, int K, const double *values, const double *weights, double *full);
 void solve(const System *s, int K, double *x, double *y, double *full);
-size_t room(const System *s, int K, int refine);
+size_t workspace_size(const System *s, int K, int refine);
 double solution(const System *s, int K, double limit, Pair at, double *work);
 
 /* ------------------------------------------------------------------------------------- curved.c */
@@ -138,9 +140,9 @@ typedef struct {
 } Ghost;
 
 Py_ssize_t ghost_rows(const Ghost *g);
-int bend(Ghost *g);
-void ask(const Ghost *g, const double *v_x, const double *v_z, double *x, double *y, double *work);
-void answer(const Ghost *g, const double *w, const double *y, const double *v_z, double *zeta,
+int assemble_curved(Ghost *g);
+void build_rhs(const Ghost *g, const double *v_x, const double *v_z, double *x, double *y, double *work);
+void recover_multipliers(const Ghost *g, const double *w, const double *y, const double *v_z, double *zeta,
             double *work);
 
 /* -------------------------------------------------------------------------------------- point.c */
@@ -181,7 +183,7 @@ typedef struct {
 
 Response respond(const System *s, const Ghost *g, const double *signs_x, const double *signs_z,
                  const double *squares, const double *figures, double *work);
-int settled(Response response, const double *figures, double margin, double order,
+int bounds_suffice(Response response, const double *figures, double margin, double order,
             const Sureness *limits);
 
 /* -------------------------------------------------------------------------------------- batch.c */
@@ -275,6 +277,6 @@ static inline void let_go(Py_buffer *arrays, int count)
         PyBuffer_Release(arrays + j);
 }
 
-enum { LASTING = 300000 }; /* n^2 (n + m) from which on the GIL is handed over, by measurement */
+enum { WORTH_THREADS = 300000 }; /* n^2 (n + m) from which on the GIL is handed over, by measurement */
 
 #endif

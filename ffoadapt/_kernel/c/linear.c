@@ -94,7 +94,7 @@ int sure(double share, int n, const double *U, const double *diagonal)
 enum { PANEL = 32 }; /* columns that LAPACK takes at once */
 
 /* Numbers that `orthogonalize`, or who packs its result, needs for work. */
-size_t room_to_orthogonalize(int n, int m)
+size_t orthogonalize_workspace(int n, int m)
 {
     size_t work = PANEL * ((size_t)n + m), packed = (size_t)m * n;
     return work > packed ? work : packed;

@@ -38,7 +38,7 @@ static PyObject *cholesky(PyObject *module, PyObject *args)
     double *diagonal = work_for(fit && apart(a, U, ARRAYS), count ? n : 0);
     if (diagonal) {
         PyThreadState *thread =
-            (double)count * entries * n > LASTING ? PyEval_SaveThread() : NULL;
+            (double)count * entries * n > WORTH_THREADS ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t k = 0; good && k < count; k++) {
             const double *p = (double *)a[P].buf + k * entries;
             double *u = (double *)a[U].buf + k * entries;
@@ -136,7 +136,7 @@ static PyObject *measure(PyObject *module, PyObject *args)
     int curved = work && memchr(a[KINDS].buf, CURVED, m) != NULL;
     if (work) {
         double count = (double)(end - begin) * n * ((double)n + m);
-        PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
+        PyThreadState *thread = count > WORTH_THREADS / 32 ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t i = begin; i < end; i++) {
             const double *squares = numbers(a + SQUARES, rows, i);
             int first = i == begin; /* what elements share is looked at once */
@@ -182,7 +182,7 @@ static PyObject *products(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "the vectors and their products do not have sizes that fit");
     else if (apart(a, OUT, ARRAYS)) {
         double count = 8.0 * (end - begin) * rows * n;
-        PyThreadState *thread = count > LASTING ? PyEval_SaveThread() : NULL;
+        PyThreadState *thread = count > WORTH_THREADS ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t k = begin; k < end; k++) {
             Product p = product(&all, k);
             double *out = (double *)a[OUT].buf + k * rows * n;
@@ -206,8 +206,8 @@ PyDoc_STRVAR(each_doc, "each(function, count, addresses, steps): the C function 
 static int reaches(uintptr_t address, Py_ssize_t step, Py_ssize_t count)
 {
     uintptr_t far = step < 0 ? 0 - (uintptr_t)step : (uintptr_t)step;
-    uintptr_t room = step < 0 ? address : UINTPTR_MAX - address;
-    return address && (count < 2 || !far || room / far >= (uintptr_t)count - 1);
+    uintptr_t left = step < 0 ? address : UINTPTR_MAX - address;
+    return address && (count < 2 || !far || left / far >= (uintptr_t)count - 1);
 }
 
 static PyObject *each(PyObject *module, PyObject *args)

@@ -59,7 +59,7 @@ static PyObject *entries(PyObject *module, PyObject *args)
     Places at = places(good, a + INDPTR, a + INDICES, n, rows,
                        "the vectors and the pattern do not have sizes that fit");
     if (at.start && apart(a, OUT, ARRAYS)) {
-        PyThreadState *thread = (double)all.count * count > LASTING / 8 ? PyEval_SaveThread() : NULL;
+        PyThreadState *thread = (double)all.count * count > WORTH_THREADS / 8 ? PyEval_SaveThread() : NULL;
         const int32_t *start = at.start, *row = at.row;
         for (Py_ssize_t k = 0; k < all.count; k++) {
             Product p = product(&all, k);
@@ -103,7 +103,7 @@ static PyObject *equilibrate(PyObject *module, PyObject *args)
                        "too many rounds");
     double *largest = at.start ? work_for(apart(a, MAGNITUDES, ARRAYS), (size_t)n) : NULL;
     if (largest) {
-        PyThreadState *thread = count > LASTING / 32 ? PyEval_SaveThread() : NULL;
+        PyThreadState *thread = count > WORTH_THREADS / 32 ? PyEval_SaveThread() : NULL;
         const int32_t *start = at.start, *row = at.row;
         for (int round = 0; round < rounds; round++) {
             for (Py_ssize_t j = 0; j < n; j++)

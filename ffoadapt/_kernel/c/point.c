@@ -243,7 +243,7 @@ Response respond(const System *s, const Ghost *g, const double *signs_x, const d
     for (ptrdiff_t i = 0; i < m; i++)
         v_z[i] = sqrt(squares[i]) * primal * signs_z[i];
     if (g)
-        ask(g, x, v_z, x, y, zeta);
+        build_rhs(g, x, v_z, x, y, zeta);
     else
         for (ptrdiff_t i = 0, j = 0; i < m; i++)
             if (s->active[i])
@@ -251,7 +251,7 @@ Response respond(const System *s, const Ghost *g, const double *signs_x, const d
     solve(s, 1, x, y, full);
     if (g) {
         double *left = zeta + m; /* Aw - v_z, the slacks' with the opposite sign */
-        answer(g, x, y, v_z, zeta, left);
+        recover_multipliers(g, x, y, v_z, zeta, left);
         for (ptrdiff_t i = 0; i < m; i++)
             moved = larger(fabs(left[i]) / (sqrt(squares[i]) * primal), moved);
     } else
@@ -263,7 +263,7 @@ Response respond(const System *s, const Ghost *g, const double *signs_x, const d
 
 /* What certificate._Bounds.settle says where the curved cones have this margin, inf where there are
    none. */
-int settled(Response response, const double *figures, double margin, double order,
+int bounds_suffice(Response response, const double *figures, double margin, double order,
             const Sureness *limits)
 {
     double gain = response.gain, bent = 1.0 / larger(margin, 1e-300);

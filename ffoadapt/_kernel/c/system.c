@@ -54,7 +54,7 @@ static void penalize(System *s)
 int factorize(System *s, double share)
 {
     ptrdiff_t n = s->n, k = s->k;
-    if (s->borrowed)
+    if (s->reused)
         return 1;
     if (k > n) { /* so many rows depend on each other */
         s->fine = 0;
@@ -176,7 +176,7 @@ static double refined(const System *s, int K, double limit, Pair right, Pair at,
 }
 
 /* The numbers that `solution` needs to work in. */
-size_t room(const System *s, int K, int refine)
+size_t workspace_size(const System *s, int K, int refine)
 {
     return (size_t)K * ((refine ? 3 : 0) * ((size_t)s->n + s->k) + s->m + 4);
 }

@@ -32,6 +32,9 @@ def algebra_of(array: Any) -> Algebra:
 class NumpyAlgebra:
     xp: Any = array_api_compat.array_namespace(np.zeros(1))
 
+    def eye(self, like: Any) -> Any:
+        return np.eye(like.shape[-1])
+
     def factor(self, matrix: Any) -> Callable[[Any], Any]:
         half = np.linalg.inv(_lower(matrix))
         back = np.swapaxes(half, -1, -2)

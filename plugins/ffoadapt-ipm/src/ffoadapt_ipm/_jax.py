@@ -20,6 +20,9 @@ __all__ = ["JaxAlgebra"]
 class JaxAlgebra:
     xp: Any = array_api_compat.array_namespace(jnp.zeros(1))
 
+    def eye(self, like: Any) -> Any:
+        return jnp.eye(like.shape[-1], dtype=like.dtype)
+
     def factor(self, matrix: Any) -> Callable[[Any], Any]:
         half = _half(matrix)  # two products are as stable as two substitutions, the inverse is not
         back = jnp.swapaxes(half, -1, -2)

@@ -44,6 +44,9 @@ class Algebra(Protocol):
 
     xp: Any
 
+    def eye(self, like: Any) -> Any:
+        """The identity (n, n) for vectors (..., n), of their type and on their device."""
+
     def factor(self, matrix: Any) -> Callable[[Any], Any]:
         """Solves with positive definite matrices (..., n, n): right-hand sides (..., n)."""
 
@@ -86,7 +89,7 @@ def solve(
         Newton steps.
     """
     scaled = _scaled(algebra.xp, P, q, A, l, u)
-    method = _Method(algebra, *scaled.data, tolerance)
+    method = _Method(algebra, scaled.data, tolerance)
     end = algebra.repeat(method.step, method.start(), limit)
     y = _balance(end.z) + end.v
     return Answer(end.x * scaled.columns, y * scaled.rows / scaled.cost, end.done, end.steps)
@@ -106,24 +109,14 @@ class _Residuals(NamedTuple):
 class _Method:
     """The steps for a batch of scaled programs."""
 
-    def __init__(
-        self,
-        algebra: Algebra,
-        P: Any,
-        q: Any,
-        A: Any,
-        b: Any,
-        finite: Any,
-        equal: Any,
-        sign: Any,
-        tolerance: float,
-    ) -> None:
+    def __init__(self, algebra: Algebra, data: tuple[Any, ...], tolerance: float) -> None:
         xp = self.xp = algebra.xp
-        self.algebra, self.P, self.q, self.A, self.At = algebra, P, q, A, xp.matrix_transpose(A)
-        self.b, self.finite, self.equal, self.sign = b, finite, equal, sign
-        self.target, self.tolerance = b[..., 0, :], tolerance
-        self.shifted = P + RHO * xp.eye(q.shape[-1], dtype=q.dtype)
-        self.count = xp.clip(xp.sum(xp.astype(finite, q.dtype), axis=(-2, -1)), min=1.0)
+        self.algebra, self.tolerance = algebra, tolerance
+        self.P, self.q, self.A, self.b, self.finite, self.equal, self.sign = data
+        self.At, self.target = xp.matrix_transpose(self.A), self.b[..., 0, :]
+        self.shifted = self.P + RHO * algebra.eye(self.q)
+        count = xp.sum(xp.astype(self.finite, self.q.dtype), axis=(-2, -1))
+        self.count = xp.clip(count, min=1.0)
 
     def start(self) -> _State:
         """Least squares of the middles of the rows, and slacks that are positive."""

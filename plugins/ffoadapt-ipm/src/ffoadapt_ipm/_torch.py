@@ -19,6 +19,9 @@ class TorchAlgebra:
         self.xp: Any = array_api_compat.array_namespace(torch.zeros(1))
         self.waits = device.type != "cpu"
 
+    def eye(self, like: Any) -> Any:
+        return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+
     def factor(self, matrix: Any) -> Callable[[Any], Any]:
         lower, _ = torch.linalg.cholesky_ex(matrix)
         return lambda v: torch.cholesky_solve(v[..., None], lower)[..., 0]

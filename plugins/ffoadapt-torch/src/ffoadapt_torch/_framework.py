@@ -72,6 +72,8 @@ class TorchFramework(Framework):
 
 _CPU = torch.device("cpu")
 
+_tensor = torch.from_numpy
+
 
 class _Call:
     """One call: the function, where its outputs go, and its state once there is one.
@@ -89,7 +91,7 @@ class _Call:
 
     def tensor(self, array: Any, like: torch.Tensor | None = None) -> torch.Tensor:
         """The array as a tensor, as the outputs of the call are or like another."""
-        tensor = torch.from_numpy(np.asarray(array, order="C"))
+        tensor = _tensor(np.asarray(array, order="C"))
         if self.plain:
             return tensor
         where = self if like is None else like
@@ -103,7 +105,7 @@ class _Call:
             arrays = list(map(as_given, tensors))
         outputs, self.state = self.function.forward(arrays)
         if self.plain:
-            return tuple([torch.from_numpy(np.asarray(v, order="C")) for v in outputs])
+            return tuple([_tensor(np.asarray(v, order="C")) for v in outputs])
         return tuple(map(self.tensor, outputs))
 
     def gradients(
@@ -112,10 +114,11 @@ class _Call:
         """One for each of the tensors, None where it is not needed."""
         levels, arrays = self._arrays(cotangents)
         gradients = self.function.vjp(self.state, arrays, needed)
-        made = [
-            None if g is None else self.tensor(g, t)
-            for g, t in zip(gradients, tensors, strict=True)
-        ]
+        if self.plain:
+            made = [None if g is None else _tensor(np.asarray(g, order="C")) for g in gradients]
+        else:
+            pairs = zip(gradients, tensors, strict=True)
+            made = [None if g is None else self.tensor(g, t) for g, t in pairs]
         return [None if g is None else batched(g, levels) for g in made] if levels else made
 
     def _arrays(self, tensors: Sequence[Any]) -> tuple[list[int], list[Any]]:
@@ -272,26 +275,19 @@ class _Tangent(torch.autograd.Function):
             none = call.moves([None] * count)
             return tuple(t.new_empty((0, *t.shape)) for t in none), (0,) * len(none)
         if all(dim is None for dim in dims[:count]):  # several tangents for one solve
-            each = [
-                _Tangent.apply(
-                    call,
-                    count,
-                    *tensors,
-                    *(
-                        t if t is None or dim is None else t.select(dim, k)
-                        for t, dim in zip(tangents, dims[count:], strict=True)
-                    ),
-                )
-                for k in range(size)
-            ]
+            each = []
+            for k in range(size):
+                pairs = zip(tangents, dims[count:], strict=True)
+                moved = (t if t is None or dim is None else t.select(dim, k) for t, dim in pairs)
+                each.append(_Tangent.apply(call, count, *tensors, *moved))
             stacked = tuple(torch.stack(column) for column in zip(*each, strict=True))
             return stacked, (0,) * len(stacked)
         aligned, _, _ = batch_parameters(call.function, dims[:count], tensors, size)
-        moved = [
+        placed = [
             None if t is None else front(t, dim, size).reshape(b.shape)
             for t, dim, b in zip(tangents, dims[count:], aligned, strict=True)
         ]
-        outputs = _Tangent.apply(call, count, *aligned, *moved)
+        outputs = _Tangent.apply(call, count, *aligned, *placed)
         return outputs, (0,) * len(outputs)
 
 
