@@ -108,7 +108,7 @@ def from_rays(
     """The distance of s from the nearest of the rays ray(u), low <= u <= high; they bound a cone
     that s is not in. A grid that becomes finer around its best point."""
     best = np.inf
-    for _ in range(9):
+    for _ in range(15):  # to the last digit: points may be far away
         u = np.linspace(low, high, 41)
         direction = ray(u)
         direction = direction / np.linalg.norm(direction, axis=0)

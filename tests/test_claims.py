@@ -87,6 +87,21 @@ def test_the_duality_gap_counts() -> None:
     assert result.info["violation"] == pytest.approx(1.0 / 4.0, rel=0.6)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("off", [2e-8, 5e-8, 7e-8, 1e-7, 2e-7, 1e-6])
+def test_what_a_solver_is_not_sure_of_stays_so(off: float) -> None:
+    """Judged again in other units, as well."""
+
+    @ffoadapt.box_solver
+    def unsure(P, q, A, l, u, options):  # type: ignore[no-untyped-def]
+        exact = ffoadapt.box_qp(P, q, A, l, u, solver="daqp")
+        return exact.x + off, exact.y, Status.OPTIMAL_INACCURATE
+
+    data = np.diag([1.0, 3.0]), np.array([2.0, -1.0]), np.eye(2), np.zeros(2), np.full(2, 9.0)
+    found = ffoadapt.box_qp(*data, solver=unsure, polish=False)
+    assert found.status is Status.OPTIMAL_INACCURATE
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("size", [1.0, 1e4])
 def test_slacks_outside_of_a_curved_cone_are_no_solution(
@@ -163,6 +178,23 @@ def test_compiled_code_measures_the_same(seed: int) -> None:
     twin = violations(oracle.batch, oracle.points, oracle.scales)
     for name in ("length", "steepness", "row", "gap"):
         assert getattr(found, name) == pytest.approx(getattr(twin, name), rel=1e-6, abs=1e-14)
+
+
+@pytest.mark.parametrize("unit", [1e-140, 1e-155])
+def test_solutions_beyond_float64_are_none(unit: float) -> None:
+    """Rows so small that x is 1e140: products with it overflow, so that it has no objective."""
+    A, b = unit * np.array([[1.0, 2.0, -1.0]]), np.array([1.5])
+    program = ConeProgram.from_split(np.eye(3), [1.0, 0.0, -2.0], A=A, b=b)
+    result = ffoadapt.solve(program, on_failure="nan")
+    assert not result.status.solved and np.isnan(result.x).all()
+    assert np.isfinite(ffoadapt.solve(program, on_failure="nan").vjp(x=np.ones(3)).q).all()
+
+
+def test_matrices_without_eigenvalues_are_at_the_apex() -> None:
+    s = np.array([[np.inf, 0.0, 1.0], [1.0, np.nan, 1.0], [1e300, 1e300, 1e300], [1.0, 0.0, 2.0]])
+    rows = ffoadapt.PSDCone(2).linearize(s, np.zeros_like(s))
+    assert rows.active.all(axis=1).tolist() == [True, True, True, False]
+    assert np.isfinite(rows.margin).all()
 
 
 # --- units --------------------------------------------------------------------------------------
@@ -278,6 +310,21 @@ def test_the_nearest_feasible_program_and_its_certificate(seed: int) -> None:
     assert not is_refutation(batch, -z[None], 0.0).any()
     feasible = batch.shifted(shift[None])
     assert not is_refutation(feasible, z[None], 0.0).any()
+
+
+def test_a_certificate_outside_of_the_dual_cone_proves_nothing() -> None:
+    """(t, t, 0) + (0, 0, x) in the second-order cone has the point x = 0; z misses the dual cone by
+    3e-10 of its size, and t times that is more than the gap b'z that it seems to prove."""
+    t = 1e6
+    A, b = np.array([[0.0], [0.0], [-1.0]]), np.array([t, t, 0.0])
+    batch = batch_of(ConeProgram([[1.0]], [0.0], A, b, [ffoadapt.SecondOrderCone(3)]))
+    z = np.array([[1.0, -1.0 - 3e-10, 0.0]])
+    assert b @ z[0] < -1e-4
+    assert not is_refutation(batch, z, 0.0).any()
+    apart = batch_of(
+        ConeProgram([[1.0]], [0.0], A, [t, t + 1.0, 0.0], [ffoadapt.SecondOrderCone(3)])
+    )
+    assert is_refutation(apart, np.array([[1.0, -1.0, 0.0]]), 0.0).all()
 
 
 def test_rays_of_the_steepest_descent() -> None:

@@ -83,13 +83,22 @@ class PSDCone(Cone):
 
     def project(self, p: Floats, near: Floats | None = None) -> Floats:
         """Clip the eigenvalues at 0, (N, dim)."""
-        values, vectors = np.linalg.eigh(smat(p, self.n))
+        values, vectors = np.linalg.eigh(self._matrices(p))
         clipped = vectors * np.maximum(values, 0.0)[:, None, :]
         return svec(clipped @ vectors.transpose(0, 2, 1))
 
+    def _matrices(self, p: Floats) -> Floats:
+        """The rows of p as matrices; 0 in the place of those that have no eigenvalues."""
+        if not np.abs(p).max(initial=0.0) < BEYOND:
+            p = np.where((np.abs(p) < BEYOND).all(axis=1, keepdims=True), p, 0.0)
+        return smat(p, self.n)
+
     def violation(self, s: Floats) -> Floats:
         """Return the Frobenius norm of the negative part, (N,)."""
-        norm: Floats = np.linalg.norm(np.minimum(np.linalg.eigvalsh(smat(s, self.n)), 0.0), axis=1)
+        values = np.linalg.eigvalsh(self._matrices(s))
+        norm: Floats = np.linalg.norm(np.minimum(values, 0.0), axis=1)
+        if not np.abs(s).max(initial=0.0) < BEYOND:
+            norm[~(np.abs(s) < BEYOND).all(axis=1)] = np.inf
         return norm
 
     def dual_violation(self, z: Floats) -> Floats:
@@ -105,7 +114,7 @@ class PSDCone(Cone):
         block uses are left out. The margin is the smallest |l|.
         """
         n, blocks = self.n, len(s)
-        values, vectors = np.linalg.eigh(smat(s - z, n))  # ascending
+        values, vectors = np.linalg.eigh(self._matrices(s - z))  # ascending
         second, first, _ = _triangle(n)  # pairs first <= second, so l_first <= l_second
         apex = values[:, -1] <= 0
         equal = (values[:, second] <= 0) & ~apex[:, None]
@@ -128,6 +137,9 @@ class PSDCone(Cone):
             margin=np.abs(values).min(axis=1),
         )
 
+
+BEYOND = 1e120
+"""Matrices with entries of this size, or with none that are numbers, have no eigenvalues here."""
 
 CHUNK = 50_000
 """Numbers that `_basis` makes at once, few enough to stay in the cache."""

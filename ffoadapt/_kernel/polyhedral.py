@@ -59,7 +59,7 @@ class Limits(NamedTuple):
     unseen: float = 1e-13
     small: float = 1e-7
     rounding: float = 64 * 2.0**-52
-    row: float = 3e-7
+    row: float = 1e-7
     data: float = 3e-6
     near: float = 1e4
     far: float = 1e2

@@ -47,6 +47,11 @@ class Axes:
                 "expected equal batch sizes, or 1, or none"
             ) from error
 
+    @classmethod
+    def none(cls, cores: Sequence[Shape]) -> Axes:
+        """Those of arguments without batch axes."""
+        return cls(cores, [()] * len(cores), ())
+
     @lazy
     def single(self) -> bool:
         """Whether no argument has a batch axis."""

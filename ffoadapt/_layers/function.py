@@ -258,7 +258,9 @@ class SolveFunction(Keyed):
         if axes is None:
             if len(self._axes) >= SHAPES:
                 self._axes.clear()
-            axes = self._axes[key] = Axes.of(self.names, self.shapes, key)
+            alone = list(key) == self.shapes
+            axes = Axes.none(key) if alone else Axes.of(self.names, self.shapes, key)
+            self._axes[key] = axes
         return axes
 
     def flatten(self, values: Sequence[Any], axes: Axes) -> list[Any]:

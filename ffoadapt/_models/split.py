@@ -56,25 +56,30 @@ class SplitModel(MatrixModel):
 
     def program_vjp(self, gradient: Any, needed: Sequence[bool]) -> list[Floats | None]:
         adjoint: Adjoint = gradient
-        batch, p, results = adjoint.batch, self.equalities, list[Floats | None]()
-        both: Floats | None = None
-        if needed[2] and needed[4] and not self.patterns and batch.size == 1:
-            both = adjoint.matrix(None, 1, adjoint.z, adjoint.zeta)  # one product for both
-        for name, on in zip(self.names, needed, strict=True):
-            rows = slice(0, p) if name in ("A", "b") else slice(p, None)
-            if not on:
-                results.append(None)
-            elif name in ("P", "q"):
-                results.append(adjoint[name])
-            elif name in ("h", "b"):
-                results.append(reduce_batch(adjoint.zeta[..., rows], batch.b.shape[0]))
-            elif both is not None:
-                results.append(both[..., rows, :])
-            else:
-                z, zeta = adjoint.z[..., rows], adjoint.zeta[..., rows]
-                pattern = self.patterns.get(name)
-                results.append(adjoint.matrix(pattern, batch.A.shape[0], z, zeta))
-        return results
+        P, q, G, h, A, b = needed
+        equal, less = slice(0, self.equalities), slice(self.equalities, None)
+        if G and A and not self.patterns and adjoint.batch.size == 1:  # one product for both
+            both = adjoint.matrix(None, 1, adjoint.z, adjoint.zeta)
+            matrices: list[Floats | None] = [both[..., less, :], both[..., equal, :]]
+        else:
+            matrices = [
+                self._rows_vjp("G", adjoint, less) if G else None,
+                self._rows_vjp("A", adjoint, equal) if A else None,
+            ]
+        count = adjoint.batch.b.shape[0]
+        return [
+            adjoint["P"] if P else None,
+            adjoint["q"] if q else None,
+            matrices[0],
+            reduce_batch(adjoint.zeta[..., less], count) if h else None,
+            matrices[1],
+            reduce_batch(adjoint.zeta[..., equal], count) if b else None,
+        ]
+
+    def _rows_vjp(self, name: str, adjoint: Adjoint, rows: slice) -> Floats:
+        """The gradient of G or A, which are these rows."""
+        z, zeta = adjoint.z[..., rows], adjoint.zeta[..., rows]
+        return adjoint.matrix(self.patterns.get(name), adjoint.batch.A.shape[0], z, zeta)
 
     def program_jvp(
         self, tangents: Sequence[Floats | None], batch: ProgramBatch, z: Floats

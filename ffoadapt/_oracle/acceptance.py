@@ -105,7 +105,7 @@ def beside_cones(batch: ProgramBatch, points: Points, length: Floats) -> Floats:
 
 def _largest_rows(values: Floats, dim: int) -> Floats:
     """(B, count) the largest of each block of ``dim`` rows of (B, count * dim)."""
-    found: Floats = values.reshape(len(values), -1, dim).max(axis=-1)
+    found: Floats = values.reshape(len(values), values.shape[1] // dim, dim).max(axis=-1)
     return found
 
 

@@ -20,7 +20,7 @@ from .._program.batch import ProgramBatch, allowance
 from .._program.points import Points, Status
 from .settings import Settings
 
-__all__ = ["Run", "accept", "refuse_inaccurate"]
+__all__ = ["Run", "accept", "refuse_beyond", "refuse_inaccurate"]
 
 CERTIFIED = 1e-9
 """A KKT residual below this, beside the data, proves a point optimal."""
@@ -65,7 +65,10 @@ def _beside_data(
 
 
 def _call_inaccurate(points: Points, i: int, beside: float, row: float, residual: float) -> None:
-    info = {**points.info[i], "kkt_residual": max(beside, residual)}
+    known = points.info[i]
+    info = {**known, "kkt_residual": max(beside, residual)}
+    if points.status[i] is Status.OPTIMAL_INACCURATE and "kkt_residual" not in known:
+        info["said"] = points.status[i].value
     if row > ROW:
         info["violation"] = row
     if beside <= HOPELESS and row <= HOPELESS:
@@ -75,6 +78,20 @@ def _call_inaccurate(points: Points, i: int, beside: float, row: float, residual
     message = f"its point violates the optimality conditions: {what}"
     points.status[i] = Status.ERROR
     points.info[i] = {**info, "message": message}
+
+
+def refuse_beyond(points: Points) -> None:
+    """Make failures of points whose numbers are so large in their own units that products of them
+    overflow: neither their objective nor their derivatives are numbers."""
+    for i in np.flatnonzero(points.solved).tolist():
+        size = max(
+            (float(np.abs(v[i]).max(initial=0.0)) for v in (points.x, points.z)), default=0.0
+        )
+        if not size < BEYOND:
+            message = f"its solution has numbers of {size:.0e}: choose other units"
+            points.status[i] = Status.ERROR
+            points.info[i] = {**points.info[i], "message": message}
+            points.x[i] = points.s[i] = points.z[i] = np.nan
 
 
 def refuse_inaccurate(points: Points) -> tuple[Points, bool]:

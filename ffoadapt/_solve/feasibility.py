@@ -125,6 +125,11 @@ def is_refutation(batch: ProgramBatch, z: Floats, precision: float) -> Mask:
     structure, free = batch.structure, batch.unbounding
     z = np.array(z)
     z[:, structure.nonnegative] = np.maximum(z[:, structure.nonnegative], 0.0)
+    for cone, start, count in structure.groups:
+        if not cone.polyhedral:  # onto the dual cone: outside of it, z proves nothing
+            block = slice(start, start + count * cone.dim)
+            at = np.nan_to_num(z[:, block]).reshape(-1, cone.dim)
+            z[:, block] = (at + cone.project(-at)).reshape(len(z), count * cone.dim)
     b = batch.b
     if free is not None:
         z, b = np.where(free, 0.0, z), np.where(free, 0.0, b)

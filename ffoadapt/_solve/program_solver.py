@@ -17,7 +17,7 @@ from .._program.batch import ProgramBatch
 from .._program.points import Points, Status
 from .._program.structure import Structure
 from . import closest
-from .acceptance import Run, accept, refuse_inaccurate
+from .acceptance import Run, accept, refuse_beyond, refuse_inaccurate
 from .choice import choose, is_slow, ranking
 from .conditioning import conditioned
 from .failures import contradictions
@@ -191,7 +191,9 @@ class ProgramSolver:
             )
             given = units.given(parts.points(left))
             other, points, unmet = rescue(units.batch, given, solvers, self.settings, ~near[left])
-            parts.put(left, units.restored(points, some), None)
+            points = units.restored(points, some)
+            refuse_beyond(points)
+            parts.put(left, points, None)
             if unmet is not None:
                 parts.change(left, units, other, unmet)
         return parts.joined()

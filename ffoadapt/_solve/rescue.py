@@ -82,8 +82,8 @@ def _unjudged(points: Points) -> Points:
     status, info = list(points.status), list(points.info)
     for i, known in enumerate(info):
         if "kkt_residual" in known:
-            judged = ("kkt_residual", "violation", "message")
-            status[i] = Status.OPTIMAL
+            judged = ("kkt_residual", "violation", "message", "said")
+            status[i] = Status(known.get("said", Status.OPTIMAL.value))
             info[i] = {k: v for k, v in known.items() if k not in judged}
     return replace(points, status=status, info=info)
 

@@ -51,7 +51,7 @@ class SolveSettings(TypedDict, total=False):
         that makes it feasible is solved in their place. ``info["closest"]`` is |t| there. The
         gradient is that of both steps, also through t.
     accept_inaccurate
-        False makes a point that violates a constraint by more than 3e-7 of its size, or another
+        False makes a point that violates a constraint by more than 1e-7 of its size, or another
         optimality condition by more than 3e-6 of the data, or that its solver calls inaccurate, a
         failure. True (the default) keeps it, with the status ``optimal_inaccurate`` and a report
         that says so; what violates them by as much as the data is a failure in any case.

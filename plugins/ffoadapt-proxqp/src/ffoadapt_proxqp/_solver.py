@@ -3,6 +3,8 @@
 With its own settings it calls many linear programs infeasible that are not, so that verdict is kept
 only if a second run, which asks for a certificate of full accuracy, does not solve the program.
 
+Costs above 1e12 are refused: ffoadapt gives the program again in other units.
+
 A warm start is a start alone: the object that could be updated in place does not release the GIL.
 """
 
@@ -29,6 +31,8 @@ class ProxQPSolver(Solver):
         return [*self.defaults, "eps_rel", "compute_preconditioner", "initial_guess", "verbose"]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
+        if program.q.size and np.abs(program.q).max() > 1e12:  # it goes on for seconds, to no end
+            raise ValueError("ProxQP takes no costs above 1e12")
         solver = proxqp.dense if isinstance(program.A, np.ndarray) else proxqp.sparse
         A, l, u, equal = program.A, program.l, program.u, program.l == program.u
         # A copy, because proxsuite asks for writable sparse matrices.
