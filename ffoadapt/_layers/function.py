@@ -238,9 +238,7 @@ class SolveFunction(Keyed):
         points = Points(x, s, z, status, [{}] * size)
         nearest = None
         if self.settings.infeasible == "closest":
-            recovered = closest.recovered(batch, points)
-            if recovered is not None:
-                batch, nearest = recovered
+            batch, nearest = closest.recovered(batch, points) or (batch, None)
         oracle = self._with_choices(Oracle(batch, points))
         return State(axes, batch, points, oracle, "", nearest)
 

@@ -121,8 +121,7 @@ def examine(
     x, z = _sizes(batch, scale)
     polyhedral, moves = batch.structure.polyhedral, 0.0
     if not polyhedral:
-        ds = batch.multiply("A", response[0]) - v_z
-        moves = worst(_largest(scale.slack(ds)))
+        moves = worst(_largest(scale.slack(batch.multiply("A", response[0]) - v_z)))
     known = _least(margin), _least(curved_margin), min(_least(x), _least(z))
     most = steep = worst(gain)
     if not polyhedral:
@@ -142,8 +141,8 @@ def examine(
     # response is what rounding makes of x and z, where the Newton step may see nothing.
     terms = np.maximum(np.maximum(scale.x, scale.z), batch.sizes.steepness / scale.gradient)
     rounding = ROUNDING * terms[:, 0]
-    at = batch, points, scale, solve, curved_margin, pair, left
-    distance_x, distance_z, shift, uncertain = _newton_step(*at)
+    step = _newton_step(batch, points, scale, solve, curved_margin, pair, left)
+    distance_x, distance_z, shift, uncertain = step
     error_x: Any = bounds.error(worst(uncertain))
     error_z = error_x
     if smoothing or not error_x <= SURE:

@@ -152,6 +152,7 @@ def test_failures_are_those_of_diffcp_too(monkeypatch):
 
     x, p = cp.Variable(), cp.Parameter()
     layer = ffoadapt_torch.CvxpyLayer(cp.Problem(cp.Minimize(x + p), [x >= 1, x <= -1]), [p], [x])
+    monkeypatch.delitem(sys.modules, "diffcp", raising=False)
     with pytest.raises(ffoadapt.SolveError) as plain:
         layer(ONE)
     assert type(plain.value) is ffoadapt.SolveError
