@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from ffoadapt._runtime import blas
+from ffoadapt._runtime.costs import ONE_THREAD_ORDER
 
 threadpoolctl = pytest.importorskip("threadpoolctl")
 
@@ -40,27 +41,27 @@ def test_goes_straight_to_openblas() -> None:
 
 
 def test_bounds_and_restores(several: list[int]) -> None:
-    with blas.one_thread(blas.SMALL + 1):
+    with blas.one_thread(ONE_THREAD_ORDER + 1):
         assert threads() == [1] * len(several)
-        with blas.one_thread(blas.SMALL + 1):
+        with blas.one_thread(ONE_THREAD_ORDER + 1):
             pass
         assert threads() == [1] * len(several)
     assert threads() == several
 
 
 def test_leaves_small_ones_alone(several: list[int]) -> None:
-    with blas.one_thread(blas.SMALL):
+    with blas.one_thread(ONE_THREAD_ORDER):
         assert threads() == several
 
 
 def test_in_a_thread_after_another(several: list[int]) -> None:
     """The first thread to bound them, still alive, keeps no other from doing so."""
-    with blas.one_thread(blas.SMALL + 1):
+    with blas.one_thread(ONE_THREAD_ORDER + 1):
         pass
     seen: list[list[int]] = []
 
     def work() -> None:
-        with blas.one_thread(blas.SMALL + 1):
+        with blas.one_thread(ONE_THREAD_ORDER + 1):
             seen.append(threads())
 
     thread = threading.Thread(target=work)
@@ -74,12 +75,12 @@ def test_the_last_of_two_threads_restores(several: list[int]) -> None:
     inside, go = threading.Event(), threading.Event()
 
     def work() -> None:
-        with blas.one_thread(blas.SMALL + 1):
+        with blas.one_thread(ONE_THREAD_ORDER + 1):
             inside.set()
             go.wait(10)
 
     thread = threading.Thread(target=work)
-    with blas.one_thread(blas.SMALL + 1):
+    with blas.one_thread(ONE_THREAD_ORDER + 1):
         thread.start()
         assert inside.wait(10)
     assert threads() == [1] * len(several)

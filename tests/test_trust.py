@@ -22,6 +22,7 @@ from scipy import sparse
 
 import ffoadapt
 from ffoadapt import ConeProgram, SecondOrderCone, _kernel
+from ffoadapt._oracle import bounds as limits
 from ffoadapt._oracle import certificate, gradient
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,8 +109,8 @@ def test_bounds_allow_what_the_solves_find(monkeypatch: pytest.MonkeyPatch) -> N
         assert found is not None
         if any(settled[before:]):
             errors = (found.distance, found.x_error, found.z_error)
-            assert max(v.max() for v in errors) <= certificate.SURE
-            assert found.shift.max() <= certificate.SHORT
+            assert max(v.max() for v in errors) <= limits.SURE
+            assert found.shift.max() <= limits.SHORT
         return found
 
     monkeypatch.setattr(certificate, "_Bounds", Timid)

@@ -29,6 +29,10 @@ LIMIT = 2_000
 """Their steps, at most."""
 
 
+TINY = 1e-100
+"""Right-hand sides below this size, or above its inverse, are solved in their own units."""
+
+
 @dataclass
 class Conjugate:
     """How conjugate gradients went.
@@ -67,6 +71,13 @@ def conjugate_gradients(
     M. R. Hestenes and E. Stiefel, Journal of Research of the National Bureau of Standards 49
     (1952).
     """
+    unit = float(np.abs(b).max(initial=0.0))
+    if not unit:
+        return Conjugate(np.zeros_like(b), np.zeros_like(apply(b)[1]), 0.0)
+    if not TINY < unit < 1.0 / TINY:  # squares would be 0, or infinite
+        found = conjugate_gradients(apply, b / unit, project, tolerance, limit)
+        found.x, found.product = unit * found.x, unit * found.product
+        return found
     size = float(np.linalg.norm(b))
     found = Conjugate(np.zeros_like(b), np.zeros(0))
     r, p, rr = b.copy(), b.copy(), size * size

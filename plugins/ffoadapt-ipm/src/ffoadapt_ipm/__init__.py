@@ -2,6 +2,8 @@
 
 from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
+MATRICES = frozenset({"dense"})
+
 
 @hookimpl
 def ffoadapt_register_solvers() -> list[SolverSpec]:
@@ -11,6 +13,6 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             "ipm",
             load="ffoadapt_ipm._solver:InteriorPointSolver",
             cones=POLYHEDRAL,
-            matrices=frozenset({"dense"}),
+            matrices=MATRICES,
         )
     ]

@@ -5,6 +5,7 @@ from typing import Any
 from ffoadapt import BoxForm, Options, Session, Solution, Solver
 from ffoadapt.experimental import Solutions
 
+from . import MATRICES
 from ._claims import statuses
 from ._method import run
 
@@ -13,7 +14,7 @@ class InteriorPointSolver(Solver):
     """Options: ``tolerance`` and ``max_iterations``, in the units of the scaled program."""
 
     form = "box"
-    matrices = ("dense",)
+    matrices = MATRICES
     traces = ("jax", "torch")
     defaults = {"tolerance": 1e-9, "max_iterations": 60}
 

@@ -3,8 +3,6 @@
 With its own settings it calls many linear programs infeasible that are not, so that verdict is kept
 only if a second run, which asks for a certificate of full accuracy, does not solve the program.
 
-Costs above 1e12 are refused: ffoadapt gives the program again in other units.
-
 A warm start is a start alone: the object that could be updated in place does not release the GIL.
 """
 
@@ -14,6 +12,7 @@ from proxsuite import proxqp
 from ffoadapt import BoxForm, Options, Session, Solution, Solver, Status
 
 from . import MATRICES
+from ._costs import checked
 
 _GAP = {"eps_duality_gap_abs": 1e-9, "eps_duality_gap_rel": 1e-12}
 
@@ -31,13 +30,11 @@ class ProxQPSolver(Solver):
         return [*self.defaults, "eps_rel", "compute_preconditioner", "initial_guess", "verbose"]
 
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
-        if program.q.size and np.abs(program.q).max() > 1e12:  # it goes on for seconds, to no end
-            raise ValueError("ProxQP takes no costs above 1e12")
         solver = proxqp.dense if isinstance(program.A, np.ndarray) else proxqp.sparse
-        A, l, u, equal = program.A, program.l, program.u, program.l == program.u
+        A, l, u, eq = program.A, program.l, program.u, program.l == program.u
         # A copy, because proxsuite asks for writable sparse matrices.
-        data = (program.P.copy(), program.q, A[equal], u[equal], A[~equal], l[~equal], u[~equal])
-        start = (w.x, w.dual[equal], w.dual[~equal]) if (w := session.warm_start) else ()
+        data = (program.P.copy(), checked(program.q), A[eq], u[eq], A[~eq], l[~eq], u[~eq])
+        start = (w.x, w.dual[eq], w.dual[~eq]) if (w := session.warm_start) else ()
         found = solver.solve_no_gil(*data, *start, **options)
         if found.info.status.name == "PROXQP_PRIMAL_INFEASIBLE":
             again = solver.QP(program.q.size, data[3].size, data[5].size)
@@ -47,5 +44,5 @@ class ProxQPSolver(Solver):
             again.solve()
             found = again.results if again.results.info.status.name == "PROXQP_SOLVED" else found
         y, status = np.empty(u.size), Status.read(found.info.status.name.removeprefix("PROXQP_"))
-        y[equal], y[~equal] = found.y, found.z
+        y[eq], y[~eq] = found.y, found.z
         return Solution(np.array(found.x), y, None, status, {"iterations": found.info.iter})
