@@ -34,7 +34,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     site = project / "site"
     command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     command += ["--no-deps", "--no-index", "--no-build-isolation", "--target", str(site), "."]
-    subprocess.run(command, check=True, cwd=project, capture_output=True, text=True)
+    # Not with make's constraints, whose path is that of the repository's root.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+    subprocess.run(command, check=True, cwd=project, env=environment, capture_output=True)
     path = os.pathsep.join([str(site), str(ROOT), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep), "PROJECT": str(project)}
 
