@@ -73,7 +73,7 @@ def test_unflatten_is_the_transpose_of_flatten(shapes: tuple[tuple[int, ...], ..
 @pytest.fixture(params=[1, 0], ids=["one thread", "threads"])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not request.param:
-        monkeypatch.setattr(batched, "LASTING", 0)
+        monkeypatch.setattr(batched, "WORTH_THREADS", 0)
 
 
 def systems(size: int, n: int, m: int, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -463,7 +463,9 @@ def test_rows_without_a_bound_count_with_their_multiplier() -> None:
     batch = ProgramBatch(Structure(2, 2, polyhedral_cones(0, 2)), 1, P, -(x + z @ A[0]), A, b)
     at = Points(x, b - (A @ x[..., None])[..., 0], z, [Status.OPTIMAL], [{}], exact=True)
     oracle = Oracle(batch, at)
-    assert oracle._batched is not None and not oracle._batched.settled(oracle._measures)
+    assert oracle.factors.batched is not None and not oracle.factors.batched.settled(
+        oracle._measures
+    )
 
 
 @compiled
@@ -499,8 +501,8 @@ def test_bounds_settle_what_they_do_without_it() -> None:
     for _ in range(400):
         batch, at = regular(rng)
         oracle, n, m = Oracle(batch, at), batch.structure.n, batch.structure.m
-        assert oracle._measures is not None and oracle._batched is not None
-        settled, scale = oracle._batched.settled(oracle._measures), oracle.scales
+        assert oracle._measures is not None and oracle.factors.batched is not None
+        settled, scale = oracle.factors.batched.settled(oracle._measures), oracle.scales
         v_x, v_z = certificate.probe(batch.structure)
         w, zeta = oracle.solve(scale.gradient * v_x, scale.slack_unit * v_z, estimate=True)
         gain = max(np.abs(w / scale.primal).max(), np.abs(scale.dual(zeta)).max())
@@ -509,7 +511,7 @@ def test_bounds_settle_what_they_do_without_it() -> None:
         size = min(scale.x.item(), max(scale.z.item(), certificate.SMALL))
         expected = bounds.settle(defects, oracle._margins[0], np.inf, size)
         assert settled == (expected and scale.x.item() >= certificate.SMALL)
-        if not oracle._batched.fine.all():
+        if not oracle.factors.batched.fine.all():
             assert not settled
         seen.append(settled)
     assert 80 < sum(seen) < 320
@@ -530,7 +532,7 @@ def test_bounds_settle_curved_programs_as_they_do_without_it() -> None:
         one.b = one.multiply("A", x) + s + 10.0 ** rng.uniform(-18, -8) * rng.standard_normal(22)
         one.q = -one.multiply("P", x) - one.multiply("A", z, transpose=True)
         oracle = Oracle(one, Points(x, s, z, [Status.OPTIMAL], [{}], paired=True))
-        found, scale = oracle._batched, oracle.scales
+        found, scale = oracle.factors.batched, oracle.scales
         assert found is not None and oracle._measures is not None
         v_x, v_z = oracle._probe
         w, zeta = oracle.solve(v_x, v_z, estimate=True)
@@ -551,7 +553,7 @@ def test_bounds_settle_curved_programs_as_they_do_without_it() -> None:
 def test_one_doubtful_element_leaves_the_batch_in_doubt(threads: None) -> None:
     rng = np.random.default_rng(9)
     batch, at = regular(rng)
-    while not (o := Oracle(batch, at))._batched.settled(o._measures):
+    while not (o := Oracle(batch, at)).factors.batched.settled(o._measures):
         batch, at = regular(rng)
     size = 9
     data = [np.repeat(v, size, axis=0) for v in (batch.P, batch.q, batch.A, batch.b)]
@@ -562,7 +564,7 @@ def test_one_doubtful_element_leaves_the_batch_in_doubt(threads: None) -> None:
         if i is not None:
             moved[i] += 1e-3 * np.abs(x).max()
         oracle = Oracle(many, Points(moved, s, z, [Status.OPTIMAL] * size, [{}] * size))
-        assert oracle._batched.settled(oracle._measures) == (i is None)
+        assert oracle.factors.batched.settled(oracle._measures) == (i is None)
 
 
 @compiled
@@ -604,8 +606,8 @@ def test_the_compiled_code_is_used_where_it_is_there() -> None:
     data = np.eye(40), rng.standard_normal(40), rng.standard_normal((3, 40)), np.ones(3)
     result = ffoadapt.solve(ffoadapt.ConeProgram.from_split(*data), "daqp")
     result.vjp(x=np.ones(40))
-    assert (result._state.oracle._batched is not None) == COMPILED
-    assert len(result._state.oracle._factors) == (not COMPILED)
+    assert (result._state.oracle.factors.batched is not None) == COMPILED
+    assert len(result._state.oracle.factors.each) == (not COMPILED)
 
 
 @compiled

@@ -172,7 +172,7 @@ def test_a_large_program_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None
     """As one in C that looks at no signal: the main thread does not wait for its end."""
     from ffoadapt._solve import job
 
-    monkeypatch.setattr(job, "LARGE", 0)
+    monkeypatch.setattr(job, "LARGE_PROGRAM", 0)
     woken = threading.Event()
     solver = Scripted(at_2=lambda: woken.wait(30.0) and None)
     threading.Timer(0.2, kill).start()
@@ -187,7 +187,7 @@ def test_a_large_program_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None
 def test_so_is_one_after_another_that_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
     from ffoadapt._solve import job
 
-    monkeypatch.setattr(job, "LONG", 0.05)
+    monkeypatch.setattr(job, "LONG_SOLVE", 0.05)
     threads: list[threading.Thread] = []
 
     def noted(seconds: float) -> Any:

@@ -18,8 +18,8 @@ torch = pytest.importorskip("torch")
 @pytest.fixture(params=["dense", "sparse"])
 def factors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "sparse":
-        monkeypatch.setattr(structure, "SMALL", 0)
-        monkeypatch.setattr(structure, "CURVED", 0)
+        monkeypatch.setattr(structure, "DENSE_ENTRIES", 0)
+        monkeypatch.setattr(structure, "DENSE_CURVED_ENTRIES", 0)
 
 
 def entropy() -> tuple[cp.Problem, cp.Parameter, cp.Variable]:

@@ -159,7 +159,7 @@ def space(key: str, size: int) -> Workspace:
 
 
 def test_the_shelf_keeps_the_latest_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workspace, "KEPT", 100)
+    monkeypatch.setattr(workspace, "KEPT_ENTRIES", 100)
     shelf = Shelf()
 
     def fail() -> Workspace:

@@ -21,8 +21,8 @@ forms = pytest.mark.parametrize("form", ["dense", "sparse"], indirect=True)
 @pytest.fixture
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Sparse programs are factorized as such here, however small they are."""
-    monkeypatch.setattr(structure, "SMALL", -1)
-    monkeypatch.setattr(structure, "FULL", (-1, 1.0))
+    monkeypatch.setattr(structure, "DENSE_ENTRIES", -1)
+    monkeypatch.setattr(structure, "DENSE_FULL", (-1, 1.0))
     return str(request.param)
 
 

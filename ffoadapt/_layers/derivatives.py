@@ -7,7 +7,7 @@ vertex, which stays where it is when the costs move a little, so the exact gradi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from .._oracle.resolve import Resolve
 from .._plugins.modeler import ParametricProgram
 from .._program.batch import ProgramBatch
 from .._program.points import Points, Status
+from .._solve.program_solver import ProgramSolver
 from .._solve.settings import Settings
 from .._types import Floats
 from .state import State
@@ -36,12 +37,9 @@ class Function(Protocol):
     model: ParametricProgram
     settings: Settings
     names: list[str]
+    solver: ProgramSolver
     warns_of_zero: bool
     """Whether the warning of `warn_zero` is still to be given."""
-
-    @property
-    def solutions(self) -> Callable[[ProgramBatch], Points]:
-        """Solves programs of its structure with other numbers; NaN where there is no solution."""
 
 
 def named(function: Function, method: str | None, delta: float) -> Differentiation:
@@ -63,7 +61,7 @@ def vjp(
 ) -> Adjoint:
     """The gradient for cotangents on x, s and z; the state keeps what it rests on."""
     contain = function.settings.on_failure == "nan"
-    adjoint = how.at(state.oracle, function.solutions, contain).vjp(*at)
+    adjoint = how.at(state.oracle, function.solver.solutions, contain).vjp(*at)
     state.evidence = adjoint.evidence or state.evidence
     return adjoint
 
@@ -86,7 +84,7 @@ def tangents(function: Function, state: State, moved: Mapping[str, Floats]) -> T
         moved = state.closest.jvp(state.batch, moved)
     settings = function.settings
     contain = settings.on_failure == "nan"
-    moves = settings.differentiation.at(state.oracle, function.solutions, contain).jvp(moved)
+    moves = settings.differentiation.at(state.oracle, function.solver.solutions, contain).jvp(moved)
     state.evidence = moves.evidence or state.evidence
     return moves
 

@@ -74,9 +74,7 @@ class SolveFunction(Keyed):
         self.on_report: Callable[[Reports], None] | None = None
         self.warns_of_zero = settings.gradient is None and not settings.smoothing
         self.latest = Latest()
-        self._solver = ProgramSolver(settings)
-        self.solutions, self._job = self._solver.solutions, self._solver.job
-        self._others = self._solver.others
+        self.solver = ProgramSolver(settings)
         self._axes: dict[Any, Axes] = {}
 
     def with_settings(self, settings: Settings) -> SolveFunction:
@@ -113,7 +111,7 @@ class SolveFunction(Keyed):
             del flat  # copies, where the model wants another order
             if not finite and any(map(too_large, values)):
                 check_sizes(batch, refused)
-            batch, points, oracle, name, nearest = self._solver.solve(batch, refused)
+            batch, points, oracle, name, nearest = self.solver.solve(batch, refused)
             oracle = self._with_choices(oracle)
         state = State(axes, batch, points, oracle, name, nearest)
         if place is not None:

@@ -73,7 +73,7 @@ class Layer:
         self.program = _parametrize(problem, parameters, variables, gp)
         function = SolveFunction(self.program, Settings.of(solver, settings))
         function.latest = Latest(wanted=True, said=[])
-        function._job(self.program.structure)  # for errors of unknown solvers and options
+        function.solver.job(self.program.structure)  # for errors of unknown solvers and options
         geometric = bool(self.program.exponentiated)
         self._function: SolveFunction | GeometricFunction = (
             GeometricFunction(function) if geometric else function

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from .. import _kernel
 from .._program.structure import Structure
 from .._runtime import threads
-from .._runtime.costs import CALL_WORK, SOLVE_WORK, WRITE_WORK
-from .._runtime.costs import WORTH_THREADS as LASTING
+from .._runtime.costs import CALL_WORK, SOLVE_WORK, WORTH_THREADS, WRITE_WORK
 from .._runtime.memory import empty
 from .._types import Floats
 from .active_set import GhostBatch
@@ -209,6 +208,6 @@ def _curved(ghost: GhostBatch) -> tuple[Floats, tuple[Any, ...]] | None:
 
 def spread(function: Callable[[slice], T], size: int, work: int) -> list[T]:
     """The function's results for slices of the elements, in threads where the work is so much."""
-    if size * work <= LASTING:
+    if size * work <= WORTH_THREADS:
         return [function(slice(0, size))]
     return threads.run(function, size)

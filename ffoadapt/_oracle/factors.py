@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from .._program.batch import ProgramBatch
 from .._runtime import threads
+from .._runtime.costs import GIL_ORDER
 from .._runtime.lazy import lazy
 from .._types import Floats
 from .active_set import GhostBatch
 from .batched import BatchedFactor, Lent, covers
 from .dense import DenseFactor
 from .factor import Rank
-from .lapack import SHORT
 from .rows import ElementRows
 from .sparse import SparseFactor
 
@@ -139,7 +139,7 @@ class Factors:
                 residual[i] = sizes.max(initial=0.0)
 
         if left:
-            threads.run(solve, len(left), None if self.batch.structure.n > SHORT else 1)
+            threads.run(solve, len(left), None if self.batch.structure.n > GIL_ORDER else 1)
         return w, zeta, Evidence(residual, self)
 
     @property

@@ -23,7 +23,7 @@ from .active_set import (
     scales,
     unit_rows,
 )
-from .batched import BatchedFactor, covers
+from .batched import covers
 from .certificate import probe
 from .faces import Faces, decided, faces_at
 from .factors import Factors, Nearby, portable
@@ -178,17 +178,9 @@ class GhostProblems(MeasuredPoints):
         return Factors(self.batch, self.ghost, self.solved, smoothing, self.nearby)
 
     @property
-    def _batched(self) -> BatchedFactor | None:
-        return self.factors.batched
-
-    @property
-    def _factors(self) -> dict[int, Any]:
-        return self.factors.each
-
-    @property
     def _regular(self) -> bool:
         """Whether compiled code has factorized the systems of all, and s and z leave no gap."""
-        if self._batched is None or not self.all_solved or self.factors.left:
+        if self.factors.batched is None or not self.all_solved or self.factors.left:
             return False
         return self.batch.structure.polyhedral or self.points.paired
 

@@ -157,8 +157,9 @@ class Oracle(GhostProblems):
     @lazy
     def _certificate(self) -> Certificate | None:
         if self._regular and not self.choices.smoothing:
-            assert self._measures is not None and self._batched is not None
-            if self._batched.settled(self._measures):
+            measures, batched = self._measures, self.factors.batched
+            assert measures is not None and batched is not None
+            if batched.settled(measures):
                 return None
         response = self.solve(*self._probe, estimate=True, random=True)
         solve, margins = partial(self.solve, estimate=True), (self._margins, self.ghost.margin)

@@ -2,8 +2,9 @@
 
 scipy's Python wrappers of LAPACK hold the GIL, so threads would take turns. scipy.linalg also
 exports the functions themselves (`cython_lapack`, `cython_blas`); called through ctypes they run in
-parallel. Below `SHORT` that takes longer than it saves. Arrays are C-ordered; a symmetric matrix is
-its own transpose, so LAPACK's lower triangle is the upper one here: a factor U with U'U = M.
+parallel. Below `GIL_ORDER` that takes longer than it saves. Arrays are C-ordered; a symmetric
+matrix is its own transpose, so LAPACK's lower triangle is the upper one here: a factor U with
+U'U = M.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import blas, cython_blas, cython_lapack, eigvalsh, lapack, svdvals
 
-from .._runtime.costs import GIL_ORDER as SHORT
+from .._runtime.costs import GIL_ORDER
 from .._types import Floats
 
 __all__ = [
-    "SHORT",
     "SPECTRAL",
     "SURE",
     "cholesky",
@@ -81,7 +81,7 @@ def cholesky(matrix: Floats) -> bool:
 
     Zeros are not written below the diagonal: only the functions here know how to use the factor.
     """
-    if len(matrix) <= SHORT:
+    if len(matrix) <= GIL_ORDER:
         failed: int = lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)[1]
         return not failed
     n = _size(matrix.shape[0])
@@ -94,7 +94,7 @@ def solve_rows(U: Floats, rows: Floats) -> None:
     """Overwrite each row c of a C-ordered (k, n) with U'^-1 c."""
     if not rows.size:
         return
-    if len(U) <= SHORT:
+    if len(U) <= GIL_ORDER:
         blas.dtrsm(1.0, U.T, rows.T, lower=1, overwrite_b=1)
     else:
         k, n = map(_size, rows.shape)
@@ -107,7 +107,7 @@ def solve_factor(U: Floats, columns: Floats, transposed: bool) -> None:
         return
     if columns.shape[1] == 1:  # dtrsm would take many times as long
         columns[:, 0] = blas.dtrsv(U.T, columns[:, 0], lower=1, trans=int(not transposed))
-    elif len(U) <= SHORT:
+    elif len(U) <= GIL_ORDER:
         blas.dtrsm(1.0, U.T, columns.T, side=1, lower=1, trans_a=int(transposed), overwrite_b=1)
     else:
         n, k = map(_size, columns.shape)

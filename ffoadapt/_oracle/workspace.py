@@ -22,7 +22,7 @@ import qdldl
 from numpy.typing import NDArray
 
 from .._program.pattern import Pattern
-from .._runtime.costs import KEPT_ENTRIES as KEPT
+from .._runtime.costs import KEPT_ENTRIES
 from .._types import Floats
 
 __all__ = ["Lease", "Shelf", "Workspace"]
@@ -134,7 +134,7 @@ class _Ticket(weakref.ref[Any]):
 
 
 class Shelf:
-    """Idle workspaces by key, for any number of threads; the latest used, within `KEPT`."""
+    """Idle workspaces by key, for any number of threads; the latest used, within `KEPT_ENTRIES`."""
 
     def __init__(self) -> None:
         self._shelved: OrderedDict[Hashable, list[Workspace]] = OrderedDict()
@@ -182,7 +182,7 @@ class Shelf:
             idle.setdefault(space.key, []).append(space)
             idle.move_to_end(space.key)
             self._entries += space.inner.size
-            while self._entries > KEPT:
+            while self._entries > KEPT_ENTRIES:
                 key, oldest = idle.popitem(last=False)
                 if oldest[0] is not space:
                     self._entries -= oldest.pop(0).inner.size

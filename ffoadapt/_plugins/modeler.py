@@ -64,10 +64,11 @@ class ParametricProgram(Protocol):
         """
         return None
 
+    @abstractmethod
     def program(self, values: Sequence[Floats], size: int) -> ProgramBatch:
         """The programs for these parameter values; ``size`` is B."""
-        raise NotImplementedError
 
+    @abstractmethod
     def program_vjp(
         self, gradient: Mapping[str, Floats], needed: Sequence[bool]
     ) -> list[Floats | None]:
@@ -75,27 +76,26 @@ class ParametricProgram(Protocol):
 
         Each has leading axis B, or 1 with the sum over the batch; axes before it are kept.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def program_jvp(
         self, tangents: Sequence[Floats | None], batch: ProgramBatch, z: Floats
     ) -> Mapping[str, Floats]:
         """Tangents of P, q, A, b of ``batch`` with duals z (B, m); a missing name is zero."""
-        raise NotImplementedError
 
+    @abstractmethod
     def retrieve(self, x: Floats, s: Floats, z: Floats, batch: ProgramBatch) -> list[Floats]:
         """The outputs (B, *shape) at points x (B, n), s, z (B, m); linear up to a constant."""
-        raise NotImplementedError
 
+    @abstractmethod
     def retrieve_vjp(
         self, cotangents: Sequence[Floats | None], batch: ProgramBatch
     ) -> tuple[Floats | None, Floats | None, Floats | None]:
         """Cotangents on x, s and z."""
-        raise NotImplementedError
 
+    @abstractmethod
     def retrieve_jvp(self, dx: Floats, ds: Floats, dz: Floats, batch: ProgramBatch) -> list[Floats]:
         """Tangents on the outputs."""
-        raise NotImplementedError
 
     def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
         """The user's objective (B,) from the canonical one, which it is by default."""
@@ -104,11 +104,11 @@ class ParametricProgram(Protocol):
     def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
         """P, q, A, l, u of one element, dense, in the arrays of the namespace ``xp``; see
         `TracedSolve`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is traceable but has no traced_program()")
 
     def traced_outputs(self, xp: Any, x: Any, s: Any, y: Any) -> list[Any]:
         """The outputs of one element at x (n,), s = u - Ax and y (m,), in the arrays of ``xp``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is traceable but has no traced_outputs()")
 
 
 class Modeler(ABC):

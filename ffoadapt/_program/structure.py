@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._cones import Cone, NonnegativeCone, ZeroCone
-from .._runtime.costs import DENSE_CURVED_ENTRIES as CURVED
-from .._runtime.costs import DENSE_ENTRIES as SMALL
-from .._runtime.costs import DENSE_FULL as FULL
+from .._runtime.costs import DENSE_CURVED_ENTRIES, DENSE_ENTRIES, DENSE_FULL
 from .._types import Floats, Ints
 from .blocks import ConeEntries, RowEntries
 from .forms import ConeLayout
@@ -92,9 +90,9 @@ class Structure:
     def small(self) -> bool:
         """Whether sparse matrices are so small, or so full, that dense ones are faster."""
         size = self.n * (self.n + self.m)
-        if size <= (SMALL if self.polyhedral else CURVED):
+        if size <= (DENSE_ENTRIES if self.polyhedral else DENSE_CURVED_ENTRIES):
             return True
-        return self.n <= FULL[0] and self._filled > FULL[1] * size
+        return self.n <= DENSE_FULL[0] and self._filled > DENSE_FULL[1] * size
 
     @property
     def _filled(self) -> int:

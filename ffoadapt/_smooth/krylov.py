@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,10 +28,6 @@ STALLED = 1e-3
 
 LIMIT = 2_000
 """Their steps, at most."""
-
-
-TINY = 1e-100
-"""Right-hand sides below this size, or above its inverse, are solved in their own units."""
 
 
 @dataclass
@@ -71,29 +68,25 @@ def conjugate_gradients(
     M. R. Hestenes and E. Stiefel, Journal of Research of the National Bureau of Standards 49
     (1952).
     """
-    unit = float(np.abs(b).max(initial=0.0))
-    if not unit:
-        return Conjugate(np.zeros_like(b), np.zeros_like(apply(b)[1]), 0.0)
-    if not TINY < unit < 1.0 / TINY:  # squares would be 0, or infinite
-        found = conjugate_gradients(apply, b / unit, project, tolerance, limit)
-        found.x, found.product = unit * found.x, unit * found.product
-        return found
+    # In units of b, which is not 0: squares of tiny numbers would be 0, of large ones infinite.
+    exponent = math.frexp(float(np.abs(b).max()))[1]
+    b = np.ldexp(b, -exponent)
     size = float(np.linalg.norm(b))
     found = Conjugate(np.zeros_like(b), np.zeros(0))
     r, p, rr = b.copy(), b.copy(), size * size
     history = [1.0]
     for step in range(limit):
         Ap, whole = apply(p)
-        bend = float(p @ Ap)
+        curvature = float(p @ Ap)
         if not step:
             found.product = np.zeros_like(whole)
-        share = bend / float(p @ p)
+        share = curvature / float(p @ p)
         found.lowest, found.largest = min(found.lowest, share), max(found.largest, share)
-        if not bend > 0.0:
+        if not curvature > 0.0:
             scale = float(np.linalg.norm(p) * np.linalg.norm(Ap))
-            found.trouble = "negative" if bend < -NEGATIVE * scale else "stalled"
-            return found
-        alpha = rr / bend
+            found.trouble = "negative" if curvature < -NEGATIVE * scale else "stalled"
+            break
+        alpha = rr / curvature
         found.x, found.product = found.x + alpha * p, found.product + alpha * whole
         r = project(r - alpha * Ap)
         new = float(r @ r)
@@ -105,8 +98,9 @@ def conjugate_gradients(
         if stuck and min(history) < NOISE:
             break
         p, rr = r + (new / rr) * p, new
-    if found.residual > max(STALLED, tolerance):
+    if not found.trouble and found.residual > max(STALLED, tolerance):
         found.trouble = "stalled"
+    found.x, found.product = (np.ldexp(v, exponent) for v in (found.x, found.product))
     return found
 
 

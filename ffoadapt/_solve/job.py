@@ -20,8 +20,7 @@ from .._program.batch import ProgramBatch
 from .._program.points import Points, Solution, Status
 from .._program.structure import Structure
 from .._runtime import interrupts, threads
-from .._runtime.costs import LARGE_PROGRAM as LARGE
-from .._runtime.costs import LONG_SOLVE as LONG
+from .._runtime.costs import LARGE_PROGRAM, LONG_SOLVE
 from .._runtime.text import told
 from .._types import Floats
 from . import watchdog
@@ -122,7 +121,7 @@ class SolveJob:
         size, structure, form = given.size, given.structure, self.solver.form
         x, dual = np.empty((size, structure.n)), given.empty_dual(form)
         slack: Floats | None = None
-        large = structure.n + structure.m > LARGE
+        large = structure.n + structure.m > LARGE_PROGRAM
         status: list[Status] = []
         info: list[Mapping[str, Any]] = []
         for i, program in enumerate(views.each(given, form)):
@@ -165,7 +164,7 @@ class SolveJob:
                 if interrupts.swallowed(start):
                     raise KeyboardInterrupt
                 if not interrupts.said(solution.status, solution.info):
-                    self._long = time.perf_counter() - start > LONG
+                    self._long = time.perf_counter() - start > LONG_SOLVE
                     return solution
                 self._remember(session, None)
                 interrupts.tell_python()

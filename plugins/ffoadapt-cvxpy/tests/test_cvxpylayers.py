@@ -58,9 +58,9 @@ def test_words_choose_no_solver(problem, words):
     assert asked.settings.solver == "auto"
     assert asked.settings.solver_options == {"tolerance": 1e-9, "max_iterations": 5000}
     structure = given.layer.program.structure
-    first = usual._job(structure).name
-    assert asked._job(structure).name == first
-    names = [[name for name, _ in f._others(structure, first)] for f in (usual, asked)]
+    first = usual.solver.job(structure).name
+    assert asked.solver.job(structure).name == first
+    names = [[name for name, _ in f.solver.others(structure, first)] for f in (usual, asked)]
     assert names[0] == names[1] and names[0]
     x, at_once = given.at(words, None), drop_in(*problem(), solver_args=words)
     value = np.array([2.0, -1.0, 0.5])
@@ -69,11 +69,11 @@ def test_words_choose_no_solver(problem, words):
 
 def test_a_named_solver_keeps_its_words():
     given = drop_in(*box(), solver="OSQP", solver_args={"max_iter": 7, "eps_abs": 1e-3})
-    options = given.layer._function._job(given.layer.program.structure).options
+    options = given.layer._function.solver.job(given.layer.program.structure).options
     assert (options["max_iter"], options["eps_abs"], options["eps_rel"]) == (7, 1e-3, 1e-6)
     scs = {"acceleration_lookback": 5, "acceleration_interval": 3}
     given = drop_in(*box(), solver="scs", solver_args=scs)
-    options = given.layer._function._job(given.layer.program.structure).options
+    options = given.layer._function.solver.job(given.layer.program.structure).options
     assert scs.items() <= options.items()
     for other in ("osqp", "clarabel", "daqp"):  # to whom these say nothing
         given = drop_in(*box(), solver=other, solver_args={**scs, "max_iters": 50, "tol": 1e-7})

@@ -8,9 +8,11 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from ._method import Algebra
+from ffoadapt import BoxForm, Options
 
-__all__ = ["NumpyAlgebra", "algebra_of"]
+from ._method import Algebra, Answer, solve
+
+__all__ = ["NumpyAlgebra", "algebra_of", "run"]
 
 SHIFTS = (1e-14, 1e-12, 1e-10, 1e-8)
 """What is added to a diagonal, beside the largest entry, until the matrix is positive definite."""
@@ -27,6 +29,12 @@ def algebra_of(array: Any) -> Algebra:
     from ._jax import JaxAlgebra
 
     return JaxAlgebra()
+
+
+def run(program: BoxForm, options: Options) -> Answer:
+    """`solve` in the framework of the program's arrays, with these options."""
+    p, tolerance, limit = program, float(options["tolerance"]), int(options["max_iterations"])
+    return solve(algebra_of(p.q), p.P, p.q, p.A, p.l, p.u, tolerance, limit)
 
 
 class NumpyAlgebra:

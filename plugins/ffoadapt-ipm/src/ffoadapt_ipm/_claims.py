@@ -20,7 +20,7 @@ SMALL = 1e-6
 def statuses(programs: BoxForm, x: Floats, y: Floats, solved: Any) -> list[Status]:
     """How each program of a batch, or one without an axis of it, ended."""
     p = programs
-    if not x.ndim - 1:
+    if x.ndim == 1:
         return [Status.OPTIMAL if solved else _claim(p, x, y)]
     return [
         Status.OPTIMAL

@@ -24,9 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ffoadapt import BoxForm, Options
-
-__all__ = ["Algebra", "Answer", "run", "solve"]
+__all__ = ["Algebra", "Answer", "solve"]
 
 RHO = 1e-10
 """Added to the diagonal of P, whose largest entry is near 1 after scaling."""
@@ -95,14 +93,6 @@ def solve(
     end = algebra.repeat(method.step, method.start(), limit)
     y = _balance(end.z) + end.v
     return Answer(end.x * scaled.columns, y * scaled.rows / scaled.cost, end.done, end.steps)
-
-
-def run(program: BoxForm, options: Options) -> Answer:
-    """`solve` in the framework of the program's arrays, with these options."""
-    from ._algebra import algebra_of
-
-    p, tolerance, limit = program, float(options["tolerance"]), int(options["max_iterations"])
-    return solve(algebra_of(p.q), p.P, p.q, p.A, p.l, p.u, tolerance, limit)
 
 
 class _Residuals(NamedTuple):

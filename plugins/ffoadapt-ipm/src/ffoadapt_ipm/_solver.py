@@ -6,8 +6,8 @@ from ffoadapt import BoxForm, Options, Session, Solution, Solver
 from ffoadapt.experimental import Solutions
 
 from . import MATRICES
+from ._algebra import run
 from ._claims import statuses
-from ._method import run
 
 
 class InteriorPointSolver(Solver):
