@@ -235,7 +235,9 @@ def outcome(name: str, weights: Any, weeks: Weeks) -> show.Outcome:
 def arguments() -> argparse.Namespace:
     """The command line."""
     ready = [name for name in FRAMEWORKS if name in ffoadapt.frameworks()]
+    of_functions = ffoadapt.solvers("smooth")  # this program is one of matrices
     found = [plugin.name for plugin in ffoadapt.plugins() if plugin.kind == "solver"]
+    found = [name for name in found if name not in of_functions]
     output = Path(__file__).parent / "output" / "portfolio.png"
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--solvers", nargs="+", default=found, help="default: all installed")

@@ -41,15 +41,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("environments", nargs="*", metavar="|".join(PLUGINS), help="all of them")
     parser.add_argument("--keep", type=Path, help="the folder of the environments (temporary)")
-    arguments, _, for_pytest = " ".join(sys.argv[1:]).partition(" -- ")
-    options = parser.parse_args(arguments.split())
+    given = sys.argv[1:]
+    split = given.index("--") if "--" in given else len(given)
+    options, for_pytest = parser.parse_args(given[:split]), given[split + 1 :]
     failed = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         for name in options.environments or PLUGINS:
             print(f"==> {name}", flush=True)
             python = environment(folder, name)
-            if test(python, name, for_pytest.split()):
+            if test(python, name, for_pytest):
                 failed.append(name)
     if failed:
         sys.exit(f"the oldest versions fail: {', '.join(failed)}")
