@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(wanted or installed))
     problem = read_problem(options.file)
     with progress(len(names)) as tell:
-        found = compare_solvers(
+        comparison = compare_solvers(
             problem,
             names,
             runs=options.runs,
@@ -81,16 +81,16 @@ def run(options: argparse.Namespace) -> int:
             tell=tell,
         )
     if options.json:
-        print(as_json(_record(problem, found, options)))
+        print(as_json(_record(problem, comparison, options)))
     else:
-        _print(problem, found)
+        _print(problem, comparison)
     if options.html is not None:
         from .page import write_page
 
-        note = write_page(options.html, problem, found, seed=options.seed)
+        note = write_page(options.html, problem, comparison, seed=options.seed)
         if not options.json:
             print_notes([("page", str(options.html)), *([("plots", note)] if note else [])])
-    return 0 if found.solved else 1
+    return 0 if comparison.solved else 1
 
 
 def _positive(text: str) -> int:
@@ -100,7 +100,7 @@ def _positive(text: str) -> int:
     return value
 
 
-def _print(problem: ProblemFile, found: Comparison) -> None:
+def _print(problem: ProblemFile, comparison: Comparison) -> None:
     s = problem.structure
     kind, cones = "dense" if s.dense else "sparse", ", ".join(sorted(s.kinds)) or "none"
     print(f"{problem.path.name}: {s.n} variables, {s.m} rows, {kind}; cones: {cones}\n")
@@ -114,24 +114,24 @@ def _print(problem: ProblemFile, found: Comparison) -> None:
                 "-" if row.objective is None else f"{row.objective:.8g}",
                 number(row.residual),
                 number(row.raw_residual),
-                "reference" if row.solver == found.reference else number(row.worst),
+                "reference" if row.solver == comparison.reference else number(row.worst),
                 seconds(row.forward),
                 seconds(row.backward),
             )
-            for row in found.rows
+            for row in comparison.rows
         ],
         right=numbers,
         styles=_STYLES,
     )
     data = problem.data
-    if found.others and data:
-        print(f"\nrelative difference of the gradient to that of {found.reference}:\n")
-        columns = [row.solver for row in found.others]
-        table = [(name, *(number(r.differences[name]) for r in found.others)) for name in data]
+    if comparison.others and data:
+        print(f"\nrelative difference of the gradient to that of {comparison.reference}:\n")
+        columns = [row.solver for row in comparison.others]
+        table = [(name, *(number(r.differences[name]) for r in comparison.others)) for name in data]
         print_table(("datum", *columns), table, right=columns)
     missing = "" if data else "the problem has no parameters, so there is none"
-    versions = ", ".join(f"{row.solver} {version(row.solver)}" for row in found.rows)
-    notes = [*found.notes, *([("gradient", missing)] if missing else [])]
+    versions = ", ".join(f"{row.solver} {version(row.solver)}" for row in comparison.rows)
+    notes = [*comparison.notes, *([("gradient", missing)] if missing else [])]
     print_notes([*notes, ("versions", versions)])
 
 
@@ -147,7 +147,9 @@ def version(name: str) -> str:
     return "-"
 
 
-def _record(problem: ProblemFile, found: Comparison, options: argparse.Namespace) -> dict[str, Any]:
+def _record(
+    problem: ProblemFile, comparison: Comparison, options: argparse.Namespace
+) -> dict[str, Any]:
     structure = problem.structure
     return {
         "file": str(problem.path),
@@ -156,7 +158,7 @@ def _record(problem: ProblemFile, found: Comparison, options: argparse.Namespace
         "sparse": not structure.dense,
         "cones": sorted(structure.kinds),
         "seed": options.seed,
-        "reference": found.reference,
+        "reference": comparison.reference,
         "solvers": [
             {
                 "solver": row.solver,
@@ -172,6 +174,6 @@ def _record(problem: ProblemFile, found: Comparison, options: argparse.Namespace
                 "backward_seconds": row.backward,
                 "runs": row.runs,
             }
-            for row in found.rows
+            for row in comparison.rows
         ],
     }

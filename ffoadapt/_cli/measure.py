@@ -237,13 +237,13 @@ def _reference(solved: Sequence[Row], wanted: str | None) -> Row | None:
         return min(
             solved, key=lambda row: (max(row.residual or 0.0, EXACT), row.solver), default=None
         )
-    found = next((row for row in solved if row.solver == wanted), None)
-    if found is None:
+    reference = next((row for row in solved if row.solver == wanted), None)
+    if reference is None:
         names = ", ".join(row.solver for row in solved) or "none"
         raise OptionError(
             f"the reference {wanted!r} did not solve the problem; solvers that did: {names}"
         )
-    return found
+    return reference
 
 
 def _differences(gradient: Mapping[str, Floats], best: Row | None) -> dict[str, float]:
@@ -251,9 +251,9 @@ def _differences(gradient: Mapping[str, Floats], best: Row | None) -> dict[str, 
         return {}
     sizes = {name: float(np.linalg.norm(g)) for name, g in best.gradient.items()}
     largest = max(sizes.values(), default=0.0)
-    found = {}
+    differences = {}
     for name, size in sizes.items():
         difference = float(np.linalg.norm(gradient[name] - best.gradient[name]))
         scale = size if size > 1e-12 * largest else largest
-        found[name] = difference / scale if scale else difference
-    return found
+        differences[name] = difference / scale if scale else difference
+    return differences

@@ -30,12 +30,12 @@ _KINDS = {"optimal": "good", "optimal_inaccurate": "fair", "unsupported": "none"
 """How a status is coloured; other ones are poor."""
 
 
-def write_page(path: Path, problem: ProblemFile, found: Comparison, *, seed: int) -> str:
+def write_page(path: Path, problem: ProblemFile, comparison: Comparison, *, seed: int) -> str:
     """Write the page; return a note on what it lacks, or an empty string."""
     try:
         from .plots import draw_plots
 
-        plots, note = draw_plots(found), ""
+        plots, note = draw_plots(comparison), ""
     except ImportError:
         plots, note = [], NO_PLOTS
     figures = [
@@ -43,11 +43,11 @@ def write_page(path: Path, problem: ProblemFile, found: Comparison, *, seed: int
         for title, caption, svg in plots
     ]
     body = [
-        f"<header><h1>{escape(problem.path.name)}</h1>{_facts(problem, found)}</header>",
-        f"<section>{_solver_table(found)}{_notes(found)}</section>",
+        f"<header><h1>{escape(problem.path.name)}</h1>{_facts(problem, comparison)}</header>",
+        f"<section>{_solver_table(comparison)}{_notes(comparison)}</section>",
         f'<div class="plots">{"".join(figures)}</div>' if figures else "",
         f'<p class="note">{escape(note)}</p>' if note else "",
-        _gradient_table(problem, found),
+        _gradient_table(problem, comparison),
         _footer(seed),
     ]
     title = f"{escape(problem.path.name)}: solvers compared"
@@ -77,14 +77,14 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-def _facts(problem: ProblemFile, found: Comparison) -> str:
+def _facts(problem: ProblemFile, comparison: Comparison) -> str:
     structure = problem.structure
     facts = [
         f"{structure.n} variables",
         f"{structure.m} rows",
         "dense" if structure.dense else "sparse",
         *(f"{kind.replace('_', ' ')} cone" for kind in sorted(structure.kinds)),
-        f"solved by {len(found.solved)} of {len(found.rows)} solvers",
+        f"solved by {len(comparison.solved)} of {len(comparison.rows)} solvers",
     ]
     return "<ul>" + "".join(f"<li>{escape(fact)}</li>" for fact in facts) + "</ul>"
 
@@ -104,7 +104,7 @@ def _table(header: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> 
     return f'<div class="wide">{table}</div>'
 
 
-def _solver_table(found: Comparison) -> str:
+def _solver_table(comparison: Comparison) -> str:
     header = [
         ("word", "solver"),
         ("word", "status"),
@@ -115,7 +115,7 @@ def _solver_table(found: Comparison) -> str:
         ("figure", "forward"),
         ("figure", "backward"),
     ]
-    return _table(header, [_solver_row(row, found.reference) for row in found.rows])
+    return _table(header, [_solver_row(row, comparison.reference) for row in comparison.rows])
 
 
 def _solver_row(row: Row, reference: str | None) -> list[str]:
@@ -136,24 +136,26 @@ def _listed(items: Sequence[tuple[str, str]]) -> str:
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items)
 
 
-def _notes(found: Comparison) -> str:
-    items = "".join(f"<dt>{escape(who)}</dt><dd>{escape(what)}</dd>" for who, what in found.notes)
+def _notes(comparison: Comparison) -> str:
+    items = "".join(
+        f"<dt>{escape(who)}</dt><dd>{escape(what)}</dd>" for who, what in comparison.notes
+    )
     return f"<dl>{items}</dl>" if items else ""
 
 
-def _gradient_table(problem: ProblemFile, found: Comparison) -> str:
+def _gradient_table(problem: ProblemFile, comparison: Comparison) -> str:
     data = problem.data
     if not data:
         return '<p class="note">The problem has no parameters, so there is no gradient.</p>'
-    if not found.others:
+    if not comparison.others:
         return ""
-    header = [("word", "datum"), *(("figure", escape(row.solver)) for row in found.others)]
+    header = [("word", "datum"), *(("figure", escape(row.solver)) for row in comparison.others)]
     rows = [
-        [f"<b>{escape(name)}</b>", *(_shaded(row.differences[name]) for row in found.others)]
+        [f"<b>{escape(name)}</b>", *(_shaded(row.differences[name]) for row in comparison.others)]
         for name in data
     ]
     return (
-        f"<section><h2>Gradients, relative to that of {escape(str(found.reference))}</h2>"
+        f"<section><h2>Gradients, relative to that of {escape(str(comparison.reference))}</h2>"
         f"{_table(header, rows)}</section>"
     )
 

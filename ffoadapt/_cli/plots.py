@@ -39,7 +39,7 @@ _STYLE: Any = {
 }
 
 
-def draw_plots(found: Comparison) -> list[tuple[str, str, str]]:
+def draw_plots(comparison: Comparison) -> list[tuple[str, str, str]]:
     """(title, caption, SVG) of each plot that has something to show.
 
     Raises
@@ -49,7 +49,7 @@ def draw_plots(found: Comparison) -> list[tuple[str, str, str]]:
     """
     import matplotlib
 
-    rows = found.solved
+    rows = comparison.solved
     if not rows:
         return []
     with matplotlib.rc_context(_STYLE):

@@ -83,14 +83,14 @@ def _declared(row: PluginInfo, what: str) -> list[str] | None:
     """What the record says; None where it leaves that to the class, which is not imported here."""
     if not isinstance(row.spec, SolverSpec):
         return []
-    found = getattr(row.spec, what)
+    declared = getattr(row.spec, what)
     known = *_CONES, *_CONSTRAINTS, *_MATRICES
-    return None if found is None else [name for name in known if name in found]
+    return None if declared is None else [name for name in known if name in declared]
 
 
 def _words(row: PluginInfo, what: str, joint: str) -> str:
-    found = _declared(row, what)
-    return "as its class says" if found is None else joint.join(found)
+    declared = _declared(row, what)
+    return "as its class says" if declared is None else joint.join(declared)
 
 
 def _record(row: PluginInfo) -> dict[str, Any]:

@@ -240,8 +240,8 @@ def _cone(word: str) -> Cone:
     kind, _, size = word.partition(":")
     try:
         if kind in _SIZED:
-            found: Cone = _SIZED[kind](int(size))
-            return found
+            cone: Cone = _SIZED[kind](int(size))
+            return cone
         if kind == "power":
             return PowerCone(float(size))
     except ValueError as error:

@@ -195,9 +195,9 @@ class CurvedCone(Cone):
         regions = Regions(np.zeros(n, dtype=bool), np.zeros((3, n), dtype=bool), self._room(p))
         rho, left = np.zeros(n), np.arange(n)
         if guess is not None:
-            rho, found = self._newton(up, guess)
+            rho, converged = self._newton(up, guess)
             split = self._split(up, rho, sign)
-            left = np.flatnonzero(~(found & (split.alpha > 0) & (split.beta > 0)))
+            left = np.flatnonzero(~(converged & (split.alpha > 0) & (split.beta > 0)))
             if not left.size:
                 return regions, np.arange(n), split
         inside, active, margin = regions
@@ -227,15 +227,15 @@ class CurvedCone(Cone):
     def _newton(self, p: Floats, rho: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Newton's method for p'q(rho) = 0 from a guess: rho, and where it has converged."""
         moving = np.abs(rho) <= NEAR  # not where NaN
-        found = np.zeros(rho.size, dtype=bool)
+        converged = np.zeros(rho.size, dtype=bool)
         for _ in range(NEWTON):
             step = self._step(p, rho)[1]
             rho = np.where(moving, rho + step, rho)
-            found |= moving & (np.abs(step) <= ROUNDED * (1 + np.abs(rho)))
-            moving &= ~found & (np.abs(rho) <= NEAR)
+            converged |= moving & (np.abs(step) <= ROUNDED * (1 + np.abs(rho)))
+            moving &= ~converged & (np.abs(rho) <= NEAR)
             if not moving.any():
                 break
-        return rho, found
+        return rho, converged
 
     def _step(self, p: Floats, rho: Floats) -> tuple[Floats, Floats]:
         """p'q at rho, and Newton's step to its root."""

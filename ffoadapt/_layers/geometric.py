@@ -120,9 +120,9 @@ class GeometricFunction(Keyed):
     ) -> list[Floats | None]:
         inner = self._along(state, cotangents)
         wanted = [*needed, *(needed[k] for k in self._logged)]
-        found = self.inside.vjp(state.inside, inner, wanted, quiet)
-        gradients = found[: len(self.names)]
-        for k, by_log in zip(self._logged, found[len(self.names) :], strict=True):
+        all_gradients = self.inside.vjp(state.inside, inner, wanted, quiet)
+        gradients = all_gradients[: len(self.names)]
+        for k, by_log in zip(self._logged, all_gradients[len(self.names) :], strict=True):
             if by_log is not None:
                 direct, rest = gradients[k], by_log / _inside(state.values[k])
                 gradients[k] = rest if direct is None else direct + rest
@@ -206,8 +206,8 @@ class Stated:
 
     def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
         """The objective, from that in logarithms."""
-        found: Floats = np.exp(self._model.objective(values, canonical))
-        return found
+        objective: Floats = np.exp(self._model.objective(values, canonical))
+        return objective
 
 
 def _inside(value: NDArray[Any]) -> NDArray[Any]:

@@ -94,8 +94,8 @@ def check_gradients(
     )
 
     def along(moved: list[Floats]) -> float:
-        found, _ = stepping.forward(moved, quiet=True)
-        return sum(float(np.vdot(c, m)) for c, m in zip(cotangents, found, strict=True))
+        variables, _ = stepping.forward(moved, quiet=True)
+        return sum(float(np.vdot(c, m)) for c, m in zip(cotangents, variables, strict=True))
 
     errors = compared(names, arrays, gradients, along, rng, directions, noise=noise)
     return GradientCheck(errors, tolerance)
@@ -139,9 +139,9 @@ def compared(
                 for sign in (step, -step)
             ]
             expected = (ends[0] - ends[1]) / (2.0 * step)
-            found = float(np.vdot(gradient, direction))
-            scale = max(abs(expected), abs(found), size, floor / largest, 1e-10)
-            worst = max(worst, (abs(expected - found) - noise / step) / scale)
+            claimed = float(np.vdot(gradient, direction))
+            scale = max(abs(expected), abs(claimed), size, floor / largest, 1e-10)
+            worst = max(worst, (abs(expected - claimed) - noise / step) / scale)
         errors[name] = worst
     return errors
 

@@ -188,9 +188,9 @@ class Framework(ABC):
         values, columns = [], []
         for k in range(size):
             row = [a[k] if on else a for a, on in zip(arrays, mapped, strict=True)]
-            value, found = self.gradients(function, row, needed)
+            value, gradients = self.gradients(function, row, needed)
             values.append(self.to_numpy(value))
-            columns.append([None if g is None else self.to_numpy(g) for g in found])
+            columns.append([None if g is None else self.to_numpy(g) for g in gradients])
         each = [None if c[0] is None else np.stack(c) for c in zip(*columns, strict=True)]
         return np.stack(values), each
 

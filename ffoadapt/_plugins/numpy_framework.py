@@ -42,8 +42,8 @@ class NumpyFramework(Framework):
         self, function: Callable[..., Any], arrays: Sequence[Any], needed: Sequence[bool]
     ) -> tuple[Any, list[Any]]:
         """The function returns both itself: its value, and one gradient (or None) an array."""
-        value, found = function(*arrays)
-        return value, [g if on else None for g, on in zip(found, needed, strict=True)]
+        value, gradients = function(*arrays)
+        return value, [g if on else None for g, on in zip(gradients, needed, strict=True)]
 
     def sparse_parts(self, array: Any) -> tuple[Any, Any, Any] | None:
         if not sparse.issparse(array):
@@ -55,11 +55,11 @@ class NumpyFramework(Framework):
 def _numbers(array: Any) -> Any:
     """Real numbers in their own type, which says what rounding may have done to them."""
     try:
-        found = np.asarray(array)
-        if found.dtype.kind == "f":
-            return found
-        if found.dtype.kind != "c":
-            return found.astype(np.float64)
+        numbers = np.asarray(array)
+        if numbers.dtype.kind == "f":
+            return numbers
+        if numbers.dtype.kind != "c":
+            return numbers.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"an argument is no array of numbers: {words(error)}") from error
     raise ParameterError("an argument is complex; expected real numbers")

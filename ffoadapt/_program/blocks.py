@@ -53,8 +53,8 @@ class RowEntries:
     @classmethod
     def of(cls, pattern: Pattern) -> RowEntries:
         numbered = (np.arange(pattern.nnz), pattern.indices, pattern.indptr)
-        found = sparse.csc_matrix(numbered, shape=pattern.shape).tocsr()
-        return cls(found.indptr.astype(np.intp), found.indices, found.data)
+        by_rows = sparse.csc_matrix(numbered, shape=pattern.shape).tocsr()
+        return cls(by_rows.indptr.astype(np.intp), by_rows.indices, by_rows.data)
 
     def rows(self, at: Ints, values: Floats, factors: Floats | None = None) -> Rows:
         """The rows ``at`` of the matrix with these values, times ``factors``."""
@@ -112,10 +112,10 @@ class ConeEntries:
                 data[r] = self._summed(products)
             slots = _ranges(self.ends[cone], lengths)
             if k > 1 or not on.all():
-                found = data.reshape(-1)[slots + np.repeat(number * self.starts.size, lengths)]
+                values = data.reshape(-1)[slots + np.repeat(number * self.starts.size, lengths)]
             else:
-                found = data[0]
-            return Rows(found, self.columns[slots], lengths)
+                values = data[0]
+            return Rows(values, self.columns[slots], lengths)
         parts = [np.zeros(0)]
         for j in range(count):
             parts.append(self._one(j, weights[j, on[j]], entries).reshape(-1))

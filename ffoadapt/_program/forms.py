@@ -47,10 +47,10 @@ class ConeLayout:
 
     def rows(self, kinds: tuple[str, ...], psd: str) -> NDArray[np.intp] | slice:
         """See `ConeForm.rows`; not to be written to."""
-        found = self._rows.get((kinds, psd))
-        if found is None:
-            found = self._rows[kinds, psd] = self._ordered(kinds, psd)
-        return found
+        rows = self._rows.get((kinds, psd))
+        if rows is None:
+            rows = self._rows[kinds, psd] = self._ordered(kinds, psd)
+        return rows
 
     def _ordered(self, kinds: tuple[str, ...], psd: str) -> NDArray[np.intp] | slice:
         starts = np.cumsum([0, *(cone.dim for cone in self.cones)])
@@ -113,9 +113,9 @@ class ConeForm:
         place = np.empty(rows.size, dtype=np.int32)
         place[rows] = np.arange(rows.size)
         A = self.A.tocsc()
-        found = sparse.csc_matrix((A.data.copy(), place[A.indices], A.indptr), shape=A.shape)
-        found.sort_indices()
-        return found
+        ordered = sparse.csc_matrix((A.data.copy(), place[A.indices], A.indptr), shape=A.shape)
+        ordered.sort_indices()
+        return ordered
 
     def P_upper(self) -> sparse.csc_matrix:
         """The upper triangle of P as CSC."""
@@ -179,9 +179,9 @@ class BoxForm:
             shape = np.count_nonzero(on), A.shape[1]
             known[key] = entries[0], sparse.csc_matrix(entries, shape=shape)
         places, pattern = known[key]
-        found = copy.copy(pattern)  # made without the checks of the constructor
-        found.data = A.data[places]
-        return found
+        matrix = copy.copy(pattern)  # made without the checks of the constructor
+        matrix.data = A.data[places]
+        return matrix
 
 
 @dataclass(slots=True, eq=False)

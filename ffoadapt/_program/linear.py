@@ -31,8 +31,8 @@ class LinearMap:
     def __call__(self, v: Floats) -> Floats:
         if not self._chooses:
             flat = v.reshape(-1, v.shape[-1])
-            found: Floats = np.ascontiguousarray((self.matrix @ flat.T).T)
-            return found.reshape(*v.shape[:-1], self.matrix.shape[0])
+            product: Floats = np.ascontiguousarray((self.matrix @ flat.T).T)
+            return product.reshape(*v.shape[:-1], self.matrix.shape[0])
         chosen = v[..., self._columns]
         if self._weights is not None:
             chosen = chosen * self._weights

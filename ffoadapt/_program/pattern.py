@@ -62,8 +62,8 @@ class Pattern:
     def by_rows(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
         """The same entries by rows: (indptr, columns, where each is in the values)."""
         numbered = (np.arange(self.nnz, dtype=np.int32), self.indices, self.indptr)
-        found = sparse.csc_matrix(numbered, shape=self.shape).tocsr()
-        return found.indptr, found.indices, found.data
+        by_rows = sparse.csc_matrix(numbered, shape=self.shape).tocsr()
+        return by_rows.indptr, by_rows.indices, by_rows.data
 
     @cached_property
     def transposition(self) -> NDArray[np.int32] | None:
@@ -99,40 +99,40 @@ class Pattern:
 
     def matrix(self, values: Floats) -> sparse.csc_matrix:
         """The CSC matrix with these (nnz,) values (copied only where they are strided)."""
-        found = copy.copy(self._empty)  # made without the checks of the constructor
-        found.data = np.ascontiguousarray(values)
-        return found
+        matrix = copy.copy(self._empty)  # made without the checks of the constructor
+        matrix.data = np.ascontiguousarray(values)
+        return matrix
 
     def transposed(self, values: Floats) -> sparse.csr_matrix:
         """The transpose of `matrix`, likewise."""
-        found = copy.copy(self._empty_transposed)
-        found.data = np.ascontiguousarray(values)
-        return found
+        matrix = copy.copy(self._empty_transposed)
+        matrix.data = np.ascontiguousarray(values)
+        return matrix
 
     def multiply(self, values: Floats, v: Floats, transpose: bool) -> Floats:
         """The matrix with these values, or its transpose, times the vector v."""
-        found: Any
+        product: Any
         if self.nnz <= PRODUCT_ENTRIES:
             out, other = self._ends if transpose else self._ends[::-1]
-            found = np.bincount(out, values * v[other], self.shape[1 if transpose else 0])
+            product = np.bincount(out, values * v[other], self.shape[1 if transpose else 0])
         else:
-            found = (self.transposed(values) if transpose else self.matrix(values)) @ v
-        return found
+            product = (self.transposed(values) if transpose else self.matrix(values)) @ v
+        return product
 
     def largest(self, values: Floats) -> Floats:
         """(B, columns) the largest magnitudes in the columns of matrices with values (B, nnz)."""
-        found = np.zeros((len(values), self.shape[1]))
+        largest = np.zeros((len(values), self.shape[1]))
         filled = np.flatnonzero(np.diff(self.indptr))
         if filled.size:
             starts = self.indptr[filled]
-            found[:, filled] = np.maximum.reduceat(np.abs(values), starts, axis=-1)
-        return found
+            largest[:, filled] = np.maximum.reduceat(np.abs(values), starts, axis=-1)
+        return largest
 
 
 def digest(*arrays: NDArray[Any]) -> bytes:
     """Equal exactly for equal numbers of equal types."""
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
-        found.update(f"{array.dtype}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.digest()
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()

@@ -61,8 +61,8 @@ class Status(Enum):
 @lru_cache(maxsize=256)
 def _read(words: str) -> Status:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_()-]+", " ", words).strip().lower()
-    found = (status for status, known in _WORDS.items() if re.fullmatch(known, spaced))
-    return next(found, Status.ERROR)
+    matching = (status for status, known in _WORDS.items() if re.fullmatch(known, spaced))
+    return next(matching, Status.ERROR)
 
 
 _SOLVED = (Status.OPTIMAL, Status.OPTIMAL_INACCURATE)

@@ -42,10 +42,10 @@ class BoxRows:
     @property
     def sides(self) -> tuple[NDArray[np.bool_], ...]:
         """(rows,) each: whether a row is an equality, has an upper and has a lower bound."""
-        found = np.zeros((3, self.rows), dtype=bool)
-        for side, at in zip(found, (self.equal, self.upper, self.lower), strict=True):
+        sides = np.zeros((3, self.rows), dtype=bool)
+        for side, at in zip(sides, (self.equal, self.upper, self.lower), strict=True):
             side[at] = True
-        return tuple(found)
+        return tuple(sides)
 
     def dual(self, y: Floats) -> Floats:
         """Canonical z (..., m) of a box dual y (..., rows)."""
@@ -124,13 +124,13 @@ class Structure:
     @cached_property
     def groups(self) -> list[tuple[Cone, int, int]]:
         """Runs of equal neighbouring cones: (cone, first row, how many)."""
-        found: list[tuple[Cone, int, int]] = []
+        runs: list[tuple[Cone, int, int]] = []
         for start, cone in zip(self.offsets, self.cones, strict=True):
-            if found and not cone.polyhedral and found[-1][0] == cone:
-                found[-1] = (cone, found[-1][1], found[-1][2] + 1)
+            if runs and not cone.polyhedral and runs[-1][0] == cone:
+                runs[-1] = (cone, runs[-1][1], runs[-1][2] + 1)
             elif cone.dim:
-                found.append((cone, start, 1))
-        return found
+                runs.append((cone, start, 1))
+        return runs
 
     @cached_property
     def entries(self) -> RowEntries:

@@ -34,8 +34,8 @@ def _switches() -> list[Switch]:
 
             controllers = threadpoolctl.ThreadpoolController().select(user_api="blas")
             _state["switches"] = list(map(_switch, controllers.lib_controllers))
-    found: list[Switch] = _state["switches"]
-    return found
+    switches: list[Switch] = _state["switches"]
+    return switches
 
 
 def _switch(library: Any) -> Switch:

@@ -93,13 +93,13 @@ def check() -> None:
 
 def _pool(workers: int) -> _Tasks:
     key = (os.getpid(), workers)  # threads do not survive a fork
-    found = _pools.get(key)
-    if found is None:
-        found = SimpleQueue()
+    pool = _pools.get(key)
+    if pool is None:
+        pool = SimpleQueue()
         for _ in range(workers):
-            _thread.start_new_thread(_serve, (found,))
-        _pools[key] = found
-    return found
+            _thread.start_new_thread(_serve, (pool,))
+        _pools[key] = pool
+    return pool
 
 
 def _retire(workers: int) -> None:

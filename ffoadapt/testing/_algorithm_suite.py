@@ -72,8 +72,8 @@ class AlgorithmSuite(WithWaivers):
         spec = registry.specs("algorithm")[self.algorithm]
         if not isinstance(spec.load, str):
             raise CheckSkipped("it was registered at run time, as an object")
-        found = imports_of_registration((*spec.requires, spec.load.partition(":")[0]))
-        expect(not found, f"listing the plugins imported {', '.join(found)}")
+        imported = imports_of_registration((*spec.requires, spec.load.partition(":")[0]))
+        expect(not imported, f"listing the plugins imported {', '.join(imported)}")
 
     def test_lower_levels(self) -> None:
         """It says which lower levels it takes, and runs on each that is a function or a map."""

@@ -17,14 +17,14 @@ Result = TypeVar("Result")
 def at_once(works: Sequence[Callable[[], Result]], cause: str) -> list[Result]:
     """What these return that start together, each in a thread of its own, with threads that take
     turns far more often than usual; one that raises fails the check for that ``cause``."""
-    found: dict[int, Result] = {}
+    results: dict[int, Result] = {}
     failures: list[BaseException] = []
     gate = threading.Barrier(len(works))
 
     def work(k: int) -> None:
         try:
             gate.wait(60.0)
-            found[k] = works[k]()
+            results[k] = works[k]()
         except BaseException as error:
             failures.append(error)
             gate.abort()
@@ -44,4 +44,4 @@ def at_once(works: Sequence[Callable[[], Result]], cause: str) -> list[Result]:
         raise CheckFailure(
             f"of {len(works)} solves at once, one failed: {real[0]}. Likely cause: {cause}"
         ) from real[0]
-    return [found[k] for k in range(len(works))]
+    return [results[k] for k in range(len(works))]

@@ -29,9 +29,9 @@ def check_survives(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None
     The solver runs in a child process: a new one where it is the name of an installed solver, a
     fork of this one where it is an object or was registered at run time.
     """
-    found, name = load(solver)
-    limited = {"max_iterations": 500} if "max_iterations" in common_names(found) else {}
-    options = settings.options(found, **limited)
+    loaded, name = load(solver)
+    limited = {"max_iterations": 500} if "max_iterations" in common_names(loaded) else {}
+    options = settings.options(loaded, **limited)
     installed = isinstance(solver, str) and any(
         row.kind == "solver" and row.name == solver and row.distribution != "(this process)"
         for row in registry.listing()
@@ -51,7 +51,7 @@ def check_survives(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None
             return
         end: tuple[bytes, int | None] = done.stdout, done.returncode
     elif hasattr(os, "fork"):
-        end = _forked(found, name, options, settings.seed)
+        end = _forked(loaded, name, options, settings.seed)
     else:
         raise CheckSkipped(
             "it is an object of this process, and this platform cannot fork; register it by an "
@@ -72,7 +72,7 @@ def check_survives(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None
     )
 
 
-def _forked(found: object, name: str, options: object, seed: int) -> tuple[bytes, int | None]:
+def _forked(solver: object, name: str, options: object, seed: int) -> tuple[bytes, int | None]:
     """What a fork says, and how it ended; None where it was ended for being slow."""
     back, to = os.pipe()
     with warnings.catch_warnings():
@@ -86,7 +86,7 @@ def _forked(found: object, name: str, options: object, seed: int) -> tuple[bytes
                 os.dup2(sink, stream)
             warnings.simplefilter("ignore")
             faulthandler.disable()
-            run(found, name, options, seed, lambda word: os.write(to, f"{word}\n".encode()))  # type: ignore[arg-type]
+            run(solver, name, options, seed, lambda word: os.write(to, f"{word}\n".encode()))  # type: ignore[arg-type]
             code = 0
         finally:
             os._exit(code)

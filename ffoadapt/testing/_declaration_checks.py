@@ -62,26 +62,26 @@ _SMALLEST = {
 
 def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
     """form, cones, matrices, objectives, common_options and defaults hold what they may hold."""
-    found, _ = load(solver)
-    known = found.known_options()
-    subset("form", [found.form], ("box", "split", "cone"))
-    subset("cones", found.cones, _KINDS)
-    subset("matrices", found.matrices, ("dense", "sparse"))
-    subset("common_options", found.common_options, COMMON_OPTIONS)
-    subset("objectives", found.objectives, OBJECTIVES)
-    if not found.matrices:
+    loaded, _ = load(solver)
+    known = loaded.known_options()
+    subset("form", [loaded.form], ("box", "split", "cone"))
+    subset("cones", loaded.cones, _KINDS)
+    subset("matrices", loaded.matrices, ("dense", "sparse"))
+    subset("common_options", loaded.common_options, COMMON_OPTIONS)
+    subset("objectives", loaded.objectives, OBJECTIVES)
+    if not loaded.matrices:
         raise CheckFailure("matrices is empty; expected 'dense', 'sparse' or both")
-    if not found.objectives:
+    if not loaded.objectives:
         raise CheckFailure(f"objectives is empty; expected some of {', '.join(OBJECTIVES)}")
-    if found.form != "cone" and set(found.cones) - {"zero", "nonnegative"}:
+    if loaded.form != "cone" and set(loaded.cones) - {"zero", "nonnegative"}:
         raise CheckFailure(
-            f"form is {found.form!r}, whose view has no cones, but cones declares "
-            f"{sorted(found.cones)}"
+            f"form is {loaded.form!r}, whose view has no cones, but cones declares "
+            f"{sorted(loaded.cones)}"
         )
     if known is not None:
-        own = [name for names in common_names(found).values() for name in names]
+        own = [name for names in common_names(loaded).values() for name in names]
         subset("common_options (its values)", own, known)
-        subset("defaults", found.defaults, known)
+        subset("defaults", loaded.defaults, known)
 
 
 def subset(what: str, seen: object, allowed: object) -> None:
@@ -96,17 +96,17 @@ def subset(what: str, seen: object, allowed: object) -> None:
 
 def check_declared_cones(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
     """For each declared cone, the smallest problem that has it is solved, not refused."""
-    found, name = load(solver)
+    loaded, name = load(solver)
     by_name = {problem.name: problem for problem in problems(settings.seed)}
-    for kind in sorted(set(found.cones) & set(_KINDS)):
+    for kind in sorted(set(loaded.cones) & set(_KINDS)):
         problem = by_name[_SMALLEST[kind]]
-        if not problem.kinds <= frozenset(found.cones):
+        if not problem.kinds <= frozenset(loaded.cones):
             continue
-        if problem.objective_kind not in found.objectives:
+        if problem.objective_kind not in loaded.objectives:
             continue
         try:
-            view = view_of(found, problem.program())
-            solution = call(found, name, view, settings)
+            view = view_of(loaded, problem.program())
+            solution = call(loaded, name, view, settings)
         except (CheckFailure, FFOAdaptError) as error:
             raise CheckFailure(
                 f"it declares the cone {kind!r} but fails on the smallest problem that has it "
@@ -121,14 +121,14 @@ def check_declared_cones(solver: AnySolver, settings: CheckSettings = DEFAULT) -
 
 def check_tolerance(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """A tighter ``tolerance`` gives an answer that is as much more accurate, down to 1e-8."""
-    found, name = require(solver, problem)
-    if "tolerance" not in common_names(found):
+    loaded, name = require(solver, problem)
+    if "tolerance" not in common_names(loaded):
         raise CheckSkipped("it does not declare the common option 'tolerance'")
     errors = {}
     for tolerance in (1e-3, 1e-8):
-        view = view_of(found, problem.program())
+        view = view_of(loaded, problem.program())
         errors[tolerance] = _error(
-            point_of(view, call(found, name, view, settings, tolerance=tolerance))
+            point_of(view, call(loaded, name, view, settings, tolerance=tolerance))
         )
         limit = 100 * tolerance
         if not errors[tolerance] <= limit:
@@ -149,13 +149,13 @@ def check_common_options(
     solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
 ) -> None:
     """Each declared common option is accepted by the solver itself."""
-    found, name = require(solver, problem)
+    loaded, name = require(solver, problem)
 
     def solved(**options: Any) -> Point:
-        view = view_of(found, problem.program())
-        return point_of(view, call(found, name, view, settings, **options))
+        view = view_of(loaded, problem.program())
+        return point_of(view, call(loaded, name, view, settings, **options))
 
-    judge_options(found, solved)
+    judge_options(loaded, solved)
 
 
 def judge_options(solver: Solver, solved: Callable[..., object]) -> None:
@@ -181,9 +181,9 @@ def judge_options(solver: Solver, solved: Callable[..., object]) -> None:
 
 def check_quiet(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """Nothing is printed unless the user asks for it (``verbose``)."""
-    found, name = require(solver, problem)
-    view = view_of(found, problem.program())
-    judge_silence(lambda: call(found, name, view, settings))
+    loaded, name = require(solver, problem)
+    view = view_of(loaded, problem.program())
+    judge_silence(lambda: call(loaded, name, view, settings))
 
 
 def judge_silence(solve: Callable[[], object]) -> None:
@@ -230,11 +230,11 @@ def printed() -> Iterator[list[bytes]]:
 
 def check_unknown_option(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
     """A misspelled option is an error that lists the known ones."""
-    found, name = load(solver)
-    if found.known_options() is None:
+    loaded, name = load(solver)
+    if loaded.known_options() is None:
         raise CheckSkipped("known_options() is None: it lets every option pass")
     try:
-        translate_options(found, name, {"no_such_option_anywhere": 1})
+        translate_options(loaded, name, {"no_such_option_anywhere": 1})
     except OptionError:
         return
     raise CheckFailure(

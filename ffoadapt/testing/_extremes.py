@@ -126,9 +126,9 @@ def main(solver: AnySolver, options: str, seed: str) -> None:
     sink = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(sink, stream)
-    found, name = load(solver)
+    loaded, name = load(solver)
     run(
-        found,
+        loaded,
         name,
         json.loads(options),
         int(seed),

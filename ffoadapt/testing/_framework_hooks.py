@@ -95,8 +95,8 @@ class FrameworkHooks(WithWaivers):
         return solve(problem.program(**changes), self.solver)
 
     def _value(self, problem: Problem, name: str, **changes: Any) -> Floats:
-        found: Floats = getattr(self._solved(problem, **changes), name)
-        return found
+        value: Floats = getattr(self._solved(problem, **changes), name)
+        return value
 
     def _vjp(self, problem: Problem, **changes: Any) -> Any:
         result = self._solved(problem, **changes)

@@ -66,9 +66,9 @@ class FrameworkSuite(FrameworkBatches):
 
     def test_found_by_type(self) -> None:
         """A call with these arrays is this framework's."""
-        found = find_framework({"q": self._array(np.ones(2))})
+        framework = find_framework({"q": self._array(np.ones(2))})
         expected = registry.get("framework", self.framework)
-        expect(found is expected, f"arrays belong to {found!r}, expected {expected!r}")
+        expect(framework is expected, f"arrays belong to {framework!r}, expected {expected!r}")
 
     def test_lazy_import(self) -> None:
         """Registering and listing it imports neither the vendor nor the adapter."""
@@ -81,8 +81,10 @@ class FrameworkSuite(FrameworkBatches):
         problem = BY_NAME[FORMS[form]]
         outputs = self._call(problem, self._arrays(problem, dtype))
         for name, seen in zip(outputs._fields, outputs, strict=True):
-            found = self.dtype_of(seen)
-            expect(found == dtype, f"{name} is {found} for {dtype} inputs; the dtype comes back")
+            returned = self.dtype_of(seen)
+            expect(
+                returned == dtype, f"{name} is {returned} for {dtype} inputs; the dtype comes back"
+            )
             close(name, self.to_numpy(seen), self._value(problem, name), _accuracy(dtype))
 
     def test_device(self, device: Any) -> None:
@@ -93,12 +95,12 @@ class FrameworkSuite(FrameworkBatches):
         arrays = [self.to_device(array, device) for array in self._arrays(problem)]
         where = self.device_of(arrays[0])
         for seen in self._call(problem, arrays):
-            found = self.device_of(seen)
-            expect(found == where, f"an output is on {found}, the inputs are on {where}")
+            place = self.device_of(seen)
+            expect(place == where, f"an output is on {place}, the inputs are on {where}")
         grads = self.gradient(partial(self._number, problem), arrays)
         for grad in grads:
-            found = self.device_of(grad)
-            expect(found == where, f"a gradient is on {found}, the inputs are on {where}")
+            place = self.device_of(grad)
+            expect(place == where, f"a gradient is on {place}, the inputs are on {where}")
 
     def test_gradient(self, form: str, datum: str) -> None:
         """The gradient of one datum, the others constant, is that of `Result.vjp`."""
@@ -123,8 +125,8 @@ class FrameworkSuite(FrameworkBatches):
         """A gradient has the dtype of its datum."""
         problem = BY_NAME["qp"]
         for array in self.gradient(partial(self._number, problem), self._arrays(problem, dtype)):
-            found = self.dtype_of(array)
-            expect(found == dtype, f"a gradient is {found} for {dtype} inputs")
+            returned = self.dtype_of(array)
+            expect(returned == dtype, f"a gradient is {returned} for {dtype} inputs")
 
     def test_two_calls_in_one_graph(self) -> None:
         """Calls do not share state: the gradient of f(q) + f(2q) is the sum of both gradients."""

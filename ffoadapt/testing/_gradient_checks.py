@@ -84,9 +84,9 @@ def check_gradient_closed_form(
 
 
 def _solve(solver: AnySolver, problem: Problem, settings: CheckSettings, **changes: Any) -> Result:
-    found, _ = require(solver, problem)
+    loaded, _ = require(solver, problem)
     try:
-        return solve(problem.program(**changes), solver, solver_options=settings.options(found))
+        return solve(problem.program(**changes), solver, solver_options=settings.options(loaded))
     except FFOAdaptError as error:
         raise CheckFailure(f"a problem that has a solution was not solved: {error}") from error
 

@@ -85,16 +85,16 @@ class ModelerSuite(WithWaivers):
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """pytest's hook: one test a case."""
         if "case" in metafunc.fixturenames:
-            found = list(self.cases())
-            metafunc.parametrize("case", found, ids=[case.name for case in found])
+            cases = list(self.cases())
+            metafunc.parametrize("case", cases, ids=[case.name for case in cases])
 
     # -- the tests
 
     def test_found_by_type(self, case: ModelerCase) -> None:
         """The problem's class is known to be this modeler's."""
         spec = registry.by_module("modeler", type(case.problem))
-        found = None if spec is None else spec.name
-        expect(found == self.modeler, f"the modeler of the problem is {found!r}")
+        modeler = None if spec is None else spec.name
+        expect(modeler == self.modeler, f"the modeler of the problem is {modeler!r}")
 
     def test_lazy_import(self) -> None:
         """Registering and listing it imports neither the vendor nor the adapter."""
@@ -104,8 +104,8 @@ class ModelerSuite(WithWaivers):
 
     def test_solution(self, case: ModelerCase) -> None:
         """Variables equal the reference's."""
-        exact, found = case.reference(*case.arrays), self._layer(case)(*case.arrays)
-        for k, (seen, wanted) in enumerate(zip(found, exact, strict=True)):
+        exact, outputs = case.reference(*case.arrays), self._layer(case)(*case.arrays)
+        for k, (seen, wanted) in enumerate(zip(outputs, exact, strict=True)):
             close(f"variable {k}", seen, np.asarray(wanted, dtype=np.float64), case.tolerance)
 
     def test_batch(self, case: ModelerCase) -> None:
@@ -119,14 +119,14 @@ class ModelerSuite(WithWaivers):
         self._elements_agree(case, layer, [stacked[0], *case.arrays[1:]], shared)
 
     def _elements_agree(self, case: ModelerCase, layer: Layer, stacked: Any, elements: Any) -> None:
-        found = layer.solve(*stacked)
-        cotangents = [np.ones_like(v) for v in found.variables]
-        grads = found.vjp(*cotangents)
+        batch = layer.solve(*stacked)
+        cotangents = [np.ones_like(v) for v in batch.variables]
+        grads = batch.vjp(*cotangents)
         for i, values in enumerate(elements):
             alone = layer.solve(*values)
-            for k, (seen, exact) in enumerate(zip(found.variables, alone.variables, strict=True)):
+            for k, (seen, exact) in enumerate(zip(batch.variables, alone.variables, strict=True)):
                 close(f"variable {k} of element {i}", seen[i], exact, case.tolerance)
-            gap = abs(found.objective[i] - alone.objective)
+            gap = abs(batch.objective[i] - alone.objective)
             expect(gap <= case.tolerance * max(1.0, abs(alone.objective)), "objectives differ")
         first = sum(layer.solve(*v).vjp(*(c[0] for c in cotangents))[-1] for v in elements)
         last = grads[-1] if grads[-1].shape == first.shape else grads[-1].sum(axis=0)
@@ -190,8 +190,8 @@ class ModelerSuite(WithWaivers):
             for sign in (1.0, -1.0):
                 moved = list(case.arrays)
                 moved[k] = moved[k] + sign * step * direction
-                found = layer.solve(*moved).variables
-                ends.append(_inner(cotangents, found))
+                variables = layer.solve(*moved).variables
+                ends.append(_inner(cotangents, variables))
             seen, told = (ends[0] - ends[1]) / (2 * step), float(np.sum(grad * direction))
             limit = max(1e-4, 100 * case.tolerance) * max(1.0, abs(seen))
             expect(

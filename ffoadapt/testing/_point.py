@@ -75,10 +75,10 @@ class Point:
             k = self.view.h.size
             inequalities = [f"row {i} of Gx <= h" for i in range(k)]
             return inequalities + [f"row {i} of Ax = b" for i in range(self.dual.size - k)]
-        found = []
+        names = []
         for k, cone in enumerate(self.view.cones):
-            found += [f"row {i} of cones[{k}] = {cone!r}" for i in range(cone.dim)]
-        return found
+            names += [f"row {i} of cones[{k}] = {cone!r}" for i in range(cone.dim)]
+        return names
 
     def primal_violation(self) -> Floats:
         """(m,) how far each row, or the cone block it is in, is from feasible."""
@@ -124,13 +124,13 @@ class Point:
         return products
 
     def _by_cone(self, what: str, values: Floats) -> Floats:
-        found, start = np.zeros(values.size), 0
+        loaded, start = np.zeros(values.size), 0
         for cone in self.view.cones:
             at = slice(start, start + cone.dim)
             if cone.dim:
-                found[at] = getattr(cone, what)(values[None, at])[0]
+                loaded[at] = getattr(cone, what)(values[None, at])[0]
             start += cone.dim
-        return found
+        return loaded
 
 
 def solve_point(
@@ -143,9 +143,9 @@ def solve_point(
     CheckFailure
         Where it reports no solution, or one whose shapes are wrong or numbers not finite.
     """
-    found, name = require(solver, problem)
-    view = view_of(found, problem.program(**changes))
-    return point_of(view, call(found, name, view, settings))
+    loaded, name = require(solver, problem)
+    view = view_of(loaded, problem.program(**changes))
+    return point_of(view, call(loaded, name, view, settings))
 
 
 def point_of(view: Any, solution: Solution) -> Point:

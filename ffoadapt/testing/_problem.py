@@ -59,8 +59,8 @@ class Problem:
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of cones that a solver needs."""
-        found: frozenset[str] = self._program.structure.kinds
-        return found
+        kinds: frozenset[str] = self._program.structure.kinds
+        return kinds
 
     @cached_property
     def objective_kind(self) -> str:

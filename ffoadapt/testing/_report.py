@@ -168,9 +168,9 @@ def _beneath(failure: BaseException) -> str:
 
 def all_waivers(solver: AnySolver, waive: Mapping[str, str] | None = None) -> dict[str, str]:
     """Those of the solver's class and these, checked."""
-    found = {**load(solver)[0].waive, **(waive or {})}
-    check_waivers(found)
-    return found
+    waivers = {**load(solver)[0].waive, **(waive or {})}
+    check_waivers(waivers)
+    return waivers
 
 
 def check_waivers(waive: Mapping[str, str]) -> None:

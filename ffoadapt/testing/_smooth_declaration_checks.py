@@ -29,19 +29,19 @@ _SMALLEST = {"bounds": "box", "inequalities": "ball", "equalities": "plane"}
 
 def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
     """form, cones (the kinds of constraints), options and the record hold what they may hold."""
-    found, _ = load(solver)
-    subset("form", [found.form], ("smooth",))
-    subset("cones", found.cones, KINDS)
-    subset("common_options", found.common_options, COMMON_OPTIONS)
-    if found.matrices and any(found.matrices):
+    loaded, _ = load(solver)
+    subset("form", [loaded.form], ("smooth",))
+    subset("cones", loaded.cones, KINDS)
+    subset("common_options", loaded.common_options, COMMON_OPTIONS)
+    if loaded.matrices and any(loaded.matrices):
         raise CheckFailure(
-            f"matrices is {sorted(found.matrices)}; expected (), for it is given functions"
+            f"matrices is {sorted(loaded.matrices)}; expected (), for it is given functions"
         )
-    known = found.known_options()
+    known = loaded.known_options()
     if known is not None:
-        own = [word for words in common_names(found).values() for word in words]
+        own = [word for words in common_names(loaded).values() for word in words]
         subset("common_options (its values)", own, known)
-        subset("defaults", found.defaults, known)
+        subset("defaults", loaded.defaults, known)
     spec = registry.specs("solver").get(solver) if isinstance(solver, str) else None
     if spec is not None:
         subset("speed", {column for column, _ in spec.speed}, ("smooth", "bounds"))
@@ -49,10 +49,10 @@ def check_declarations(solver: AnySolver, settings: CheckSettings = DEFAULT) -> 
 
 def check_declared_kinds(solver: AnySolver, settings: CheckSettings = DEFAULT) -> None:
     """For each declared kind of constraint, the smallest problem that has it is solved."""
-    found, _ = load(solver)
+    loaded, _ = load(solver)
     by_name = {problem.name: problem for problem in smooth_problems(settings.seed)}
     for kind in KINDS:
-        if kind in found.cones:
+        if kind in loaded.cones:
             problem = by_name[_SMALLEST[kind]]
             try:
                 point = solved_point(solver, problem, settings)
@@ -73,25 +73,25 @@ def check_common_options(
     solver: AnySolver, problem: SmoothProblem, settings: CheckSettings = DEFAULT
 ) -> None:
     """Each declared common option is accepted by the solver itself."""
-    found, _ = smooth_require(solver, problem)
-    judge_options(found, lambda **options: solved_point(solver, problem, settings, **options))
+    loaded, _ = smooth_require(solver, problem)
+    judge_options(loaded, lambda **options: solved_point(solver, problem, settings, **options))
 
 
 def check_quiet(
     solver: AnySolver, problem: SmoothProblem, settings: CheckSettings = DEFAULT
 ) -> None:
     """Nothing is printed unless the user asks for it (``verbose``)."""
-    found, name = smooth_require(solver, problem)
+    loaded, name = smooth_require(solver, problem)
     form = problem.form()
-    judge_silence(lambda: smooth_call(found, name, form, settings))
+    judge_silence(lambda: smooth_call(loaded, name, form, settings))
 
 
 def check_tolerance(
     solver: AnySolver, problem: SmoothProblem, settings: CheckSettings = DEFAULT
 ) -> None:
     """A tighter ``tolerance`` gives an answer that is no less accurate."""
-    found, _ = smooth_require(solver, problem)
-    if "tolerance" not in common_names(found):
+    loaded, _ = smooth_require(solver, problem)
+    if "tolerance" not in common_names(loaded):
         raise CheckSkipped("it does not declare the common option 'tolerance'")
     errors = {
         tolerance: solved_point(solver, problem, settings, tolerance=tolerance).stationarity()

@@ -53,11 +53,11 @@ def check_gradient(
     smooth_require(solver, problem)
     layer, params = problem.layer(solver, solver_options=settings.solver_options)
     try:
-        found = layer.check_gradients(params, directions=1, seed=settings.seed)
+        check = layer.check_gradients(params, directions=1, seed=settings.seed)
     except FFOAdaptError as error:
         raise CheckFailure(f"a program near a solvable one failed: {error}") from error
-    if not found.ok:
-        raise CheckFailure(f"the gradient differs from differences of solves: {found}")
+    if not check.ok:
+        raise CheckFailure(f"the gradient differs from differences of solves: {check}")
 
 
 def check_verdict(

@@ -100,31 +100,31 @@ class SmoothPoint:
 
     def feasibility(self) -> tuple[float, str]:
         """The largest violation of a constraint, relative, and what it is of."""
-        found = {}
+        violations = {}
         for name, values in self.values.items():
             if name == "z_eq":
                 values = np.abs(values)
             sizes = np.maximum(1.0, np.linalg.norm(self.rows[name], axis=-1))
-            found[_WHAT[name]] = float((values / sizes).max(initial=0.0)) / self.reach
-        worst = max(found, key=found.__getitem__)
-        return found[worst], worst
+            violations[_WHAT[name]] = float((values / sizes).max(initial=0.0)) / self.reach
+        worst = max(violations, key=violations.__getitem__)
+        return violations[worst], worst
 
     def negative(self) -> tuple[float, str]:
         """The most negative multiplier of an inequality or bound, relative, and its name."""
-        found = {k: float((-self.duals[k]).max(initial=0.0)) for k in PARTS if k != "z_eq"}
-        worst = max(found, key=found.__getitem__)
-        return found[worst] / self.steepness, worst
+        wrong = {k: float((-self.duals[k]).max(initial=0.0)) for k in PARTS if k != "z_eq"}
+        worst = max(wrong, key=wrong.__getitem__)
+        return wrong[worst] / self.steepness, worst
 
     def complementarity(self) -> tuple[float, str]:
         """The largest |slack times multiplier|, relative, and the name of the multiplier."""
-        found = {}
+        products = {}
         for name in PARTS:
             values, dual = self.values[name], self.duals[name]
             if name != "z_eq":
                 slack = np.where(np.isfinite(values), np.abs(values), 1.0)
-                found[name] = float(np.abs(slack * dual).max(initial=0.0))
-        worst = max(found, key=found.__getitem__)
-        return found[worst] / (self.steepness * self.reach), worst
+                products[name] = float(np.abs(slack * dual).max(initial=0.0))
+        worst = max(products, key=products.__getitem__)
+        return products[worst] / (self.steepness * self.reach), worst
 
     def _fitted(self) -> dict[str, Floats]:
         """Nonnegative least squares of the Lagrangian's gradient over the rows that hold."""
@@ -136,12 +136,12 @@ class SmoothPoint:
                 for sign in (1.0, -1.0) if name == "z_eq" else (1.0,):
                     columns.append(sign * rows[k])
                     places.append((name, k, sign))
-        found = {name: np.zeros(self.values[name].size) for name in PARTS}
+        duals = {name: np.zeros(self.values[name].size) for name in PARTS}
         if columns:
             fit = nnls(np.array(columns).T, -self.gradient)[0]
             for (name, k, sign), value in zip(places, fit, strict=True):
-                found[name][k] += sign * value
-        return found
+                duals[name][k] += sign * value
+        return duals
 
 
 _WHAT = {
@@ -163,11 +163,11 @@ def limit_of(settings: CheckSettings) -> float:
 
 def smooth_require(solver: AnySolver, problem: SmoothProblem) -> tuple[Solver, str]:
     """The solver object and its name; skips where it does not declare the constraints' kinds."""
-    found, name = load(solver)
-    lacking = sorted(problem.kinds - frozenset(found.cones))
+    loaded, name = load(solver)
+    lacking = sorted(problem.kinds - frozenset(loaded.cones))
     if lacking:
         raise CheckSkipped(f"it does not declare {', '.join(lacking)}")
-    return found, name
+    return loaded, name
 
 
 def smooth_call(
@@ -181,7 +181,7 @@ def smooth_call(
     """What the solver returns for a form; raising is a failure."""
     given = {**settings.solver_options, **options}
     try:
-        found = solver.solve(
+        solution = solver.solve(
             form, translate_options(solver, name, given), Session() if session is None else session
         )
     except Exception as error:
@@ -189,11 +189,11 @@ def smooth_call(
             f"solve raised {told(error)}. A solver returns a Solution whatever happens to it; an "
             "infeasible or unsolved program has a status of its own"
         ) from error
-    if not isinstance(found, Solution):
+    if not isinstance(solution, Solution):
         raise CheckFailure(
-            f"solve returned a {type(found).__name__}; expected ffoadapt.Solution(y, duals)"
+            f"solve returned a {type(solution).__name__}; expected ffoadapt.Solution(y, duals)"
         )
-    return found
+    return solution
 
 
 def smooth_point(form: SmoothForm, solution: Solution) -> SmoothPoint:
@@ -225,9 +225,9 @@ def solved_point(
     **options: Any,
 ) -> SmoothPoint:
     """The point that the solver returns for a problem."""
-    found, name = smooth_require(solver, problem)
+    loaded, name = smooth_require(solver, problem)
     form = problem.form()
-    return smooth_point(form, smooth_call(found, name, form, settings, session, **options))
+    return smooth_point(form, smooth_call(loaded, name, form, settings, session, **options))
 
 
 def _largest(values: Floats) -> float:

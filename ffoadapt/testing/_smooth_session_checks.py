@@ -28,12 +28,12 @@ def check_inputs_unmodified(
     solver: AnySolver, problem: SmoothProblem, settings: CheckSettings = DEFAULT
 ) -> None:
     """The start and the bounds are the same bits after the solve."""
-    found, name = smooth_require(solver, problem)
+    loaded, name = smooth_require(solver, problem)
     form = problem.form()
     before = {k: getattr(form, k).copy() for k in ("start", "lower", "upper")}
     for k in before:  # read-only for a solver that asks; compiled code does not
         getattr(form, k).flags.writeable = True
-    smooth_call(found, name, form, settings)
+    smooth_call(loaded, name, form, settings)
     for k, array in before.items():
         if not np.array_equal(getattr(form, k), array):
             raise CheckFailure(
@@ -53,13 +53,13 @@ def check_session(
     solver: AnySolver, problem: SmoothProblem, settings: CheckSettings = DEFAULT
 ) -> None:
     """What a solver saw before, in the same session or not, changes no answer."""
-    found, name = smooth_require(solver, problem)
+    loaded, name = smooth_require(solver, problem)
     other = _variant(problem, settings, 1)
     session = Session()
 
     def solved(some: SmoothProblem, at: Session) -> SmoothPoint:
         form = some.form()
-        return smooth_point(form, smooth_call(found, name, form, settings, at))
+        return smooth_point(form, smooth_call(loaded, name, form, settings, at))
 
     first, again = solved(problem, session), solved(problem, Session())
     limit = 0.0 if np.array_equal(first.y, again.y) else limit_of(settings)
@@ -84,13 +84,13 @@ def check_threads(
     solver: AnySolver, problem: SmoothProblem, settings: CheckSettings = DEFAULT
 ) -> None:
     """Several solves at once, each in a session of its own, give what one after the other gives."""
-    found, name = smooth_require(solver, problem)
+    loaded, name = smooth_require(solver, problem)
     threads, rounds = 4, 3
     programs = [_variant(problem, settings, k) for k in range(threads)]
 
     def solved(some: SmoothProblem) -> SmoothPoint:
         form = some.form()
-        return smooth_point(form, smooth_call(found, name, form, settings))
+        return smooth_point(form, smooth_call(loaded, name, form, settings))
 
     alone = [solved(program) for program in programs]
     cause = "state on the solver object or in a module; keep it in local variables"

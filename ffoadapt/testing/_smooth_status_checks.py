@@ -34,11 +34,11 @@ def check_status(
 
     A solver that only says that it found nothing (a limit, an error) does not fail: it is skipped.
     """
-    found, name = smooth_require(solver, problem)
+    loaded, name = smooth_require(solver, problem)
     more: dict[str, Any] = (
-        {"max_iterations": 200} if "max_iterations" in common_names(found) else {}
+        {"max_iterations": 200} if "max_iterations" in common_names(loaded) else {}
     )
-    seen = smooth_call(found, name, problem.form(), settings, **more).status
+    seen = smooth_call(loaded, name, problem.form(), settings, **more).status
     advice = (
         "`SmoothForm.violation` says whether a point that a solver stopped at holds the constraints"
     )
@@ -49,15 +49,15 @@ def check_iteration_limit(
     solver: AnySolver, problem: SmoothProblem, settings: CheckSettings = DEFAULT
 ) -> None:
     """With max_iterations=1 the status is ITERATION_LIMIT, or the point really is a solution."""
-    found, name = smooth_require(solver, problem)
+    loaded, name = smooth_require(solver, problem)
     form = problem.form()
 
     def worst(solution: Solution) -> float:
         point = smooth_point(form, solution)
         return max(point.stationarity(), point.feasibility()[0])
 
-    solve = partial(smooth_call, found, name, form, settings)
-    judge_limit(found, solve, worst, limit_of(settings))
+    solve = partial(smooth_call, loaded, name, form, settings)
+    judge_limit(loaded, solve, worst, limit_of(settings))
 
 
 def check_time_limit(
@@ -67,7 +67,7 @@ def check_time_limit(
 
     A solver without that option is ended by the functions, which raise; it lets that through.
     """
-    found, name = smooth_require(solver, problem)
+    loaded, name = smooth_require(solver, problem)
     calls: list[float] = []
     start = time.monotonic()
 
@@ -80,7 +80,7 @@ def check_time_limit(
     form = problem.form(slow)
     given = {**settings.solver_options, "time_limit": LIMIT}
     start = time.monotonic()
-    run = Run(found, name, translate_options(found, name, given), LIMIT)
+    run = Run(loaded, name, translate_options(loaded, name, given), LIMIT)
     try:
         answer = run(form)
     except RuntimeError as error:
@@ -108,7 +108,7 @@ def check_errors(
     solver: AnySolver, problem: SmoothProblem, settings: CheckSettings = DEFAULT
 ) -> None:
     """What a function raises ends the solve and comes out."""
-    found, name = smooth_require(solver, problem)
+    loaded, name = smooth_require(solver, problem)
     calls = [0]
     form = problem.form()
 
@@ -120,7 +120,7 @@ def check_errors(
     after = 10**9
     form = problem.form(raising)
     after = calls[0] + 4
-    run = Run(found, name, translate_options(found, name, settings.solver_options), None)
+    run = Run(loaded, name, translate_options(loaded, name, settings.solver_options), None)
     try:
         answer = run(form)
     except ZeroDivisionError:

@@ -51,11 +51,11 @@ def check_determinism(
     solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
 ) -> None:
     """Two solves of equal programs in fresh sessions give equal bits."""
-    found, name = require(solver, problem)
+    loaded, name = require(solver, problem)
 
     def solved() -> Point:
-        view = view_of(found, problem.program())
-        return point_of(view, call(found, name, view, settings))
+        view = view_of(loaded, problem.program())
+        return point_of(view, call(loaded, name, view, settings))
 
     first = second = solved()
     for _ in range(TRIES):
@@ -76,14 +76,14 @@ def check_inputs_unmodified(
     solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
 ) -> None:
     """The arrays of the program are the same bits after the solve."""
-    found, name = require(solver, problem)
-    view = view_of(found, problem.program())
+    loaded, name = require(solver, problem)
+    view = view_of(loaded, problem.program())
     known = ("P", "q", "A", "b", "G", "h", "l", "u", "_cholesky")
     names = [k for k in known if getattr(view, k, None) is not None]
     before = {k: copy.deepcopy(getattr(view, k)) for k in names}
     for k in names:  # not the read-only arrays: compiled code can write to those too
         setattr(view, k, copy.deepcopy(before[k]))
-    point_of(view, call(found, name, view, settings))
+    point_of(view, call(loaded, name, view, settings))
     for k in names:
         if getattr(view, k) is None or not _same_bits(before[k], getattr(view, k)):
             raise CheckFailure(
@@ -105,17 +105,17 @@ def _same_point(one: Point, other: Point) -> bool:
 
 def check_session(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """A filled session, given other numbers of its structure, gives the bits of a fresh one."""
-    found, name = require(solver, problem)
+    loaded, name = require(solver, problem)
     session = Session()
     first, again = (
-        _solve_in(found, name, problem.program(), settings, at) for at in (session, Session())
+        _solve_in(loaded, name, problem.program(), settings, at) for at in (session, Session())
     )
     # Random numbers are what `check_determinism` is there to tell.
     limit = 0.0 if np.array_equal(first.x, again.x) else _limit(settings)
     for what, program in _changes(problem, settings):
         for _ in range(TRIES):
-            reused = _solve_in(found, name, program, settings, session)
-            fresh = _solve_in(found, name, program, settings, Session())
+            reused = _solve_in(loaded, name, program, settings, session)
+            fresh = _solve_in(loaded, name, program, settings, Session())
             if _same_point(reused, fresh):
                 break
         _agree(
@@ -135,18 +135,18 @@ def check_warm_start(
     solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
 ) -> None:
     """Where each solve may start from the last one, a sequence of programs has the same answers."""
-    found, name = require(solver, problem)
+    loaded, name = require(solver, problem)
     session = Session()
-    view = view_of(found, problem.program())
-    session.warm_start = call(found, name, view, settings, session)
+    view = view_of(loaded, problem.program())
+    session.warm_start = call(loaded, name, view, settings, session)
     everything = _variant(problem, settings, 99)
     # The first warm solve may fill the session and only the next ones use what it holds.
     for what, program in [everything, *_changes(problem, settings), everything]:
-        view = view_of(found, program)
-        solution = call(found, name, view, settings, session)
+        view = view_of(loaded, program)
+        solution = call(loaded, name, view, settings, session)
         _agree(
             point_of(view, solution),
-            _solve_in(found, name, program, settings, Session()),
+            _solve_in(loaded, name, program, settings, Session()),
             _limit(settings),
             f"after {what}, a solve that may start from an earlier solution gave another answer "
             "than a cold one",
@@ -162,11 +162,11 @@ def _changes(problem: Problem, settings: CheckSettings) -> list[tuple[str, ConeP
     bounds = [k for k in data if k in ("l", "u")]
     names = [("q",), tuple(bounds or ("b",)), ("P",), ("A",), ("G",), ("h",)]
     names = [some for some in names if set(some) <= set(data)] + [tuple(data)]
-    found = [_variant(problem, settings, k, *some) for k, some in enumerate(names)]
+    variants = [_variant(problem, settings, k, *some) for k, some in enumerate(names)]
     if "h" in data and np.isinf(h := problem.data["h"]).any():
         far = problem.program(h=np.minimum(h, 1e3))
-        found.append(("infinite bounds became finite", far))
-    return [*found, ("the first numbers came back", problem.program())]
+        variants.append(("infinite bounds became finite", far))
+    return [*variants, ("the first numbers came back", problem.program())]
 
 
 def _variant(
@@ -178,18 +178,18 @@ def _variant(
 
 def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """Several solves at once, each in a session of its own, give what one after the other gives."""
-    found, name = require(solver, problem)
+    loaded, name = require(solver, problem)
     threads, rounds = 4, 12
     programs = [problem.program(**problem.variant(settings.rng(3, k))) for k in range(threads)]
-    views = [view_of(found, program) for program in programs]
-    alone = [_solve_in(found, name, program, settings, Session()) for program in programs]
+    views = [view_of(loaded, program) for program in programs]
+    alone = [_solve_in(loaded, name, program, settings, Session()) for program in programs]
     cause = (
         "state on the solver object or in a module; keep it in the session or in local variables"
     )
 
     def work(view: Any) -> list[Point]:
         session = Session()
-        solutions = [call(found, name, view, settings, session) for _ in range(rounds)]
+        solutions = [call(loaded, name, view, settings, session) for _ in range(rounds)]
         return [point_of(view, solution) for solution in solutions]
 
     together = at_once([partial(work, view) for view in views], cause)
@@ -201,9 +201,9 @@ def check_threads(solver: AnySolver, problem: Problem, settings: CheckSettings =
 
 def check_batch(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """A batch gives what its elements give one by one, values and gradients."""
-    found, _ = require(solver, problem)
+    loaded, _ = require(solver, problem)
     program = problem.program()
-    layer = Layer(program.model, solver=solver, solver_options=settings.options(found))
+    layer = Layer(program.model, solver=solver, solver_options=settings.options(loaded))
     elements = [problem.program(**problem.variant(settings.rng(4, k))).values for k in range(4)]
     try:
         together = layer.solve(*(np.stack(parts) for parts in zip(*elements, strict=True)))
@@ -222,11 +222,11 @@ def check_solve_batch(
     solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
 ) -> None:
     """Where a solver takes a batch at once, an element has the bits that ``solve`` gives alone."""
-    found, name = require(solver, problem)
-    if type(found).solve_batch is Solver.solve_batch:
+    loaded, name = require(solver, problem)
+    if type(loaded).solve_batch is Solver.solve_batch:
         raise CheckSkipped("it has no solve_batch")
     programs = [problem.program(**problem.variant(settings.rng(5, k))) for k in range(4)]
-    views = [view_of(found, program) for program in programs]
+    views = [view_of(loaded, program) for program in programs]
     if not isinstance(views[0].P, np.ndarray):
         raise CheckSkipped("it is given sparse matrices here, and these one by one")
     arrays = {f.name: [getattr(view, f.name) for view in views] for f in fields(views[0])}
@@ -234,12 +234,12 @@ def check_solve_batch(
     for k, v in arrays.items():
         if isinstance(v[0], np.ndarray):
             setattr(whole, k, np.stack(v))
-    options = translate_options(found, name, settings.options(found))
+    options = translate_options(loaded, name, settings.options(loaded))
     for _ in range(TRIES):
-        together = found.solve_batch(whole, options, Session())
+        together = loaded.solve_batch(whole, options, Session())
         if together is None:
             raise CheckSkipped("solve_batch leaves these programs to solve")
-        alone = [point_of(view, call(found, name, view, settings)) for view in views]
+        alone = [point_of(view, call(loaded, name, view, settings)) for view in views]
         elements = [_element(views[0].name, together, i) for i in range(len(views))]
         points = [point_of(view, one) for view, one in zip(views, elements, strict=True)]
         if all(map(_same_point, points, alone)):

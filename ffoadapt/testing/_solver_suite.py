@@ -47,8 +47,8 @@ class SolverSuite:
         """pytest's hook: one test a case."""
         if "case" in metafunc.fixturenames:
             check_waivers(self.waive)
-            found = cases(self.seed, form_of(self.solver))
-            metafunc.parametrize("case", found, ids=[case.id for case in found])
+            chosen = cases(self.seed, form_of(self.solver))
+            metafunc.parametrize("case", chosen, ids=[case.id for case in chosen])
 
     def test_solver(self, case: Case) -> None:
         """A check on a problem."""

@@ -33,9 +33,9 @@ def check_status(solver: AnySolver, problem: Problem, settings: CheckSettings = 
 
     A solver that only says that it found nothing (a limit, an error) does not fail: it is skipped.
     """
-    found, name = require(solver, problem)
-    view = view_of(found, problem.program())
-    seen = call(found, name, view, settings).status
+    loaded, name = require(solver, problem)
+    view = view_of(loaded, problem.program())
+    seen = call(loaded, name, view, settings).status
     advice = "unknown ones should become Status.ERROR"
     judge_status(seen, problem.about, problem.status, advice)
 
@@ -59,12 +59,12 @@ def judge_status(seen: Status, about: str, expected: Status, advice: str) -> Non
 
 def check_recovery(solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT) -> None:
     """After a program without a solution, the same session solves one that has a solution."""
-    found, name = require(solver, problem)
+    loaded, name = require(solver, problem)
     session = Session()
-    call(found, name, view_of(found, problem.program()), settings, session)
-    views = [view_of(found, problem.program(**problem.repair)) for _ in range(2)]
-    after = point_of(views[0], call(found, name, views[0], settings, session))
-    fresh = point_of(views[1], call(found, name, views[1], settings))
+    call(loaded, name, view_of(loaded, problem.program()), settings, session)
+    views = [view_of(loaded, problem.program(**problem.repair)) for _ in range(2)]
+    after = point_of(views[0], call(loaded, name, views[0], settings, session))
+    fresh = point_of(views[1], call(loaded, name, views[1], settings))
     error = float(np.abs(after.x - fresh.x).max())
     if not error <= 100 * settings.tolerance * fresh.size:
         raise CheckFailure(
@@ -77,15 +77,15 @@ def check_iteration_limit(
     solver: AnySolver, problem: Problem, settings: CheckSettings = DEFAULT
 ) -> None:
     """With max_iterations=1 the status is ITERATION_LIMIT, or the point really is a solution."""
-    found, name = require(solver, problem)
-    view = view_of(found, problem.program())
+    loaded, name = require(solver, problem)
+    view = view_of(loaded, problem.program())
 
     def worst(solution: Solution) -> float:
         point = point_of(view, solution)
         parts = (point.primal_violation(), point.dual_violation(), point.gradient + point.pull)
         return max(float(np.abs(part).max(initial=0.0)) for part in parts) / point.size
 
-    judge_limit(found, partial(call, found, name, view, settings), worst, 1e-3)
+    judge_limit(loaded, partial(call, loaded, name, view, settings), worst, 1e-3)
 
 
 def judge_limit(

@@ -93,20 +93,20 @@ def load(solver: AnySolver) -> tuple[Solver, str]:
         return find_solver(solver, Structure(0, 0, ()))
     if isinstance(solver, str):
         return registry.get("solver", solver), solver
-    found = instance(solver) if isinstance(solver, type) else solver
-    return found, getattr(found, "name", "") or type(found).__name__
+    loaded = instance(solver) if isinstance(solver, type) else solver
+    return loaded, getattr(loaded, "name", "") or type(loaded).__name__
 
 
 def require(solver: AnySolver, problem: Problem) -> tuple[Solver, str]:
     """The solver object and its name; skips what it does not declare: cones, kind of objective."""
-    found, name = load(solver)
-    lacking = sorted(problem.kinds - frozenset(found.cones))
+    loaded, name = load(solver)
+    lacking = sorted(problem.kinds - frozenset(loaded.cones))
     if lacking:
         raise CheckSkipped(f"it does not declare the cones {', '.join(lacking)}")
-    if problem.objective_kind not in found.objectives:
+    if problem.objective_kind not in loaded.objectives:
         kind = problem.objective_kind.replace("_", " ")
         raise CheckSkipped(f"it does not declare to take {kind} objectives")
-    return found, name
+    return loaded, name
 
 
 class _Recorder(Solver):
@@ -142,7 +142,7 @@ def call(
     """What the solver returns for a view; raising is a failure."""
     translated = translate_options(solver, name, settings.options(solver, **options))
     try:
-        found = solver.solve(view, translated, Session() if session is None else session)
+        solution = solver.solve(view, translated, Session() if session is None else session)
     except FFOAdaptError:
         raise
     except Exception as error:
@@ -150,8 +150,8 @@ def call(
             f"solve raised {told(error)}. A solver returns a Solution whatever "
             "happens to it; an infeasible or unsolved program has a status of its own"
         ) from error
-    if not isinstance(found, Solution):
+    if not isinstance(solution, Solution):
         raise CheckFailure(
-            f"solve returned a {type(found).__name__}; expected ffoadapt.Solution(x, dual)"
+            f"solve returned a {type(solution).__name__}; expected ffoadapt.Solution(x, dual)"
         )
-    return found
+    return solution
