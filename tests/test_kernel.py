@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import ctypes
-import inspect
 import os
 import subprocess
 import sys
@@ -48,24 +47,11 @@ def definite(size: int, n: int, seed: int = 0) -> np.ndarray:
 # ------------------------------------------------------------------------------- the interface
 
 
-def declared() -> dict[str, list[str]]:
-    """The functions of the stub and their parameters."""
-    tree = ast.parse((ROOT / "ffoadapt" / "_kernel" / "_compiled.pyi").read_text())
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return {f.name: [a.arg for a in ast.walk(f.args) if isinstance(a, ast.arg)] for f in functions}
-
-
-def test_both_have_the_functions_that_are_declared(kernel: Any) -> None:
-    names = {name for name in dir(kernel) if callable(getattr(kernel, name))}
-    assert set(declared()) <= names
-    if kernel is not reference:
-        assert {name for name in names if not name.startswith("_")} == set(declared())
-
-
-@pytest.mark.parametrize("name", declared())
-def test_twins_have_the_parameters_that_are_declared(name: str) -> None:
-    parameters = list(inspect.signature(getattr(reference, name)).parameters)
-    assert parameters == declared()[name]
+@without
+def test_what_is_compiled_has_the_functions_of_its_twins() -> None:
+    names = {name for name, what in vars(_kernel.compiled).items() if callable(what)}
+    assert {name for name in names if not name.startswith("_")} == set(reference.__all__)
+    assert all(callable(getattr(reference, name)) for name in reference.__all__)
 
 
 def test_nobody_outside_asks_which_of_the_two_it_is() -> None:

@@ -1,4 +1,6 @@
-"""The twins in NumPy of what is compiled, function by function: see `_compiled.pyi`.
+"""The twins in NumPy of what is compiled, function by function, with the same parameters.
+
+Arrays are C-contiguous, of float64, int64 and bool; `c/` takes them by position only.
 
 Where the compiled code gains nothing that NumPy could have too, a twin says so in the terms of the
 interface: no element has a least-distance form, no library shares a signal.

@@ -179,14 +179,15 @@ def products(sign: float, z: Floats, zeta: Floats, w: Floats, x: Floats) -> Floa
     """sign * (z w' + zeta x') (..., B, r, n) for zeta (..., B, r) and w (..., B, n), z and x like
     these or without axes in front."""
     rows, n = z.shape[-1], w.shape[-1]
-    found, given = empty(*zeta.shape, n), plain(z, zeta, w, x)
+    out = empty(*zeta.shape, n)
+    z, zeta, w, x = plain(z, zeta, w, x)
 
     def multiply(part: slice) -> None:
-        _kernel.kernel.products(rows, n, part.start, part.stop, sign, *given, found)
+        _kernel.kernel.products(rows, n, part.start, part.stop, sign, z, zeta, w, x, out)
 
-    if found.size:
+    if out.size:
         spread(multiply, math.prod(w.shape[:-1]), WRITE_WORK * rows * n)
-    return found
+    return out
 
 
 def plain(*arrays: Floats) -> list[Floats]:

@@ -89,10 +89,10 @@ class Adjoint(Mapping[str, Floats]):
         *lead, size = self.w.shape[:-1]
         values = np.empty((*lead, 1 if shared else size, pattern.nnz))
         if pattern.nnz:
-            at = z.shape[-1], self.w.shape[-1], size if shared else 1, sign
-            vectors = map(np.ascontiguousarray, (z, zeta, self.w, self.x))
-            places = pattern.indptr, pattern.indices
-            _kernel.kernel.products_on_pattern(*at, *places, *vectors, values)
+            rows, n = z.shape[-1], self.w.shape[-1]
+            z, zeta, w, x = map(np.ascontiguousarray, (z, zeta, self.w, self.x))
+            at = rows, n, size if shared else 1, sign, pattern.indptr, pattern.indices
+            _kernel.kernel.products_on_pattern(*at, z, zeta, w, x, values)
         return values
 
     def __iter__(self) -> Iterator[str]:

@@ -69,7 +69,7 @@ def row_squares(batch: ProgramBatch) -> Floats:
     if pattern is None:
         A = np.ascontiguousarray(batch.A, dtype=np.float64)
         squares = np.empty(A.shape[:2])
-        _kernel.kernel.row_squares(*A.shape[1:], A, squares)
+        _kernel.kernel.row_squares(A.shape[1], A.shape[2], A, squares)
         return squares
     rows = pattern.shape[0]
     # Counts of nothing are integers, whatever the weights.

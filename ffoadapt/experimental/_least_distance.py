@@ -13,8 +13,6 @@ stationarity: w + R y_e + (M_i Q1)'y_i = 0.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,7 +49,7 @@ class LeastDistance:
         ``least`` is n^2 (n + m - 2 p), with p equalities, below which the form gains nothing.
         """
         size, m, n = programs.A.shape
-        data = programs.P, programs.q, programs.A, programs.l, programs.u
+        P, q, A, l, u = map(_shared, (programs.P, programs.q, programs.A, programs.l, programs.u))
         factor = None if programs._cholesky is None else _shared(programs._cholesky)
         # In the order of distance.c; what is after the rows and bounds is for `restore` alone.
         length = m * n + 2 * m + 3 * n + (m + 1) // 2 + (n * n if factor is None else 0)
@@ -60,7 +58,8 @@ class LeastDistance:
         self.sizes, self.equalities = (n, m), np.empty(size, dtype=np.int32)
         self.rows = state[:, :bounds]
         self.lower, self.upper = state[:, bounds : bounds + m], state[:, bounds + m :]
-        self._arrays: tuple[Any, ...] = *map(_shared, data), factor, state, self.equalities
+        self._state = state
+        self._arrays = P, q, A, l, u, factor, state, self.equalities
         _kernel.kernel.to_least_distance(n, m, least, PIVOT, DEPENDENT, *self._arrays)
 
     @property
@@ -68,7 +67,7 @@ class LeastDistance:
         """(B, m): the rows of A, the equalities first, then those of the form."""
         n, m = self.sizes
         start = m * n + 2 * m + 3 * n
-        return self._arrays[-2][:, start : start + (m + 1) // 2].view(np.int32)[:, :m]
+        return self._state[:, start : start + (m + 1) // 2].view(np.int32)[:, :m]
 
     @staticmethod
     def available() -> bool:

@@ -14,7 +14,7 @@
    elf.c      the calls of their libraries that are replaced for it
    module.c   the rest of what Python calls
 
-   _compiled.pyi says what the arguments are, and _kernel/reference.py has twins in NumPy.
+   _kernel/reference.py says what the arguments are: it has twins in NumPy.
 
    Nothing is trusted that Python passes, or that somebody could change between two calls or, where
    the GIL is released, in one: the sizes and types of arrays are checked at every call, no array is
