@@ -65,11 +65,11 @@ def calls(solver: str, executor: str) -> Callable[[], str]:
     chain = ffoadapt.ConeProgram.from_split(band.T @ band, -np.ones(30), band, np.ones(30))
 
     def call() -> str:
-        found = ffoadapt.qp(P, q, G, h, **settings)
+        solution = ffoadapt.qp(P, q, G, h, **settings)
         single = ffoadapt.qp(P[0], q[0], G, h, **settings)
         result = ffoadapt.solve(chain, solver, executor=executor)
         gradient = result.vjp(x=np.ones(30))
-        parts = [found.x, found.z_ineq, single.x, result.x, result.z, gradient.q, gradient.b]
+        parts = [solution.x, solution.z_ineq, single.x, result.x, result.z, gradient.q, gradient.b]
         if not all(np.isfinite(part).all() for part in parts):
             raise AssertionError("a failed element")
         return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in parts)).hexdigest()
@@ -134,8 +134,8 @@ def child(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
             wrong[f"the next call raised {type(seen).__name__}: {seen}, {_where(seen)}"[:400]] += 1
     sender.stdin.close()
     sender.wait()
-    found = {"digest": first} if repeats else {}
-    return {**found, "repeats": repeats, "wrong": dict(wrong), "latest": latest, "call": long}
+    outcome = {"digest": first} if repeats else {}
+    return {**outcome, "repeats": repeats, "wrong": dict(wrong), "latest": latest, "call": long}
 
 
 # ------------------------------------------------------------------------------- in the parent
@@ -155,11 +155,11 @@ def run(solver: str, executor: str, seed: int, rounds: int) -> dict[str, Any]:
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or [""])[-1]
         return {**row, "wrong": {f"exit status {done.returncode}: {last}"[:300]: 1}}
-    found: dict[str, Any] = json.loads(lines[-1])
+    outcome: dict[str, Any] = json.loads(lines[-1])
     if "Exception ignored" in done.stderr:
         at = done.stderr.index("Exception ignored")
-        found["wrong"][f"swallowed: {done.stderr[at : at + 300]}"] = 1
-    return {**row, **found}
+        outcome["wrong"][f"swallowed: {done.stderr[at : at + 300]}"] = 1
+    return {**row, **outcome}
 
 
 def main() -> int:

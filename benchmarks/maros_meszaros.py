@@ -277,7 +277,7 @@ def difference_along(
     direction: Direction, solver: str, v: np.ndarray, size: float, limit: float
 ) -> float | None:
     """A central difference that does not change with the step; None where there is none."""
-    found: list[float] = []
+    values: list[float] = []
     for step in STEPS:
         ends = []
         for t in (step, -step):
@@ -292,9 +292,9 @@ def difference_along(
         if len(ends) < 2:
             continue
         new = (ends[0] - ends[1]) / (2 * step)
-        if any(abs(new - old) <= 0.2 * AGREE * max(size, abs(new)) for old in found):
+        if any(abs(new - old) <= 0.2 * AGREE * max(size, abs(new)) for old in values):
             return new
-        found.append(new)
+        values.append(new)
     return None
 
 

@@ -49,8 +49,8 @@ def alone(*arguments: str) -> Fact:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"failure": done.stderr.strip().splitlines()[-1:]}
-    found: Fact = json.loads(done.stdout.splitlines()[-1])
-    return found
+    fact: Fact = json.loads(done.stdout.splitlines()[-1])
+    return fact
 
 
 def resident() -> float:
@@ -78,9 +78,9 @@ def dense(n: int) -> Fact:
 
     problem = dense_qp(n)
     name = _warm(peers.ours_dense, dense_qp(10), problem)
-    found = _call(peers.ours_dense(problem, np.ones(n)))
+    fact = _call(peers.ours_dense(problem, np.ones(n)))
     active = int((problem.z > 0).sum()) + problem.b.size
-    return _shares(found, "dense", n, name, 8 * (n * n + active * active + n * active))
+    return _shares(fact, "dense", n, name, 8 * (n * n + active * active + n * active))
 
 
 def sparse(n: int) -> Fact:
@@ -90,8 +90,8 @@ def sparse(n: int) -> Fact:
 
     problem = peers.row_major(sparse_qp(n))
     name = _warm(peers.ours_sparse, peers.row_major(sparse_qp(100)), problem)
-    found = _call(peers.ours_sparse(problem, np.ones(n)))
-    return _shares(found, "sparse", n, name, 12 * _fill(problem))
+    fact = _call(peers.ours_sparse(problem, np.ones(n)))
+    return _shares(fact, "sparse", n, name, 12 * _fill(problem))
 
 
 def _warm(make: Any, small: Any, problem: Any) -> str:
@@ -131,15 +131,15 @@ def _call(contestant: Any) -> Fact:
     return {"peak_mb": above, "again_mb": peak() - before, "gradients_mb": asked}
 
 
-def _shares(found: Fact, kind: str, n: int, name: str, factor: int) -> Fact:
+def _shares(fact: Fact, kind: str, n: int, name: str, factor: int) -> Fact:
     """A peak and its parts; ratios are to the size of the KKT factor."""
     bare = alone("bare", str(n), kind, name)
     mega = factor / 2**20
-    found |= {"factor_mb": mega, "ratio": found["peak_mb"] / mega}
+    fact |= {"factor_mb": mega, "ratio": fact["peak_mb"] / mega}
     if "failure" in bare:
-        return found
-    ours = found["peak_mb"] - bare["solver_mb"]
-    return found | bare | {"solver": name, "ours_mb": ours, "ours_ratio": ours / mega}
+        return fact
+    ours = fact["peak_mb"] - bare["solver_mb"]
+    return fact | bare | {"solver": name, "ours_mb": ours, "ours_ratio": ours / mega}
 
 
 def bare(n: int, kind: str, name: str) -> Fact:
@@ -151,7 +151,7 @@ def bare(n: int, kind: str, name: str) -> Fact:
     limit.bare_solvers(make(20))[name]()
     problem, small = make(n), make(20)
     limit.kkt(small, np.ones(small.n))()
-    found = {}
+    peaks = {}
     runs = {
         "solver_mb": limit.bare_solvers(problem)[name],
         "kkt_mb": limit.kkt(problem, np.ones(n)),
@@ -160,8 +160,8 @@ def bare(n: int, kind: str, name: str) -> Fact:
         forget()
         before = resident()
         run()
-        found[what] = peak() - before
-    return found
+        peaks[what] = peak() - before
+    return peaks
 
 
 def growth(calls: int) -> Fact:

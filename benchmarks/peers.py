@@ -42,15 +42,15 @@ MODULES = {
 
 def missing() -> dict[str, str]:
     """Peers that cannot run here, with the reason."""
-    found = {}
+    failures = {}
     for name, module in MODULES.items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 importlib.import_module(module)
         except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}"
-    return found
+            failures[name] = f"{type(error).__name__}: {error}"
+    return failures
 
 
 @dataclass
@@ -78,8 +78,8 @@ class Leaves:
         def backward(x: torch.Tensor) -> Any:
             return torch.autograd.grad(x, tensors, self.cotangent.reshape(x.shape))
 
-        def gradients(found: Any) -> dict[str, Any]:
-            named = {k: g.numpy() for k, g in zip(self.tensors, found, strict=True)}
+        def gradients(parts: Any) -> dict[str, Any]:
+            named = {k: g.numpy() for k, g in zip(self.tensors, parts, strict=True)}
             return recover(named) if recover else named
 
         return Contestant(name, lambda: layer(*tensors), backward, gradients)
@@ -134,8 +134,8 @@ def _cvxpylayers(problem: QP, data: dict[str, Any], v: Any) -> Contestant:
     L = np.linalg.cholesky(problem.P).swapaxes(-1, -2).copy()
     leaves = Leaves.of({**data, "P": L}, v)
 
-    def recover(found: dict[str, Any]) -> dict[str, Any]:
-        return {**found, "P": np.linalg.solve(L, found["P"]) / 2.0}
+    def recover(gradients: dict[str, Any]) -> dict[str, Any]:
+        return {**gradients, "P": np.linalg.solve(L, gradients["P"]) / 2.0}
 
     return leaves.contestant("cvxpylayers", lambda *tensors: layer(*tensors)[0], recover)
 
@@ -234,12 +234,12 @@ def row_major(problem: QP) -> QP:
 
 def sparse_peers(problem: QP, v: Any, skip: set[str]) -> list[Contestant]:
     """Moreau with gradients for all nonzeros; cvxpylayers for q, h and b alone (P, G, A fixed)."""
-    found = []
+    cells = []
     if "Moreau IPM" not in skip:
-        found.append(attempt("Moreau IPM", _moreau_sparse, problem, v))
+        cells.append(attempt("Moreau IPM", _moreau_sparse, problem, v))
     if "cvxpylayers" not in skip:
-        found.append(attempt("cvxpylayers", _cvxpylayers_sparse, problem, v))
-    return found
+        cells.append(attempt("cvxpylayers", _cvxpylayers_sparse, problem, v))
+    return cells
 
 
 def _moreau_sparse(problem: QP, v: Any) -> Contestant:
@@ -281,14 +281,14 @@ def ours_cone(kind: str, n: int, v: Any, **settings: Any) -> Contestant:
 
 def cone_peers(kind: str, n: int, v: Any, skip: set[str]) -> list[Contestant]:
     """cvxpylayers with its default and with Clarabel, and FFOLayer."""
-    found = []
+    cells = []
     if "cvxpylayers" not in skip:
         options = {"solver_args": {"solve_method": "Clarabel"}}
-        found.append(attempt("cvxpylayers", _cone_cvxpylayers, kind, n, v))
-        found.append(attempt(CLARABEL, _cone_cvxpylayers, kind, n, v, CLARABEL, **options))
+        cells.append(attempt("cvxpylayers", _cone_cvxpylayers, kind, n, v))
+        cells.append(attempt(CLARABEL, _cone_cvxpylayers, kind, n, v, CLARABEL, **options))
     if "ffolayer" not in skip:
-        found.append(attempt("ffolayer", _cone_ffolayer, kind, n, v))
-    return found
+        cells.append(attempt("ffolayer", _cone_ffolayer, kind, n, v))
+    return cells
 
 
 CLARABEL = "cvxpylayers (Clarabel)"

@@ -55,13 +55,13 @@ def _outer(like: Any, scale: float, a: Floats, b: Floats, c: Floats, d: Floats) 
     return scale * (a[coo.row] * b[coo.col] + c[coo.row] * d[coo.col])
 
 
-def gradient_error(found: dict[str, Any], expected: dict[str, Any]) -> float:
+def gradient_error(gradients: dict[str, Any], expected: dict[str, Any]) -> float:
     """The largest error of a gradient relative to the largest entry of the true one.
 
     P's gradient counts by its symmetric part: conventions differ beyond that.
     """
     worst = 0.0
-    for name, got in found.items():
+    for name, got in gradients.items():
         want, have = expected[name], np.asarray(got)
         if name == "P" and have.ndim > 1:
             have = (have + have.swapaxes(-1, -2)) / 2.0

@@ -17,10 +17,10 @@ __all__ = ["groups", "markdown", "plot", "save", "save_facts", "summary"]
 
 def groups(cells: Iterable[Cell]) -> dict[tuple[str, int, int], dict[str, Cell]]:
     """{(row, n, B): {contestant: cell}}."""
-    found: dict[tuple[str, int, int], dict[str, Cell]] = {}
+    groups: dict[tuple[str, int, int], dict[str, Cell]] = {}
     for cell in cells:
-        found.setdefault((cell.row, cell.n, cell.batch), {})[cell.name] = cell
-    return found
+        groups.setdefault((cell.row, cell.n, cell.batch), {})[cell.name] = cell
+    return groups
 
 
 def _number(value: float) -> str:
@@ -77,9 +77,9 @@ def summary(cells: Sequence[Cell]) -> list[str]:
         if ours is None or not ours.right:
             wrong.append(f"{where}: ffoadapt {ours.note if ours else 'absent'}")
             continue
-        found = {part: best_peer(list(group.values()), part) for part in PARTS}
-        peer, bound = found["ratio"], group.get(LIMIT)
-        for part, cell in found.items():
+        best = {part: best_peer(list(group.values()), part) for part in PARTS}
+        peer, bound = best["ratio"], group.get(LIMIT)
+        for part, cell in best.items():
             if cell is not None:
                 rival[part].append(getattr(cell, part))
         if peer is not None and min(peer.ratio, rival["cpu_ratio"][-1]) < 1.0:

@@ -256,14 +256,14 @@ def moves(values: list[Any], v: Any) -> list[Any]:
     A parameter of the shape of x moves along v, so that the slope is not a small difference.
     """
     rng = np.random.default_rng(5)
-    found = []
+    moves = []
     for value in values:
         move = rng.standard_normal(value.shape) / np.sqrt(value.size)
         if value.shape == v.shape:
             move = v / np.linalg.norm(v)
         square = value.ndim == 2 and value.shape[0] == value.shape[1]
-        found.append((move + move.T) / 2 if square and np.array_equal(value, value.T) else move)
-    return found
+        moves.append((move + move.T) / 2 if square and np.array_equal(value, value.T) else move)
+    return moves
 
 
 def cells(
@@ -294,13 +294,13 @@ def cells(
 def _error(timing: Timing, expected: dict[str, Any]) -> float:
     if timing.name == LIMIT:
         return 0.0
-    found = timing.result
+    gradients = timing.result
     if "slope" in expected:
         slope = sum(
-            float(np.vdot(g, m)) for g, m in zip(found.values(), expected["moves"], strict=True)
+            float(np.vdot(g, m)) for g, m in zip(gradients.values(), expected["moves"], strict=True)
         )
-        found = {"slope": np.array(slope)}
-    return gradient_error(found, expected)
+        gradients = {"slope": np.array(slope)}
+    return gradient_error(gradients, expected)
 
 
 def best_peer(group: list[Cell], part: str = "ratio") -> Cell | None:

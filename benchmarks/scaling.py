@@ -30,14 +30,14 @@ def measure(quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def _fit(what: str, sizes: tuple[int, ...], make: Any, quick: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"what": what, "sizes": list(sizes), "forward": [], "backward": []}
+    row: dict[str, Any] = {"what": what, "sizes": list(sizes), "forward": [], "backward": []}
     for size in sizes:
         timing = race([make(size)], 0.3 if quick else 3.0, slowest=10.0)["ffoadapt"]
         if timing.failure:
-            return {**found, "failure": timing.failure}
+            return {**row, "failure": timing.failure}
         for part in ("forward", "backward"):
-            found[part].append(timing.median(part) * 1e3)
+            row[part].append(timing.median(part) * 1e3)
     for part in ("forward", "backward"):
-        slope = np.polyfit(np.log(sizes), np.log(found[part]), 1)[0]
-        found[f"{part}_exponent"] = round(float(slope), 2)
-    return found
+        slope = np.polyfit(np.log(sizes), np.log(row[part]), 1)[0]
+        row[f"{part}_exponent"] = round(float(slope), 2)
+    return row

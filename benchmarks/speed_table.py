@@ -137,11 +137,11 @@ def cone_programs(families: list[tuple[str, int]]) -> tuple[int, Callable[[str],
         ]
 
     def run(name: str, tolerance: float | None = None) -> Any:
-        found = [
+        gradients = [
             np.ravel(layer(*values)[0])
             for layer, (*_, values) in zip(layers(name, tolerance), stated, strict=True)
         ]
-        return np.concatenate(found)
+        return np.concatenate(gradients)
 
     sizes = [layer.program.structure.n for layer in layers("clarabel", None)]
     return int(np.exp(np.mean(np.log(sizes)))), run, run("clarabel", 1e-10)
@@ -229,16 +229,16 @@ def _words(row: Row | None) -> str:
 
 def entries(rows: list[Row], solver: str) -> dict[tuple[str, int], float]:
     """The record's table for one solver; kinds in which it solved nothing have no entry."""
-    found = {}
+    times = {}
     for kind in (*SIZES, *CONES):
         mine = [row for row in rows if row[0] == kind and row[2] == solver]
         if any(solved(row) for row in mine):
-            found |= {
+            times |= {
                 (kind, n): float(f"{t:.2g}") if solved(row) else UNSOLVED
                 for row in mine
                 for _, n, _, t, _ in [row]
             }
-    return found
+    return times
 
 
 def apply(rows: list[Row]) -> None:

@@ -102,13 +102,13 @@ def test(python: Path, name: str, arguments: list[str]) -> int:
 
 def imported(path: Path) -> set[str]:
     """The packages that a module imports at its top."""
-    found = set()
+    modules = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
-            found |= {name.name.partition(".")[0] for name in node.names}
+            modules |= {name.name.partition(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            found.add(node.module.partition(".")[0])
-    return found
+            modules.add(node.module.partition(".")[0])
+    return modules
 
 
 if __name__ == "__main__":

@@ -160,13 +160,13 @@ def try_out(folder: Path, light: bool) -> None:
 
 def interpreters(named: list[str]) -> list[tuple[str, str]]:
     """The versions of Python that are here, oldest first, with the path of each."""
-    found: dict[str, str] = {}
+    pythons: dict[str, str] = {}
     for python in [*named, *(f"python3.{minor}" for minor in range(10, 15))]:
         path = shutil.which(python)
         told = path and subprocess.run([path, "-c", VERSION], capture_output=True, text=True)
         if told and not told.returncode:  # what is on the path may be a stand-in that starts none
-            found.setdefault(told.stdout.strip(), str(path))
-    return sorted(found.items(), key=lambda pair: int(pair[0].partition(".")[2]))
+            pythons.setdefault(told.stdout.strip(), str(path))
+    return sorted(pythons.items(), key=lambda pair: int(pair[0].partition(".")[2]))
 
 
 def on(folder: Path, version: str, base: str) -> None:

@@ -50,13 +50,13 @@ class ExponentialCone(CurvedCone):
 
     def _inside(self, p: Floats) -> NDArray[np.bool_]:
         x, y, t = p
-        room = t - y * _power(x / y)
-        return ((y > 0) & (room >= 0)) | ((y == 0) & (x <= 0) & (t >= 0))
+        margin = t - y * _power(x / y)
+        return ((y > 0) & (margin >= 0)) | ((y == 0) & (x <= 0) & (t >= 0))
 
     def _polar(self, p: Floats) -> NDArray[np.bool_]:
         x, y, t = p
-        room = -t - x * _power(y / x - 1)
-        return ((x > 0) & (room >= 0)) | ((x == 0) & (y <= 0) & (t <= 0))
+        margin = -t - x * _power(y / x - 1)
+        return ((x > 0) & (margin >= 0)) | ((x == 0) & (y <= 0) & (t <= 0))
 
     def _room(self, p: Floats) -> Floats:
         return np.hypot(np.maximum(p[0], 0.0), np.maximum(p[1], 0.0))

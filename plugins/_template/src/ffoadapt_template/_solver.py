@@ -26,8 +26,8 @@ class TemplateSolver(Solver):
     def solve(self, program: SplitForm, options: Options, session: Session) -> Solution:
         p = program
         bounded = np.isfinite(p.h)  # the solver takes no infinite bound; such a row has z = 0
-        found = interior_point(p.P, p.q, p.G[bounded], p.h[bounded], p.A, p.b, **options)
+        result = interior_point(p.P, p.q, p.G[bounded], p.h[bounded], p.A, p.b, **options)
         z = np.zeros(p.h.size)
-        z[bounded] = found.z
-        info = {"status": found.status, "iterations": found.iterations}
-        return Solution(found.x, (z, found.y), None, Status.read(found.status), info)
+        z[bounded] = result.z
+        info = {"status": result.status, "iterations": result.iterations}
+        return Solution(result.x, (z, result.y), None, Status.read(result.status), info)

@@ -46,9 +46,9 @@ class ClarabelSolver(Solver):
             # An update keeps the scaling, and with it the last digits, of earlier numbers.
             if session.warm_start is not None and solver.is_data_update_allowed():
                 session["kept"] = solver
-        found = solver.solve()
+        result = solver.solve()
         z, s = np.empty((2, program.b.size))
-        z[rows], s[rows] = found.z, found.s
-        info = {"status": str(found.status), "iterations": found.iterations}
+        z[rows], s[rows] = result.z, result.s
+        info = {"status": str(result.status), "iterations": result.iterations}
         status = _STALLED.get(info["status"], Status.read(info["status"]))
-        return Solution(np.array(found.x), z, s, status, info)
+        return Solution(np.array(result.x), z, s, status, info)

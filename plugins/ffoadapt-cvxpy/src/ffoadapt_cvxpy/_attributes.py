@@ -232,8 +232,8 @@ class Declared:
 
 def declared(parameters: Sequence[Any]) -> list[Declared]:
     """Those of real `cvxpy.Parameter` objects, which most declare nothing."""
-    found = (Declared(k, p.name(), tuple(_rules(p))) for k, p in enumerate(parameters))
-    return [one for one in found if one.rules]
+    declared = (Declared(k, p.name(), tuple(_rules(p))) for k, p in enumerate(parameters))
+    return [one for one in declared if one.rules]
 
 
 def checked(
@@ -245,7 +245,7 @@ def checked(
     """
     if all(rule.kept(values[one.k]) for one in attributes for rule in one.rules):
         return None
-    found, broken, words = list(values), np.zeros(1, dtype=bool), ""
+    mended, broken, words = list(values), np.zeros(1, dtype=bool), ""
     size = _size(values)
     if not size:
         return None
@@ -257,7 +257,7 @@ def checked(
             eps = FLOAT64 if precision is None else max(FLOAT64, float(precision[one.k]))
             bad = rule.broken(value, eps)
             if not bad.any():
-                found[one.k] = rule.mended(found[one.k])
+                mended[one.k] = rule.mended(mended[one.k])
                 continue
             if not words:
                 i = int(bad.argmax())
@@ -270,7 +270,7 @@ def checked(
         if size > 1:
             words = f"{words} (so it is in {elements.size} of {size} elements)"
         raise ParameterError(words, elements=elements.tolist())
-    return None if all(map(operator.is_, found, values)) else found
+    return None if all(map(operator.is_, mended, values)) else mended
 
 
 def _size(values: Sequence[Floats]) -> int:

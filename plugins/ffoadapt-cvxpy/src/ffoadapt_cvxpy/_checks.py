@@ -125,7 +125,7 @@ def _check_unique(what: str, leaves: Sequence[Any], error: type[ProblemError]) -
 
 def culprits(problem: Any, dpp: bool) -> str:
     """The smallest subexpressions that break the rules, one a line, with their parameters."""
-    found: dict[str, None] = {}
+    lines: dict[str, None] = {}
 
     def visit(part: Any) -> None:
         broken = [arg for arg in part.args if not arg.is_dcp(dpp=dpp)]
@@ -133,7 +133,7 @@ def culprits(problem: Any, dpp: bool) -> str:
             visit(arg)
         if not broken:
             names = _listed(parameter.name() for parameter in part.parameters())
-            found[f"  {short(part)}" + (f"  (parameters: {names})" if dpp and names else "")] = None
+            lines[f"  {short(part)}" + (f"  (parameters: {names})" if dpp and names else "")] = None
 
     # With a quadratic objective, cvxpy 1.9 lets a parameter be the matrix of a quad_form there.
     relaxed = getattr(scopes, "quad_form_dpp_scope", contextlib.nullcontext)
@@ -143,7 +143,7 @@ def culprits(problem: Any, dpp: bool) -> str:
     for constraint in problem.constraints:
         if not constraint.is_dcp(dpp=dpp):
             visit(constraint)
-    return "\n".join(found)
+    return "\n".join(lines)
 
 
 def _described(value: Any) -> str:

@@ -96,10 +96,10 @@ class CondensedProgram(AffineProgram):
 
     def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
         """See `ParametricProgram`."""
-        found = super().objective(values, canonical)
+        objective = super().objective(values, canonical)
         if self.squares is None:
-            return found
-        return found + self.sense * self.squares(self._theta(values, 1.0))
+            return objective
+        return objective + self.sense * self.squares(self._theta(values, 1.0))
 
 
 def condensed(

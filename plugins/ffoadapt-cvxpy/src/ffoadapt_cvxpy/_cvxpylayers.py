@@ -174,17 +174,17 @@ class CvxpyLayers:
             return self.layer
         try:
             key = (_frozen(solver_args or {}), warm)
-            found = self._others.get(key)
+            layer = self._others.get(key)
         except TypeError:  # an argument that has no hash
-            key, found = None, None
-        if found is None:
+            key, layer = None, None
+        if layer is None:
             options = {**self.options, **(solver_args or {})}
-            found = self._layer((self.layer.program, (), (), False), options, settings)
+            layer = self._layer((self.layer.program, (), (), False), options, settings)
             if key is not None:
                 if len(self._others) >= _KEPT:
                     self._others.clear()
-                self._others[key] = found
-        return found
+                self._others[key] = layer
+        return layer
 
     def _layer(
         self,

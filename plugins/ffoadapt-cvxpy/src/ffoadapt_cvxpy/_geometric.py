@@ -45,7 +45,7 @@ def in_logarithms(
     logged = [k for k, p in enumerate(given) if logs.get(p.id) in inside]
     chosen = [*given, *(inside[logs[given[k].id]] for k in logged)]
     renamed = {old: new[0] for old, new in getattr(reduction, "var_id_map", {}).items()}
-    found = {v.id: v for v in convex.variables()}
+    by_id = {v.id: v for v in convex.variables()}
     # A constraint's multiplier is, as in cvxpy, that of the constraint between logarithms.
     inside_of = {c.id: c for c in convex.constraints}
     duals = {
@@ -53,7 +53,7 @@ def in_logarithms(
         for c in problem.constraints
         for i, dual in enumerate(c.dual_variables)
     }
-    wanted = [duals.get(v.id, found.get(renamed.get(v.id, v.id))) for v in variables]
+    wanted = [duals.get(v.id, by_id.get(renamed.get(v.id, v.id))) for v in variables]
     for variable, log_variable in zip(variables, wanted, strict=True):
         if log_variable is None:
             raise ProblemError(

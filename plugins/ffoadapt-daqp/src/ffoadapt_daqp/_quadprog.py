@@ -76,20 +76,20 @@ def function() -> Callable[..., None] | None:
     try:
         if metadata.version("daqp") not in VERSIONS or ctypes.sizeof(ctypes.c_void_p) != 8:
             return None
-        found: Callable[..., None] = ctypes.CDLL(daqp.__file__).daqp_quadprog
+        function: Callable[..., None] = ctypes.CDLL(daqp.__file__).daqp_quadprog
     except (OSError, AttributeError, metadata.PackageNotFoundError):
         return None
-    return found
+    return function
 
 
 def settings(options: Mapping[str, Any]) -> NDArray[Any]:
     """(1,) SETTINGS: DAQP's own but for these options."""
-    found = np.zeros(1, SETTINGS)
+    settings = np.zeros(1, SETTINGS)
     for name, value in {**daqp.Model().settings, **options}.items():
         if not isinstance(value, numbers.Real):  # NumPy would read words, and None as NaN
             raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
-        found[name] = value
-    return found
+        settings[name] = value
+    return settings
 
 
 def solve_batch(programs: BoxForm, options: Options, session: Session) -> Solutions | None:

@@ -28,12 +28,12 @@ class DAQPSolver(Solver):
     def solve(self, program: BoxForm, options: Options, session: Session) -> Solution:
         given = _form.of(program)
         start = None if session.warm_start is None else given.start(session.warm_start.dual)
-        x, _, flag, found = daqp.solve(*given.data, dual_start=start, **options)
+        x, _, flag, more = daqp.solve(*given.data, dual_start=start, **options)
         status = _quadprog.STATUS.get(flag, Status.ERROR)
-        info = {"status": flag, "iterations": found["iterations"]}
+        info = {"status": flag, "iterations": more["iterations"]}
         if not status.solved:
             return Solution(status=status, info=info)
-        x, dual = given.point(x, found["lam"])
+        x, dual = given.point(x, more["lam"])
         return Solution(x, dual, None, status, info)
 
     def solve_batch(

@@ -44,8 +44,8 @@ class HighsSolver(Solver):
         for _ in range(10):
             highs.passModel(*sizes, p.q / unit - weight * x, -inf, inf, p.l, p.u, *data)
             highs.run()
-            found, last, name = highs.getSolution(), x, highs.getModelStatus().name
-            x, y = np.array(found.col_value), -unit * np.array(found.row_dual)
+            solution, last, name = highs.getSolution(), x, highs.getModelStatus().name
+            x, y = np.array(solution.col_value), -unit * np.array(solution.row_dual)
             if name != "kOptimal" or weight * np.abs(x - last).max() <= 1e-10:
                 return Solution(x, y, None, Status.read(name.removeprefix("k")), {"status": name})
         return Solution(status=Status.ERROR, info={"message": "its proximal steps do not settle"})

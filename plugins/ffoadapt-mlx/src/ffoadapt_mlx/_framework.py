@@ -41,8 +41,8 @@ class MlxFramework(Framework):
         places = [k for k, on in enumerate(needed) if on]
         if not places:
             return _scalar(function)(*arrays), [None] * len(arrays)
-        value, found = mx.value_and_grad(_scalar(function), places)(*arrays)
-        each = iter(_listed(found))
+        value, gradients = mx.value_and_grad(_scalar(function), places)(*arrays)
+        each = iter(_listed(gradients))
         return value, [next(each) if on else None for on in needed]
 
     def curvature(
@@ -71,10 +71,10 @@ def _solve(function: Differentiable, dtype: mx.Dtype) -> Callable[..., Any]:
         needed = [mx.issubdtype(a.dtype, mx.floating) for a in arrays]
 
         def back(*cotangents: mx.array) -> Any:
-            found = function.vjp(state, [_float64(c) for c in cotangents], needed)
+            gradients = function.vjp(state, [_float64(c) for c in cotangents], needed)
             return tuple(
                 mx.zeros_like(a) if g is None else _array(g, a.dtype)
-                for g, a in zip(found, arrays, strict=True)
+                for g, a in zip(gradients, arrays, strict=True)
             )
 
         return _once(back, arrays, _listed(cotangents))

@@ -43,8 +43,8 @@ class MoreauSolver(Solver):
                 *(*A.shape[::-1], P.indptr, P.indices, A.indptr, A.indices), sizes, settings
             )
         solver.setup(P.data[None], A.data[None])
-        found = solver.solve(program.q[None], program.b[rows][None])
+        result = solver.solve(program.q[None], program.b[rows][None])
         z, s = np.empty((2, program.b.size))
-        z[rows], s[rows] = found.z[0], found.s[0]
+        z[rows], s[rows] = result.z[0], result.s[0]
         info = {"status": solver.info.status[0].name, "iterations": solver.info.iterations[0]}
-        return Solution(found.x[0], z, s, Status.read(info["status"]), info)
+        return Solution(result.x[0], z, s, Status.read(info["status"]), info)

@@ -35,7 +35,7 @@ class OSQPSolver(Solver):
         else:
             solver.update(**vectors, Px=P.data, Ax=A.data)
         session["matrices"] = P.data, A.data.copy()
-        found = solver.solve(raise_error=False)  # the status comes back instead
-        status = Status.read(found.info.status)
-        info = {"status": found.info.status, "iterations": found.info.iter}
-        return Solution(np.array(found.x), np.array(found.y), None, status, info)
+        result = solver.solve(raise_error=False)  # the status comes back instead
+        status = Status.read(result.info.status)
+        info = {"status": result.info.status, "iterations": result.info.iter}
+        return Solution(np.array(result.x), np.array(result.y), None, status, info)

@@ -37,9 +37,9 @@ def solve(ask: Solve, program: BoxForm, options: Options, session: Session) -> S
     """The answer of PIQP to the program, by ``ask``."""
     near, far = _within(program, NEAR), _within(program, FAR)
     if near is not program:
-        found = ask(near, options, session)
-        if found.status.solved and _kept(program, found.x):
-            return found
+        solution = ask(near, options, session)
+        if solution.status.solved and _kept(program, solution.x):
+            return solution
     return ask(far, options, session)
 
 

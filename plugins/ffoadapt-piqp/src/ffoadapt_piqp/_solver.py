@@ -42,6 +42,6 @@ class PIQPSolver(Solver):
             solver = _setup.made(P, options)
             solver.setup(*data)
             session["kept"] = (solver, (equal, *finite)) if session.warm_start else (None, None)
-        status, found = Status.read(solver.solve().name.removeprefix("PIQP_")), solver.result
-        y[equal], y[rows] = found.y, found.z_u - found.z_l
-        return Solution(np.array(found.x), y, None, status, {"iterations": found.info.iter})
+        status, result = Status.read(solver.solve().name.removeprefix("PIQP_")), solver.result
+        y[equal], y[rows] = result.y, result.z_u - result.z_l
+        return Solution(np.array(result.x), y, None, status, {"iterations": result.info.iter})

@@ -35,14 +35,14 @@ class ProxQPSolver(Solver):
         # A copy, because proxsuite asks for writable sparse matrices.
         data = (program.P.copy(), checked(program.q), A[eq], u[eq], A[~eq], l[~eq], u[~eq])
         start = (w.x, w.dual[eq], w.dual[~eq]) if (w := session.warm_start) else ()
-        found = solver.solve_no_gil(*data, *start, **options)
-        if found.info.status.name == "PROXQP_PRIMAL_INFEASIBLE":
+        result = solver.solve_no_gil(*data, *start, **options)
+        if result.info.status.name == "PROXQP_PRIMAL_INFEASIBLE":
             again = solver.QP(program.q.size, data[3].size, data[5].size)
             for name, value in {**options, "eps_primal_inf": 1e-12}.items():
                 setattr(again.settings, name, value)
             again.init(*data)
             again.solve()
-            found = again.results if again.results.info.status.name == "PROXQP_SOLVED" else found
-        y, status = np.empty(u.size), Status.read(found.info.status.name.removeprefix("PROXQP_"))
-        y[eq], y[~eq] = found.y, found.z
-        return Solution(np.array(found.x), y, None, status, {"iterations": found.info.iter})
+            result = again.results if again.results.info.status.name == "PROXQP_SOLVED" else result
+        y, status = np.empty(u.size), Status.read(result.info.status.name.removeprefix("PROXQP_"))
+        y[eq], y[~eq] = result.y, result.z
+        return Solution(np.array(result.x), y, None, status, {"iterations": result.info.iter})

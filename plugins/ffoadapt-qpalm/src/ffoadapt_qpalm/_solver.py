@@ -41,6 +41,6 @@ class QPALMSolver(Solver):
             setattr(settings, name, value)
         solver = qpalm.Solver(data, settings)
         solver.solve()
-        found, status = solver.solution, Status.read(solver.info.status)
+        result, status = solver.solution, Status.read(solver.info.status)
         info = {"status": solver.info.status, "iterations": solver.info.iter}
-        return Solution(np.array(found.x), np.array(found.y), None, status, info)
+        return Solution(np.array(result.x), np.array(result.y), None, status, info)

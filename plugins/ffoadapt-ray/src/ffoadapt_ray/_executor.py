@@ -153,7 +153,7 @@ class RayExecutor(Executor):
         solved: list[Points] = []
         lost: list[Points] = []  # of single elements
         last: RayActorError | None = None
-        found: list[Points] = []
+        parts: list[Points] = []
         waiting: list[tuple[ProgramBatch, int]] = [(call.part, self.retries + 1)]
         first: _Call | None = call
         while waiting:
@@ -184,8 +184,8 @@ class RayExecutor(Executor):
                         "elements each by itself; if their logs (ray logs) say out of memory, use "
                         "fewer workers, or RayExecutor(actor_options={'memory': ...})"
                     ) from last
-            found.append(points)
-        return Points.join(found)
+            parts.append(points)
+        return Points.join(parts)
 
     def _answer(self, call: _Call) -> Points:
         try:

@@ -47,8 +47,8 @@ class SCSSolver(Solver):
             if last is not None:
                 session["kept"] = solver, P.data.copy(), A.data.copy()
         start = [] if last is None else [last.x, last.dual[rows], np.asarray(last.slack)[rows]]
-        found = solver.solve(True, *(start if program.b.size else []))
+        result = solver.solve(True, *(start if program.b.size else []))
         z, s = np.empty((2, program.b.size))
-        z[rows], s[rows] = found["y"][: z.size], found["s"][: z.size]
-        info = {"status": found["info"]["status"], "iterations": found["info"]["iter"]}
-        return Solution(found["x"], z, s, Status.read(info["status"]), info)
+        z[rows], s[rows] = result["y"][: z.size], result["s"][: z.size]
+        info = {"status": result["info"]["status"], "iterations": result["info"]["iter"]}
+        return Solution(result["x"], z, s, Status.read(info["status"]), info)
