@@ -43,6 +43,7 @@ def failing() -> Iterator[Failing]:
     registry.add(spec)
     yield solver
     del registry._entries["solver"]["failing"]
+    registry._usable.clear()
 
 
 def unconstrained(q: Any) -> ConeProgram:

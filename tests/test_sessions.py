@@ -16,6 +16,7 @@ class Rotating(Solver):
 
     form = "box"
     matrices = ("dense",)
+    common_options = {"max_iterations": "most"}
 
     def __init__(self) -> None:
         self.seen: list[tuple[Any, Any]] = []
@@ -38,10 +39,12 @@ FAILS, RAISES, WRONG_SHAPE, NAN = 5.0, 6.0, 7.0, 8.0
 
 
 def sequence(b: list[float], **settings: Any) -> list[tuple[Any, Any]]:
-    """What each solve found in its session: the x of the last solve, and the start."""
+    """What each solve found in its session: the x of the last solve, and the start. What fails is
+    not tried another way: iterations are limited."""
     solver = Rotating()
     q = -np.array(b)[:, None]
-    ffoadapt.qp(np.eye(1), q, solver=solver, on_failure="nan", executor="serial", **settings)
+    settings |= {"on_failure": "nan", "executor": "serial"}
+    ffoadapt.qp(np.eye(1), q, solver=solver, solver_options={"max_iterations": 9}, **settings)
     return solver.seen
 
 

@@ -8,6 +8,7 @@ says.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from .._program.batch import ProgramBatch, allowance
 from .._program.points import Points, Status
 from .settings import Settings
 
-__all__ = ["Run", "accept", "refuse_beyond", "refuse_inaccurate"]
+__all__ = ["Run", "accept", "refuse_beyond", "refuse_inaccurate", "unjudged"]
 
 CERTIFIED = 1e-9
 """A KKT residual below this, beside the data, proves a point optimal."""
@@ -78,6 +79,17 @@ def _call_inaccurate(points: Points, i: int, beside: float, row: float, residual
     message = f"its point violates the optimality conditions: {what}"
     points.status[i] = Status.ERROR
     points.info[i] = {**info, "message": message}
+
+
+def unjudged(points: Points) -> Points:
+    """The points as the solver gave them, without what is known of them in other units."""
+    status, info = list(points.status), list(points.info)
+    for i, known in enumerate(info):
+        if "kkt_residual" in known:
+            judged = ("kkt_residual", "violation", "message", "said")
+            status[i] = Status(known.get("said", Status.OPTIMAL.value))
+            info[i] = {k: v for k, v in known.items() if k not in judged}
+    return replace(points, status=status, info=info)
 
 
 def refuse_beyond(points: Points) -> None:

@@ -7,12 +7,15 @@
 3. What is still left may be contradictory by the rounding of its data alone: then the nearest
    feasible program is solved in its place, and ``info`` says by how much it differs. Or it is
    contradictory indeed, and that is what is said.
+4. What is left then has a solution, for all that is known: the same solver gets easier programs
+   that lead to it (`regularized`).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
@@ -24,10 +27,11 @@ from .._program.batch import EPS, ProgramBatch
 from .._program.points import Points, Status
 from .._program.structure import Structure
 from .._types import Floats
-from .acceptance import Run, accept
+from .acceptance import Run, accept, unjudged
 from .conditioning import solve_conditioned
 from .feasibility import nearest_program, ray_program
 from .proofs import Verdict, prove_infeasible, prove_unbounded
+from .regularized import solve_in_steps
 from .settings import Settings
 
 __all__ = ["Solvers", "rescue"]
@@ -65,27 +69,17 @@ def rescue(
     their rounding they are others: then the last result is by how much (B,), beside the sizes of
     the rows.
     """
-    points, _ = accept(batch, _unjudged(points), settings)
+    points, _ = accept(batch, unjudged(points), settings)
     work = _Rescue(batch, points, solvers, settings)
     work.solve_first([i for i in work.left() if unlike[i]], conditioned=True)
     changed = work.prove(work.claims())
     work.solve_with_all(changed)
     work.solve_with_all([i for i in work.left() if i not in changed])
     work.solve_with_all(work.prove(work.doubtful()))
+    work.solve_in_steps()
     work.look_down()
     work.conclude()
     return work.changed(), work.points, work.unmet if work.unmet.any() else None
-
-
-def _unjudged(points: Points) -> Points:
-    """The points as the solver gave them, without what is known of them in other units."""
-    status, info = list(points.status), list(points.info)
-    for i, known in enumerate(info):
-        if "kkt_residual" in known:
-            judged = ("kkt_residual", "violation", "message", "said")
-            status[i] = Status(known.get("said", Status.OPTIMAL.value))
-            info[i] = {k: v for k, v in known.items() if k not in judged}
-    return replace(points, status=status, info=info)
 
 
 class _Rescue:
@@ -112,9 +106,15 @@ class _Rescue:
         return [i for i, s in states if s is not Status.OPTIMAL and i not in self.proved]
 
     def claims(self) -> list[int]:
-        """Those that are called infeasible or unbounded without a proof."""
-        status = self.points.status
-        return [i for i in self.left() if status[i] in CLAIMS and i not in self.searched]
+        """Those that are called infeasible or unbounded without a proof, and those of which the
+        only solver asked has no point: a proof takes less time than to fail again."""
+        status, alone = self.points.status, self.settings.solver != "auto"
+        return [
+            i
+            for i in self.left()
+            if i not in self.searched
+            and (status[i] in CLAIMS or (alone and not self._has_point(i) and not self._gave_up(i)))
+        ]
 
     def doubtful(self) -> list[int]:
         """Those that may have no solution: their points are inaccurate, or nobody whom ``"auto"``
@@ -125,7 +125,7 @@ class _Rescue:
             for i in self.left()
             if i not in self.searched
             and self.points.status[i] is not Status.TIME_LIMIT
-            and (anybody or self._has_point(i))
+            and (anybody or not self._gave_up(i))
         ]
 
     def changed(self) -> ProgramBatch:
@@ -153,16 +153,27 @@ class _Rescue:
     def solve_with_all(self, elements: list[int]) -> None:
         """Solves these with the same solver where it was wrong, and then with the others."""
         self.solve_first([i for i in elements if self.unmet[i]])
-        left = [i for i in elements if i in self.left()]
-        wrong = [i for i in left if self.points.status[i] in CLAIMS or self._has_point(i)]
-        name, run = self.solvers.first
-        self._solve(wrong, name, partial(solve_conditioned, run))
+        again = [i for i in elements if i in self.left() and not self._gave_up(i)]
+        self.solve_first(again, conditioned=True)
         others = self.solvers.others()  # each is imported when it is asked for
         while left := [i for i in elements if i in self.left()]:
             other = next(others, None)
             if other is None:
                 return
             self._solve(left, *other)
+
+    def solve_in_steps(self) -> None:
+        """Solves what has no solution yet with the same solver, by a sequence of programs that are
+        easier each."""
+        given, (name, run) = self.settings.solver_options or {}, self.solvers.first
+        for i in [i for i in self.left() if not self._gave_up(i)]:
+            if self._has_point(i) and self.settings.polish is False:
+                continue  # it is as accurate as it shall be
+            end = time.perf_counter() + given.get("time_limit", np.inf)
+            for points in solve_in_steps(self._part([i]), run):
+                self._take([i], accept(self._part([i]), points, self.settings)[0], name)
+                if self.points.status[i] is Status.OPTIMAL or time.perf_counter() > end:
+                    break
 
     def look_down(self) -> None:
         """Points whose objective may fall for ever along some variable are no solutions where it
@@ -191,6 +202,13 @@ class _Rescue:
             status[i], info[i] = Status.ERROR, {**info[i], "message": said}
 
     # ------------------------------------------------------------------------------- pieces
+
+    def _gave_up(self, i: int) -> bool:
+        """Whether the work that the user allows was done, without a point or a claim."""
+        limited = "max_iterations" in (self.settings.solver_options or {})
+        status = self.points.status[i]
+        open_ = status in CLAIMS or self._has_point(i)
+        return status is Status.TIME_LIMIT or (limited and not open_)
 
     def _has_point(self, i: int) -> bool:
         """Whether the solver gave a point, though none that could be accepted."""
@@ -242,10 +260,13 @@ class _Rescue:
         """Takes over what this solver solves of the elements."""
         if not elements:
             return
-        some, at = self._part(elements), self.points
-        solved, _ = accept(some, run(some), self.settings)
+        some = self._part(elements)
+        self._take(elements, accept(some, run(some), self.settings)[0], name)
+
+    def _take(self, elements: list[int], solved: Points, name: str) -> None:
+        at = self.points
         for j, i in enumerate(elements):
-            if solved.status[j] is not Status.OPTIMAL:
+            if solved.status[j] is not Status.OPTIMAL or at.status[i] is Status.OPTIMAL:
                 continue
             info = {**solved.info[j]}
             if name != self.solvers.first[0]:
