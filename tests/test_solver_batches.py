@@ -88,7 +88,7 @@ def test_other_views(form: str) -> None:
             raise AssertionError
 
         def solve_batch(self, programs, options, session):
-            Viewed.given = programs
+            Viewed.given = Viewed.given or programs  # the first, before anything else is tried
             rows = programs.A.shape[1]
             status = [Status.ERROR] * SIZE
             return Solutions(np.zeros((SIZE, N)), np.zeros((SIZE, rows)), status, [{}] * SIZE)
