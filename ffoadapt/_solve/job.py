@@ -137,8 +137,8 @@ class SolveJob:
                             slack = np.full((size, structure.m), np.nan)
                         slack[i] = as_returned(solution.slack, (structure.m,))
                 except Exception as error:
-                    said = told(error)
-                    solution = failure(f"it returned arrays of the wrong shape or type: {said}")
+                    said = f"it returned arrays of the wrong shape or type: {told(error)}"
+                    solution = failure(said, exception=error)
             if not solution.status.solved:
                 x[i] = dual[i] = np.nan
             if self.warm_start:

@@ -204,11 +204,11 @@ class _Rescue:
     # ------------------------------------------------------------------------------- pieces
 
     def _gave_up(self, i: int) -> bool:
-        """Whether the work that the user allows was done, without a point or a claim."""
-        limited = "max_iterations" in (self.settings.solver_options or {})
-        status = self.points.status[i]
-        open_ = status in CLAIMS or self._has_point(i)
-        return status is Status.TIME_LIMIT or (limited and not open_)
+        """Whether the solver raised, or did the work that the user allows, without a point."""
+        status, ended = self.points.status[i], "exception" in self.points.info[i]
+        ended |= "max_iterations" in (self.settings.solver_options or {})
+        pending = status in CLAIMS or self._has_point(i)
+        return status is Status.TIME_LIMIT or (ended and not pending)
 
     def _has_point(self, i: int) -> bool:
         """Whether the solver gave a point, though none that could be accepted."""
