@@ -396,3 +396,22 @@ def test_batches_keep_what_is_solved_to_the_bit() -> None:
         assert np.array_equal(batch.x[i], alone.x)
         assert np.array_equal(batch.z_ineq[i], alone.z_ineq)
     assert np.isnan(batch.x[1]).all()
+
+
+@pytest.mark.parametrize("solver", ["auto", "clarabel", "osqp", "piqp", "proxqp", "gurobi"])
+def test_empty_rows_do_not_say_how_far_the_constraints_are(solver: str) -> None:
+    """0'x = 0 and 0'x <= 1e-9 beside x1 + x2 = 3 as two inequalities."""
+    G = np.array([[1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]])
+    h, A = np.array([3.0, -3.0, 1e-9]), np.zeros((1, 2))
+    program = ConeProgram.from_split(np.diag([1.0, 2.0]), np.zeros(2), G, h, A, np.zeros(1))
+    result = ffoadapt.solve(program, solver, on_failure="nan")
+    assert result.status is Status.OPTIMAL
+    assert np.abs(result.x - [2.0, 1.0]).max() < 1e-6
+    # In other units, where the row is left out and comes back.
+    units = conditioned(batch_of(program))
+    assert np.isposinf(units.batch.b[0]).sum() == 1
+    x, z = np.array([[2.0, 1.0]]), np.zeros((1, 4))
+    b = batch_of(program).b
+    points = Points(x, np.zeros((1, 4)), z, [Status.OPTIMAL], [{}])
+    again = units.restored(units.given(points), batch_of(program))
+    assert np.abs(again.s - (b - batch_of(program).multiply("A", x))).max() < 1e-12

@@ -41,7 +41,7 @@ class Conditioned:
 
     ``rows`` (B, m), ``columns`` (B, n) and ``objective`` (B, 1) are the exponents of R, C and t;
     ``kept`` are the rows of A that are left, None for all; ``freed`` says whether bounds were left
-    out because they are far away.
+    out because they are far away, or bound nothing.
     """
 
     batch: ProgramBatch
@@ -118,16 +118,18 @@ def conditioned(batch: ProgramBatch) -> Conditioned:
         t = -_finite(np.maximum(linear, quadratic))
     rows, columns, objective = (np.rint(v).astype(np.int64) for v in (r, c, t))
     structure = batch.structure
+    # An empty row with room says nothing, least of all how far away the constraints are.
+    idle = structure.nonnegative & ~np.isfinite(row) & (batch.b >= 0.0)
     scaled = ProgramBatch(
         structure if structure.box is None else replace(structure, box=None),
         size,
         _scaled(batch, "P", columns, columns + objective),
         np.ldexp(batch.q, columns + objective),
         _scaled(batch, "A", rows, columns),
-        np.ldexp(batch.b, rows),
+        np.where(idle, np.inf, np.ldexp(batch.b, rows)),
         precision=batch.precision,
     )
-    return Conditioned(scaled, rows, columns, objective)
+    return Conditioned(scaled, rows, columns, objective, freed=bool(idle.any()))
 
 
 def _without_far_bounds(units: Conditioned) -> Conditioned:
