@@ -63,6 +63,20 @@ def test_large_multipliers_hide_no_violation() -> None:
     assert result.status is not Status.OPTIMAL
 
 
+@pytest.mark.parametrize("noise", [2e-13, 1e-12])
+def test_noise_at_a_solution_that_is_zero_is_polished_away(noise: float) -> None:
+    """Next to q / P = 8 it is rounding, but the objective is all noise."""
+    n, r = 14, rng(3)
+    A, c = r.uniform(size=(5, n)), (r.uniform(size=n) < 0.3).astype(float)
+    y = np.full(5, 2.0)
+    near = noise * r.uniform(size=n), A.T @ y - c, y
+    knows = ffoadapt.split_solver(lambda *_: near)
+    program = ConeProgram.from_split(np.eye(n) / 8, -c, -np.eye(n), np.zeros(n), A, np.zeros(5))
+    result = ffoadapt.solve(program, knows)
+    assert result.status is Status.OPTIMAL and "fallback_from" not in result.info
+    np.testing.assert_allclose(result.x, 0.0, atol=1e-20)
+
+
 @pytest.mark.parametrize("gap", [1e-7, 1e-5, 1e-3, 0.1])
 @pytest.mark.parametrize("solver", ["auto", "daqp", "clarabel", "osqp", "scs", "piqp", "proxqp"])
 def test_rows_that_contradict_each_other(solver: str, gap: float) -> None:

@@ -28,12 +28,12 @@ __all__ = ["polish"]
 
 
 ACCURATE = 1e-13
-"""A relative KKT residual below this is not worth another step."""
+"""A relative KKT residual below this is not worth another step, unless a row is violated by more
+than its own size allows, which may be nothing next to the size that residuals are relative to."""
 
 SMALL = 1e-2
-"""But not where x or z is less than this share of the size that residuals are relative to:
-gradients of P and A are products with x and z, whose own relative error is larger there. Nor where
-they violate a row by more than its own size allows, which may be nothing next to that size."""
+"""One up to `ENOUGH` is not either, where x and z are more than this share of that size: gradients
+of P and A are products with x and z, whose own relative error is larger where they are small."""
 
 FEASIBLE = 1e-9
 """Polished points may violate feasibility by this, or by as much as they did; never by more."""
@@ -63,17 +63,18 @@ def polish(
     before = oracle.floor  # enough where it shows that every point is to be improved, and was
     if not rounds or not ((before.kkt > ACCURATE) | ~oracle.solved).all():
         before = oracle.measured
-    if not rounds or worst(before.kkt) <= ACCURATE:
-        return points, oracle, before.kkt
-    wanted = oracle.solved & (before.kkt > ACCURATE)
-    if batch.structure.polyhedral and not always and wanted.any():
-        between = wanted & (before.kkt <= ENOUGH)
-        if between.any():
-            known = oracle.violations
-            doubtful = ~(np.maximum(known.row, known.gap) <= ROW)
-            wanted &= ~between | _small(oracle) | doubtful
+    kkt = before.kkt
+    if not rounds or (worst(kkt) <= ACCURATE and oracle.beyond_doubt):
+        return points, oracle, kkt
+    limit = ENOUGH if batch.structure.polyhedral and not always else ACCURATE
+    wanted, enough = oracle.solved & (kkt > limit), oracle.solved & (kkt <= limit)
+    if enough.any():
+        known = oracle.violations
+        wanted |= enough & ~(np.maximum(known.row, known.gap) <= ROW)
+        if (between := enough & (kkt > ACCURATE)).any():
+            wanted |= between & _small(oracle)
     if not wanted.any():
-        return points, oracle, before.kkt
+        return points, oracle, kkt
     search = _Search(oracle, before, wanted)
     for _ in range(rounds):
         search.step()
