@@ -6,7 +6,7 @@ from ffoadapt._cones._base import Cone, GhostRows
 from ffoadapt._cones._exponential import ExponentialCone
 from ffoadapt._cones._nonnegative import NonnegativeCone
 from ffoadapt._cones._power import PowerCone
-from ffoadapt._cones._psd import PSDCone, smat, svec
+from ffoadapt._cones._psd import PSDCone, curvatures, smat, svec
 from ffoadapt._cones._second_order import SecondOrderCone
 from ffoadapt._cones._zero import ZeroCone
 
@@ -19,6 +19,7 @@ __all__ = [
     "PowerCone",
     "SecondOrderCone",
     "ZeroCone",
+    "curvatures",
     "smat",
     "svec",
 ]

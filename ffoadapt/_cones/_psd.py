@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ffoadapt._cones._base import CURVATURE_CAP, Cone, Floats, GhostRows, checked_size
 from ffoadapt._exceptions import ShapeError
 
-__all__ = ["PSDCone", "smat", "svec"]
+__all__ = ["PSDCone", "curvatures", "smat", "svec"]
 
 Indices = NDArray[np.intp]
 
@@ -113,20 +113,24 @@ class PSDCone(Cone):
         for both l > 0. Where no l > 0, the unit rows stand for the whole basis. Rows that no
         block uses are left out. The margin is the smallest |l|.
         """
-        n, blocks = self.n, len(s)
-        values, vectors = np.linalg.eigh(self._matrices(s - z))  # ascending
-        second, first, _ = _triangle(n)  # pairs first <= second, so l_first <= l_second
-        apex = values[:, -1] <= 0
-        equal = (values[:, second] <= 0) & ~apex[:, None]
-        mixed = (values[:, first] <= 0) & (values[:, second] > 0)
-        rows_g, rows_r = np.flatnonzero(equal.any(axis=0)), np.flatnonzero(mixed.any(axis=0))
+        return self.rows(*self.spectrum(s - z))
 
-        rows = GhostRows.empty(blocks, self.dim, 0, 0)
+    def spectrum(self, p: Floats) -> tuple[Floats, Floats]:
+        """Eigenvalues (N, n), ascending, and eigenvectors (N, n, n) of the rows of p (N, dim)."""
+        values, vectors = np.linalg.eigh(self._matrices(p))
+        return values, vectors
+
+    def rows(self, values: Floats, vectors: Floats, whole: bool = True) -> GhostRows:
+        """The ghost rows where S - Z has this spectrum; unit rows only for the ``whole`` basis."""
+        apex, pairs = whole & (values[:, -1] <= 0), curvatures(values)
+        second, first, _ = _triangle(self.n)  # pairs first <= second, so l_first <= l_second
+        equal = np.isinf(pairs) & ~apex[:, None]
+        mixed = np.isfinite(pairs) & (values[:, first] <= 0)
+        rows_g, rows_r = np.flatnonzero(equal.any(axis=0)), np.flatnonzero(mixed.any(axis=0))
+        rows = GhostRows.empty(len(values), self.dim, 0, 0)
         rows.active[:] = apex[:, None]
-        below, above = values[:, first[rows_r]], values[:, second[rows_r]]
         mixed = mixed[:, rows_r]
-        above = np.where(mixed, above, 1.0)
-        ratio = np.where(mixed, np.minimum(-below, CURVATURE_CAP * above), 0.0) / above
+        ratio = np.where(mixed, pairs[:, rows_r], 0.0)
         return GhostRows(
             active=rows.active,
             G=_basis(vectors, first[rows_g], second[rows_g]),
@@ -136,6 +140,18 @@ class PSDCone(Cone):
             sigma=mixed.astype(np.float64),
             margin=np.abs(values).min(axis=1),
         )
+
+
+def curvatures(values: Floats) -> Floats:
+    """The curvature (..., dim) along each entry of svec in the eigenbasis of S - Z, from its
+    ascending eigenvalues (..., n): that of `PSDCone.linearize`, and inf in equality rows."""
+    second, first, _ = _triangle(values.shape[-1])
+    below, above = values[..., first], values[..., second]
+    mixed = (below <= 0) & (above > 0)
+    size = np.where(mixed, above, 1.0)
+    ratio = np.where(mixed, np.minimum(-below, CURVATURE_CAP * size), 0.0) / size
+    found: Floats = np.where(above > 0, ratio, np.inf)
+    return found
 
 
 BEYOND = 1e120

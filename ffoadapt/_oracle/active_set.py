@@ -17,11 +17,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .._cones import GhostRows
+from .._cones import Cone, GhostRows, PSDCone
 from .._kernel import polyhedral
 from .._program.batch import ProgramBatch, largest
 from .._runtime.lazy import lazy
 from .._types import Floats
+from .eigenblocks import EigenBlock
 
 __all__ = [
     "Block",
@@ -81,7 +82,7 @@ class GhostBatch:
 
     active: NDArray[np.bool_]
     weight: Floats
-    blocks: tuple[Block, ...]
+    blocks: tuple[Block | EigenBlock, ...]
     margin: Floats
 
 
@@ -148,7 +149,7 @@ def linearize(
         return unit_ghost
     margin = unit_ghost.margin
     weight = np.zeros((size, m))
-    blocks: list[Block] = []
+    blocks: list[Block | EigenBlock] = []
     s_hat, z_hat = scale.slack(s), scale.dual(z)
     for cone, start, count in structure.groups:
         if cone.polyhedral:
@@ -156,14 +157,19 @@ def linearize(
         rows = slice(start, start + count * cone.dim)
         shape = (size * count, cone.dim)
         s_at, z_at = s_hat[:, rows].reshape(shape), z_hat[:, rows].reshape(shape)
-        ghost = cone.linearize(s_at, z_at)
-        if how in ("drop", "keep") and (ghost.margin < KINK).any():
-            aside = KINK * cone.inner if how == "drop" else -KINK * cone.inner
-            s_at = s_at + np.where(ghost.margin < KINK, 1.0, 0.0)[:, None] * aside
-            ghost = replace(cone.linearize(s_at, z_at), margin=ghost.margin)
         # z/s = (z_hat/s_hat) g / (r^2 X), and curvature scales like z/s.
         squares = scale.squares[:, start : start + count * cone.dim : cone.dim]
         unit = scale.gradient / (squares * scale.primal)
+        if structure.matrix_blocks and isinstance(cone, PSDCone):
+            block, least = _eigen_block(cone, s_at, z_at, how, start, unit)
+            blocks.append(block)
+            active[:, rows] = False
+            np.minimum(margin, least.reshape(size, count).min(axis=-1), out=margin)
+            continue
+        ghost = cone.linearize(s_at, z_at)
+        if how in ("drop", "keep") and (ghost.margin < KINK).any():
+            s_at = s_at + _aside(cone, ghost.margin, how)
+            ghost = replace(cone.linearize(s_at, z_at), margin=ghost.margin)
         active[:, rows] = ghost.active.reshape(size, count * cone.dim)
         local = ghost.weight.reshape(size, count, cone.dim) * unit[..., None]
         weight[:, rows] = local.reshape(size, count * cone.dim)
@@ -244,6 +250,25 @@ def complementary(
     if infinite is not None:
         s, z = np.where(infinite, np.inf, s), np.where(infinite, 0.0, z)
     return s, z
+
+
+def _aside(cone: Cone, margin: Floats, how: Degenerate) -> Floats:
+    """(N, dim) steps off the kink where the margin (N,) says that there is one."""
+    step = KINK * cone.inner if how == "drop" else -KINK * cone.inner
+    return np.where(margin < KINK, 1.0, 0.0)[:, None] * step
+
+
+def _eigen_block(
+    cone: PSDCone, s: Floats, z: Floats, how: Degenerate, start: int, unit: Floats
+) -> tuple[EigenBlock, Floats]:
+    """The block at pairs s, z (N, dim), and their margins (N,)."""
+    values, vectors = cone.spectrum(s - z)
+    margin = np.abs(values).min(axis=1)
+    if how in ("drop", "keep") and (margin < KINK).any():
+        values, vectors = cone.spectrum(s + _aside(cone, margin, how) - z)
+    shape = *unit.shape, cone.n
+    spectrum = values.reshape(shape), vectors.reshape(*shape, cone.n)
+    return EigenBlock(cone, start, unit.shape[1], *spectrum, unit), margin
 
 
 def _block(ghost: GhostRows, dim: int, start: int, size: int, count: int, unit: Floats) -> Block:

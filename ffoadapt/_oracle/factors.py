@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from .._types import Floats
 from .active_set import GhostBatch
 from .batched import BatchedFactor, Lent, covers
 from .dense import DenseFactor
+from .eigenbasis import EigenbasisFactor
 from .factor import Rank
 from .rows import ElementRows
 from .sparse import SparseFactor
@@ -26,6 +27,8 @@ __all__ = ["Evidence", "Factors", "Nearby", "portable"]
 
 Nearby = Mapping[int, "SparseFactor | Lent"]
 """Factorizations at nearby points, by element."""
+
+AnyFactor: TypeAlias = "DenseFactor | SparseFactor | EigenbasisFactor"
 
 Pair = tuple[Floats, Floats]
 
@@ -64,7 +67,7 @@ class Factors:
         diagonal of P, and ``nearby`` factorizations serve as far as they can."""
         self.batch, self.ghost, self.solved, self.smoothing = batch, ghost, solved, smoothing
         self.nearby = nearby or {}
-        self.each: dict[int, DenseFactor | SparseFactor] = {}
+        self.each: dict[int, AnyFactor] = {}
         self._all_solved = bool(solved.all())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,12 +87,14 @@ class Factors:
             near = [self.nearby.get(i) for i in range(batch.size)]
         return BatchedFactor(self._smoothed(batch.P), batch.A, self.ghost, U, near)
 
-    def element(self, i: int) -> DenseFactor | SparseFactor:
+    def element(self, i: int) -> AnyFactor:
         """The one of element ``i`` alone."""
         factor = self.each.get(i)
         if factor is None:
             batch, rows = self.batch, ElementRows(self.ghost, i)
-            if batch.structure.dense or batch.structure.small:
+            if batch.structure.matrix_blocks:
+                factor = EigenbasisFactor(batch, i, self.ghost, self.smoothing)
+            elif batch.structure.dense or batch.structure.small:
                 P, A = (batch.matrix(name, i) for name in "PA")
                 if not batch.structure.dense:
                     P, A = P.toarray(), A.toarray()

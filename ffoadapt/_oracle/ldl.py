@@ -3,10 +3,7 @@
     [ P   C' ]     equilibrated (Ruiz), regularized by +eps / -eps so that LDL' exists for any
     [ C  -D  ]     order, then refined against the unregularized matrix K.
 
-Refinement with a regularized factor is the proximal point method. From 0 it converges to the
-solution of least norm, also where K is singular (dependent rows, a solution that is not unique).
-Where K y = v has no solution, its residual converges to the part of v in the null space of K; with
-that part taken off v, it converges to the least-squares solution. All in equilibrated units.
+See `refinement`. All in equilibrated units.
 """
 
 from __future__ import annotations
@@ -18,25 +15,14 @@ import numpy as np
 
 from .. import _kernel
 from .._types import Floats
+from .refinement import Refined
 from .workspace import Lease, Workspace
 
-__all__ = ["ROUGH", "TARGET", "RefinedLDL", "norm"]
+__all__ = ["RefinedLDL"]
 
 
 REGULARIZATION = (1e-8, 1e-6, 1e-4)
 """Tried in this order, relative to the equilibrated entries, until LDL' exists."""
-
-TARGET = 1e-13
-"""Relative residual at which refinement ends."""
-
-ROUGH = 1e-9
-"""Relative residual at which it ends for an estimate, and above which there may be no solution."""
-
-MORE = 2
-"""Refinement steps beyond that, where one block of the residual is not small beside its terms."""
-
-ROUNDS = 60
-"""Refinement steps at most."""
 
 REUSED = 1e-12
 """Where a nearby factor leaves more than this relative residual, the system gets its own."""
@@ -44,11 +30,8 @@ REUSED = 1e-12
 NEAR = 2.0
 """Equilibration ends where the largest entries of all rows are within this factor of 1."""
 
-APART = 1e3
-"""Parts of a right-hand side whose sizes differ by more than this are solved for one by one."""
 
-
-class RefinedLDL:
+class RefinedLDL(Refined):
     """A factorization of K for P (n, n), and C in a pattern that the ``key`` stands for.
 
     Attributes
@@ -123,74 +106,17 @@ class RefinedLDL:
         product[n:] += self.below @ y
         return product
 
+    def approximate(self, v: Floats) -> Floats:
+        """By the factor of the regularized matrix."""
+        return self._lease.solve(v)
+
     def solve(self, v: Floats, target: float) -> tuple[Floats, float]:
-        """y, and the residual relative to v, which is that of least squares."""
-        y, residual = self._in_parts(v, target)
+        """See `Refined.solve`; where a nearby factor does not do, with one of this matrix."""
+        y, residual = super().solve(v, target)
         if residual > max(target, REUSED) and not self._sure:
             self._factorize(afresh=True)
-            y, residual = self._in_parts(v, target)
+            y, residual = super().solve(v, target)
         return y, residual
-
-    def _in_parts(self, v: Floats, target: float) -> tuple[Floats, float]:
-        """The solution and its residual.
-
-        The x part and the row part of v have units of their own, and equilibration need not bring
-        them to one size: a part that would be rounding beside the other is solved for by itself.
-        """
-        above, below = v.copy(), v.copy()
-        above[self.n :] = below[: self.n] = 0.0
-        sizes = norm(above), norm(below)
-        if max(sizes) > APART * min(sizes) > 0.0:
-            parts = (above, sizes[0]), (below, sizes[1])
-            (y, error), (more, rest) = (self._least(*part, target) for part in parts)
-            return y + more, max(error, rest)
-        return self._least(v, float(np.hypot(*sizes)), target)
-
-    def _least(self, v: Floats, size: float, target: float) -> tuple[Floats, float]:
-        if size == 0.0:
-            return np.zeros_like(v), 0.0
-        y, r, error = self.iterate(v, size, target)
-        if error <= ROUGH:
-            return y, error
-        # No solution, or a very slow one: what does not go away is (nearly) in the null space.
-        y, _, rest = self.iterate(v - r, size, target)
-        return (y, max(error, rest)) if np.isfinite(y).all() else (np.zeros_like(v), 1.0)
-
-    def iterate(self, v: Floats, size: float, target: float) -> tuple[Floats, Floats, float]:
-        """y, the residual r = v - Ky, and |r| / ``size``, which is |v|."""
-        y = np.zeros_like(v)
-        r, error = v, norm(v) / size
-        slow, more = 0, MORE if target <= TARGET else 0
-        for _ in range(ROUNDS):
-            if slow > 5:
-                break
-            if error <= target:
-                if not more or self._even(v, y, r):
-                    break
-                more -= 1
-            candidate = y + self._lease.solve(r)
-            rest = v - self.times(candidate)
-            smaller = norm(rest) / size
-            if not smaller < max(error, TARGET):
-                break
-            slow = slow + 1 if smaller > 0.9 * error else 0
-            y, r, error = candidate, rest, smaller
-        return y, r, error
-
-    def _even(self, v: Floats, y: Floats, r: Floats) -> bool:
-        """Whether both blocks of the residual r are small beside their own terms.
-
-        At the vertex of a linear program w should be 0, and is all rounding beside mu at first.
-        """
-        n = self.n
-        x, mu = norm(y[:n]), norm(y[n:])
-        upper, lower = norm(v[:n]) + x + mu, norm(v[n:]) + x
-        return norm(r[:n]) <= TARGET * upper and norm(r[n:]) <= TARGET * lower
-
-
-def norm(v: Floats) -> float:
-    """Without BLAS, whose threads cost more than they save on long vectors."""
-    return float(np.sqrt(np.square(v).sum()))
 
 
 def _units(P: Floats, C: Floats) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from .._program.blocks import Rows, joined
 from .._program.structure import Structure
 from .._types import Floats
 from .active_set import Block, GhostBatch
+from .eigenblocks import EigenBlock
 
 __all__ = ["ElementRows"]
 
@@ -129,13 +130,13 @@ class ElementRows:
 class _Part:
     """Rows (count, k, dim) of the cones of a block, of which ``size`` are there: where ``on``."""
 
-    block: Block
+    block: Block | EigenBlock
     rows: Floats
     on: NDArray[np.bool_]
     size: int
 
     @classmethod
-    def of(cls, block: Block, rows: Floats, on: NDArray[np.bool_]) -> _Part:
+    def of(cls, block: Block | EigenBlock, rows: Floats, on: NDArray[np.bool_]) -> _Part:
         # Rows that other elements of the batch have must not be there: BLAS would see them.
         some = on.any(axis=0)
         return cls(block, rows[:, some], on[:, some], int(np.count_nonzero(on)))

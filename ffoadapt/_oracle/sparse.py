@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,15 @@ from scipy import sparse
 from .._program.batch import ProgramBatch
 from .._program.blocks import joined
 from .._program.pattern import digest
-from .._runtime.lazy import lazy
 from .._types import Floats
-from .factor import Rank
 from .lapack import deficient
-from .ldl import ROUGH, TARGET, RefinedLDL, norm
+from .ldl import RefinedLDL
+from .refinement import PART, RefinedFactor, norm
 from .rows import ElementRows
 from .workspace import Workspace
 
 __all__ = ["SparseFactor"]
 
-
-SINGULAR = 1e-7
-"""A share of a random right-hand side above this that no solution explains is a null space."""
 
 PROVEN = 1e-10
 """A vector of which the equilibrated matrix leaves no more than this share is in its null space."""
@@ -36,14 +32,8 @@ PROVEN = 1e-10
 PROVABLE = 1000
 """So many rows or variables in it, at most, are looked at by themselves."""
 
-SHARPER = 3
-"""Solves at most to make a vector of the null space one of nothing else."""
 
-PART = 1e-5
-"""A random right-hand side with no entry below this share of its size leaves no null space out."""
-
-
-class SparseFactor:
+class SparseFactor(RefinedFactor):
     """A `Factor` of element ``i`` of a sparse batch with these ghost rows.
 
     ``smoothing`` is added to the diagonal of P; ``near`` is the factor of a nearby system, which
@@ -73,65 +63,43 @@ class SparseFactor:
             key = P.key, A.key, np.packbits(rows.active).tobytes()
             make = partial(Workspace.of_rows, key, P, A, rows.active)
         self._P = batch.matrix("P", i)
-        self._ldl: RefinedLDL = RefinedLDL(
+        self._system: RefinedLDL = RefinedLDL(
             key,
             make,
             self._P,
             lambda space: C.data if rows.curved else A_values[space.C_from],
             (np.full(self.n, smoothing), np.concatenate((np.zeros(self._equal), sigma))),
-            None if near is None else near._ldl,
+            None if near is None else near._system,
         )
+        self._asked = slice(self.n + self._equal)
 
-    def solve(
-        self, v_x: Floats, v_z: Floats, refine: bool = True, random: bool = False
-    ) -> tuple[Floats, Floats, Floats]:
-        """See `Factor`. Where ``random`` right-hand sides have a solution, there is no null space
-        to look for."""
-        columns, target = v_x.shape[1], TARGET if refine else ROUGH
-        w, zeta = np.empty_like(v_x), np.empty((self.m, columns))
-        residual = np.empty(columns)
-        for j in range(columns):
-            below = [self.rows.G(v_z[:, j])]
-            if self.rows.curved:
-                below.append(self.rows.R(v_z[:, j]))
-            v = self._ldl.scale * np.concatenate((v_x[:, j], *below))
-            y, residual[j] = self._ldl.solve(v, target)
-            if random and residual[j] <= ROUGH and np.abs(v).min() >= PART * norm(v):
-                self._unexplained = 0.0, 0.0, np.zeros_like(v)
-            w[:, j], zeta[:, j] = self._unscaled(y)
-        return w, zeta, residual
+    def _scaled(self, v_x: Floats, v_z: Floats) -> Floats:
+        below = [self.rows.G(v_z)]
+        if self.rows.curved:
+            below.append(self.rows.R(v_z))
+        return self._system.scale * np.concatenate((v_x, *below))
 
     def _unscaled(self, y: Floats) -> tuple[Floats, Floats]:
         """(w, zeta) of a vector in equilibrated units."""
-        y = y * self._ldl.scale
+        y = y * self._system.scale
         mu, rho = y[self.n : self.n + self._equal], y[self.n + self._equal :]
         zeta = self.rows.G_transpose(mu, self.m)
         if self.rows.curved:
             zeta += self.rows.R_transpose(rho, self.m)
         return y[: self.n], zeta
 
-    @property
-    def rank(self) -> Rank:
-        """As far as a random right-hand side shows it."""
-        free, dependent, _ = self._unexplained
-        return Rank(self._equal, int(dependent > SINGULAR), int(free > SINGULAR))
-
-    def null(self) -> tuple[Floats, Floats]:
-        """See `Factor`."""
-        return self._unscaled(self._null_vector)
-
     def proven(self) -> tuple[bool, bool]:
         """Whether there are dependent rows, and free directions, in earnest: what is nearly such a
         null space may be badly scaled."""
-        r, n, d = self._null_vector, self.n, self._ldl.scale[: self.n]
-        if not norm(self._ldl.times(r)) <= PROVEN * norm(r):
+        r, n, d = self._null_vector, self.n, self._system.scale[: self.n]
+        if not norm(self._system.times(r)) <= PROVEN * norm(r):
             return False, False
         # That a system with curvature leaves nothing of it is not enough: of rows that differ by
         # 1e-8 it leaves 1e-16. So look at those that take part.
         dependent, free = bool(self.rank.dependent), bool(self.rank.free)
         large = np.abs(r) > PART * np.abs(r).max(initial=0.0)
         rows, columns = n + np.flatnonzero(large[n:]), np.flatnonzero(large[:n])
-        C = self._ldl.below.tocsr()
+        C = self._system.below.tocsr()
         if dependent and rows.size <= PROVABLE:
             some = C[rows - n][:, :n].tocsc()
             filled = np.flatnonzero(np.diff(some.indptr))
@@ -142,34 +110,3 @@ class SparseFactor:
             some = some[np.diff(some.indptr) > 0]
             free = some.shape[0] > PROVABLE or deficient(some.toarray().T)
         return dependent, free
-
-    @lazy
-    def _unexplained(self) -> tuple[float, float, Floats]:
-        """What no solution explains of a random vector: the shares of its x and its row part, and
-        that itself."""
-        probe = np.zeros(self._ldl.scale.size)
-        probe[: self.n + self._equal] = _random(self.n + self._equal)
-        size = norm(probe)
-        _, r, error = self._ldl.iterate(probe, size, SINGULAR)
-        if error <= SINGULAR:
-            return 0.0, 0.0, np.zeros_like(r)
-        return norm(r[: self.n]) / size, norm(r[self.n :]) / size, r
-
-    @lazy
-    def _null_vector(self) -> Floats:
-        """The random vector of the null space without what refinement has left of others in it."""
-        r = self._unexplained[2]
-        for _ in range(SHARPER):
-            rest = self._ldl.times(r)
-            size = norm(rest)
-            if size <= TARGET * norm(r):
-                break
-            r = r - self._ldl.iterate(rest, size, TARGET)[0]
-        return r
-
-
-@lru_cache(maxsize=16)
-def _random(size: int) -> Floats:
-    values = np.random.default_rng(0).standard_normal(size)
-    values.setflags(write=False)
-    return values

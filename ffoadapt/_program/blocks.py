@@ -17,7 +17,7 @@ from scipy import sparse
 from .._types import Floats, Ints
 from .pattern import Pattern
 
-__all__ = ["ConeEntries", "RowEntries", "Rows", "joined"]
+__all__ = ["ConeEntries", "MatrixBlock", "RowEntries", "Rows", "joined"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,31 @@ class RowEntries:
         if factors is not None:
             data *= np.repeat(factors, lengths)
         return Rows(data, self.columns[entries], lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixBlock:
+    """The rows from ``start`` on of a cone, each of which is a multiple of another variable.
+
+    That of row r is column ``columns[r]``, its entry is at ``places[r]`` of the values.
+    """
+
+    start: int
+    columns: Ints
+    places: Ints
+
+    @classmethod
+    def of(cls, entries: RowEntries, start: int, dim: int) -> MatrixBlock | None:
+        """None where a row has more than one entry, or none."""
+        ends = entries.indptr[start : start + dim + 1]
+        if not (np.diff(ends) == 1).all():
+            return None
+        part = slice(ends[0], ends[-1])
+        return cls(start, entries.columns[part].astype(np.intp), entries.order[part])
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.columns.size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._cones import Cone, NonnegativeCone, ZeroCone
-from .._runtime.costs import DENSE_CURVED_ENTRIES, DENSE_ENTRIES, DENSE_FULL
+from .._cones import Cone, NonnegativeCone, PSDCone, ZeroCone
+from .._runtime.costs import (
+    DENSE_CURVED_ENTRIES,
+    DENSE_ENTRIES,
+    DENSE_FULL,
+    EIGENBASIS_ORDER,
+    EIGENBASIS_REST,
+)
 from .._types import Floats, Ints
-from .blocks import ConeEntries, RowEntries
+from .blocks import ConeEntries, MatrixBlock, RowEntries
 from .forms import ConeLayout
 from .pattern import Pattern
 
@@ -90,9 +96,29 @@ class Structure:
     def small(self) -> bool:
         """Whether sparse matrices are so small, or so full, that dense ones are faster."""
         size = self.n * (self.n + self.m)
+        if self.matrix_blocks:
+            return False
         if size <= (DENSE_ENTRIES if self.polyhedral else DENSE_CURVED_ENTRIES):
             return True
         return self.n <= DENSE_FULL[0] and self._filled > DENSE_FULL[1] * size
+
+    @cached_property
+    def matrix_blocks(self) -> tuple[MatrixBlock, ...]:
+        """The semidefinite cones, where every row of each is a multiple of another variable, one of
+        them is large, and there is not much else; else none."""
+        cones = [c for c in zip(self.cones, self.offsets, strict=True) if c[0].kind == "psd"]
+        orders = [cone.n for cone, _ in cones if isinstance(cone, PSDCone)]
+        rows = sum(cone.dim for cone, _ in cones)
+        most = min(self.n // 4, EIGENBASIS_REST)
+        if self.A is None or max(orders, default=0) < EIGENBASIS_ORDER:
+            return ()
+        if self.m + self.n - 2 * rows > most:
+            return ()
+        blocks = [MatrixBlock.of(self.entries, start, cone.dim) for cone, start in cones]
+        found = tuple(block for block in blocks if block is not None)
+        if len(found) < len(blocks):
+            return ()
+        return found if np.unique(np.concatenate([b.columns for b in found])).size == rows else ()
 
     @property
     def _filled(self) -> int:

@@ -14,6 +14,8 @@ __all__ = [
     "DENSE_CURVED_ENTRIES",
     "DENSE_ENTRIES",
     "DENSE_FULL",
+    "EIGENBASIS_ORDER",
+    "EIGENBASIS_REST",
     "FACE_SIZE",
     "GIL_ORDER",
     "KEPT_ENTRIES",
@@ -78,6 +80,10 @@ cones alone and with curved ones, whose blocks fill the factors. 26th."""
 
 DENSE_FULL = 2_000, 0.25
 """Also up to so many variables, if they are filled by this share. 26th."""
+
+EIGENBASIS_ORDER, EIGENBASIS_REST = 32, 2_000
+"""The order from which on semidefinite matrices of variables are worth a ghost solve in their
+eigenbasis, and how many other variables and rows there may be, whose system is dense. 30th."""
 
 PRODUCT_ENTRIES = 5_000
 """Up to so many entries the bookkeeping of SciPy's product costs more than the product. 22nd."""
