@@ -32,7 +32,7 @@ from .._program.blocks import MatrixBlock, joined
 from .._types import Floats, Ints
 from .active_set import GhostBatch
 from .eigenblocks import EigenBlock
-from .refinement import Refined, RefinedFactor
+from .refinement import PROVEN, Refined, RefinedFactor, norm
 from .rows import ElementRows
 
 __all__ = ["EigenbasisFactor"]
@@ -102,8 +102,17 @@ class EigenbasisFactor(RefinedFactor):
             zeta[block.rows] = rotation.back(y[rotation.part])
         return y[:n], zeta
 
+    @property
+    def converges(self) -> bool:
+        """Whether what refinement leaves of a right-hand side has no solution: it is in the null
+        space, and not merely slow to go."""
+        r = self._null_vector
+        return norm(self._system.times(r)) <= PROVEN * norm(r)
+
     def proven(self) -> tuple[bool, bool]:
-        """Whether active rows depend on each other, and x is not determined, as far as it shows."""
+        """Whether active rows do depend on each other, and x is not determined."""
+        if not self.converges:
+            return False, False
         return bool(self.rank.dependent), bool(self.rank.free)
 
 
@@ -242,23 +251,20 @@ def _equilibrate(
     """(n + k,) symmetric Ruiz scaling of the part of the system without rotations, that of the
     ``entries`` of each of the ``matrices`` being one number over their rows' numbers.
 
-    It starts from the units in which P, and then C, have size 1, as that of `ldl` does.
+    It starts from the units in which P, and then C, have size 1, as that of `ldl` does, and like
+    that it is of powers of 2.
     """
     n, k = C.shape[1], C.shape[0]
-    scale = np.ones(n + k)
+    own, scale = np.ones(n + k), np.ones(n + k)
     for block, a in zip(matrices, entries, strict=True):
-        scale[block.columns] = 1.0 / a
-    K = (
-        abs(sparse.block_array([[P, C.T], [C, sparse.diags_array(D)]], format="csr"))
-        if k
-        else abs(P)
-    )
-    sizes = [abs(M).max() if M.nnz else 0.0 for M in (P, C)]
-    unit = 1.0 / np.sqrt(sizes[0]) if sizes[0] > 0.0 else 1.0
-    scale[:n] *= unit
-    scale[n:] = 1.0 / (sizes[1] * unit) if sizes[1] > 0.0 else 1.0
+        own[block.columns] = 1.0 / a
+    units, below = sparse.diags_array(np.abs(own)), sparse.diags_array(D)
+    K = units @ abs(sparse.block_array([[P, C.T], [C, below]], format="csr") if k else P) @ units
+    curvature, steepness = (float(M.max()) if M.nnz else 0.0 for M in (K[:n, :n], K[n:, :n]))
+    scale[:n] = 1.0 / np.sqrt(curvature) if curvature > 0.0 else 1.0
+    scale[n:] = 1.0 / (steepness * scale[0]) if steepness > 0.0 else 1.0
     for _ in range(SCALINGS):
-        units = sparse.diags_array(np.abs(scale))
+        units = sparse.diags_array(scale)
         largest = (units @ K @ units).max(axis=1).toarray().reshape(-1)
         for block in matrices:
             largest[block.columns] = largest[block.columns].max()
@@ -266,4 +272,4 @@ def _equilibrate(
         if largest.min() >= 1.0 / NEAR and largest.max() <= NEAR:
             break
         scale /= np.sqrt(largest)
-    return scale
+    return own * np.exp2(np.round(np.log2(scale)))

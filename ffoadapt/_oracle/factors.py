@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._program.batch import ProgramBatch
 from .._runtime import threads
-from .._runtime.costs import GIL_ORDER
+from .._runtime.costs import DENSE_FULL, GIL_ORDER
 from .._runtime.lazy import lazy
 from .._types import Floats
 from .active_set import GhostBatch
@@ -20,6 +20,7 @@ from .batched import BatchedFactor, Lent, covers
 from .dense import DenseFactor
 from .eigenbasis import EigenbasisFactor
 from .factor import Rank
+from .refinement import ROUGH
 from .rows import ElementRows
 from .sparse import SparseFactor
 
@@ -91,20 +92,24 @@ class Factors:
         """The one of element ``i`` alone."""
         factor = self.each.get(i)
         if factor is None:
-            batch, rows = self.batch, ElementRows(self.ghost, i)
+            batch = self.batch
             if batch.structure.matrix_blocks:
                 factor = EigenbasisFactor(batch, i, self.ghost, self.smoothing)
-            elif batch.structure.dense or batch.structure.small:
-                P, A = (batch.matrix(name, i) for name in "PA")
-                if not batch.structure.dense:
-                    P, A = P.toarray(), A.toarray()
-                factor = DenseFactor(self._smoothed(P), A, rows)
+            elif covers(batch.structure):
+                factor = self._dense(i)
             else:
                 near = self.nearby.get(i)
                 known = near if isinstance(near, SparseFactor) else None
+                rows = ElementRows(self.ghost, i)
                 factor = SparseFactor(batch, i, rows, self.smoothing, known)
             self.each[i] = factor
         return factor
+
+    def _dense(self, i: int) -> DenseFactor:
+        P, A = (self.batch.matrix(name, i) for name in "PA")
+        if not self.batch.structure.dense:
+            P, A = P.toarray(), A.toarray()
+        return DenseFactor(self._smoothed(P), A, ElementRows(self.ghost, i))
 
     @property
     def left(self) -> list[int]:
@@ -138,7 +143,7 @@ class Factors:
         def solve(part: slice) -> None:
             for i in left[part]:
                 at_x, at_z = (v[..., i, :].reshape(count, v.shape[-1]).T for v in (v_x, v_z))
-                w_i, zeta_i, sizes = self.element(i).solve(at_x, at_z, refine, random)
+                w_i, zeta_i, sizes = self._solve_alone(i, at_x, at_z, refine, random)
                 w[..., i, :] = w_i.T.reshape(*lead, len(w_i))
                 zeta[..., i, :] = zeta_i.T.reshape(*lead, len(zeta_i))
                 residual[i] = sizes.max(initial=0.0)
@@ -146,6 +151,19 @@ class Factors:
         if left:
             threads.run(solve, len(left), None if self.batch.structure.n > GIL_ORDER else 1)
         return w, zeta, Evidence(residual, self)
+
+    def _solve_alone(
+        self, i: int, v_x: Floats, v_z: Floats, refine: bool, random: bool
+    ) -> tuple[Floats, Floats, Floats]:
+        """The solution of element ``i`` for columns v_x (n, K) and v_z (m, K)."""
+        factor = self.element(i)
+        found = factor.solve(v_x, v_z, refine, random)
+        if not isinstance(factor, EigenbasisFactor) or found[2].max(initial=0.0) <= ROUGH:
+            return found
+        if self.batch.structure.n > DENSE_FULL[0] or factor.converges:
+            return found
+        self.each[i] = self._dense(i)
+        return self.each[i].solve(v_x, v_z, refine)
 
     @property
     def rank(self) -> Rank:

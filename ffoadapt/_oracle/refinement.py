@@ -18,7 +18,7 @@ from .._runtime.lazy import lazy
 from .._types import Floats
 from .factor import Rank
 
-__all__ = ["PART", "ROUGH", "SINGULAR", "TARGET", "Refined", "RefinedFactor", "norm"]
+__all__ = ["PART", "PROVEN", "ROUGH", "SINGULAR", "TARGET", "Refined", "RefinedFactor", "norm"]
 
 
 TARGET = 1e-13
@@ -38,6 +38,9 @@ APART = 1e3
 
 SINGULAR = 1e-7
 """A share of a random right-hand side above this that no solution explains is a null space."""
+
+PROVEN = 1e-10
+"""A vector of which the equilibrated matrix leaves no more than this share is in its null space."""
 
 SHARPER = 3
 """Solves at most to make a vector of the null space one of nothing else."""

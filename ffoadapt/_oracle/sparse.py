@@ -19,15 +19,12 @@ from .._program.pattern import digest
 from .._types import Floats
 from .lapack import deficient
 from .ldl import RefinedLDL
-from .refinement import PART, RefinedFactor, norm
+from .refinement import PART, PROVEN, RefinedFactor, norm
 from .rows import ElementRows
 from .workspace import Workspace
 
 __all__ = ["SparseFactor"]
 
-
-PROVEN = 1e-10
-"""A vector of which the equilibrated matrix leaves no more than this share is in its null space."""
 
 PROVABLE = 1000
 """So many rows or variables in it, at most, are looked at by themselves."""

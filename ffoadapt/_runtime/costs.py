@@ -81,7 +81,7 @@ cones alone and with curved ones, whose blocks fill the factors. 26th."""
 DENSE_FULL = 2_000, 0.25
 """Also up to so many variables, if they are filled by this share. 26th."""
 
-EIGENBASIS_ORDER, EIGENBASIS_REST = 32, 2_000
+EIGENBASIS_ORDER, EIGENBASIS_REST = 30, 2_000
 """The order from which on semidefinite matrices of variables are worth a ghost solve in their
 eigenbasis, and how many other variables and rows there may be, whose system is dense. 30th."""
 
