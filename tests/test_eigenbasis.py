@@ -51,7 +51,7 @@ def problem(kind: str, seed: int) -> tuple[ProgramBatch, Points]:
         C[-1] = C[0] - 2.0 * C[1]
     P = sparse.diags_array(np.concatenate((a**2, r.uniform(0.5, 1.0, more))))
     if kind in ("weighted", "three"):
-        M = sparse.random_array((n, n), density=0.05, rng=r)
+        M = sparse.csr_array(r.normal(size=(n, n)) * (r.random((n, n)) < 0.05))
         P = P + sparse.diags_array(r.uniform(0.0, 3.0, n)) + M @ M.T
     if kind == "linear":
         P = sparse.csr_array((n, n))

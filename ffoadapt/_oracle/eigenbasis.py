@@ -171,7 +171,8 @@ class _System(Refined):
             1.0 / (middle[r.columns] + SHIFT + r.t**2 / (r.c + SHIFT)) for r in rotations
         ]
         self._Z = [self._turned_rows(r) for r in rotations]
-        self._lu, self._pivots, _ = lapack.dgetrf(self._reduced(), overwrite_a=1)
+        M = self._reduced()
+        self._lu = lapack.dgetrf(M, overwrite_a=1)[:2] if M.size else None
 
     def _turned_rows(self, r: _Rotation) -> Floats:
         """(k, dim) the rows of C in the eigenbasis."""
@@ -235,8 +236,8 @@ class _System(Refined):
         for r, Z, inverse in parts:
             sides.append(r.turned(v[r.columns]) + r.t / (r.c + SHIFT) * v[r.part])
             right[f:] -= Z @ (inverse * sides[-1])
-        if right.size:
-            right = lapack.dgetrs(self._lu, self._pivots, right)[0]
+        if self._lu is not None:
+            right = lapack.dgetrs(*self._lu, right)[0]
         y[self._rest], y[self._rows] = right[:f], right[f:]
         for (r, Z, inverse), side in zip(parts, sides, strict=True):
             u = inverse * (side - Z.T @ right[f:])
