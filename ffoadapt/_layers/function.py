@@ -22,6 +22,7 @@ from .._models.checks import (
     finite_values,
     too_large,
 )
+from .._models.patterns import arranged, restored
 from .._oracle.gradient import Oracle
 from .._oracle.report import Reports
 from .._plugins.modeler import ParametricProgram
@@ -158,11 +159,7 @@ class SolveFunction(Keyed):
                 derivatives.warn_zero(self, adjoint, at[0], gradients)
             if self.on_report is not None:
                 self.on_report(self.reports(state))
-        if self._ordered:
-            gradients = list(map(_restored, gradients, self._orders))
-        if axes.single and not lead:
-            return [None if g is None else g[0] for g in gradients]
-        return axes.unflatten(gradients, len(lead))
+        return self.shaped(gradients, axes, len(lead))
 
     def jvp(self, state: State, tangents: Sequence[Floats | None]) -> list[Floats]:
         flat = self.flatten(tangents, state.axes)
@@ -262,7 +259,17 @@ class SolveFunction(Keyed):
     def flatten(self, values: Sequence[Any], axes: Axes) -> list[Any]:
         """The values as (B or 1, *core), in the model's order; None stays None."""
         flat = axes.flatten(values)
-        return list(map(_arranged, flat, self._orders)) if self._ordered else flat
+        return list(map(arranged, flat, self._orders)) if self._ordered else flat
+
+    def shaped(
+        self, gradients: list[Floats | None], axes: Axes, extra: int
+    ) -> list[Floats | None]:
+        """The model's gradients in the shapes and orders of the arguments; see `Axes.unflatten`."""
+        if self._ordered:
+            gradients = list(map(restored, gradients, self._orders))
+        if axes.single and not extra:
+            return [None if g is None else g[0] for g in gradients]
+        return axes.unflatten(gradients, extra)
 
     def outputs(self, state: State) -> list[Floats]:
         """The outputs (*batch, *shape): copies, for they may be written to, and the derivatives
@@ -282,17 +289,3 @@ def _precision(value: NDArray[Any]) -> float:
         return max(EPS, float(np.finfo(dtype).eps))
     # Types that NumPy does not know are JAX's: bfloat16, and smaller ones.
     return EPS if dtype.kind in "biu" else 2.0**-7 if dtype.itemsize > 1 else 2.0**-2
-
-
-def _arranged(value: Floats | None, order: NDArray[np.int32] | None) -> Floats | None:
-    """The entries of the last axis in the model's order."""
-    return value if value is None or order is None else value[..., order]
-
-
-def _restored(grad: Floats | None, order: NDArray[np.int32] | None) -> Floats | None:
-    """The entries of the last axis in the user's order."""
-    if grad is None or order is None:
-        return grad
-    restored = np.empty_like(grad)
-    restored[..., order] = grad
-    return restored

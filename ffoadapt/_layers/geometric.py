@@ -25,6 +25,7 @@ from .axes import Axes
 from .function import SolveFunction
 from .outcome import Latest
 from .state import State
+from .valued import ValuedFunction, ValuedState
 
 __all__ = ["GeometricFunction", "GeometricState"]
 
@@ -33,7 +34,7 @@ __all__ = ["GeometricFunction", "GeometricState"]
 class GeometricState:
     """The state in logarithms, with the parameters and the outputs of the call as they are."""
 
-    inside: State
+    inside: State | ValuedState
     axes: Axes
     values: list[NDArray[Any]]
     outputs: list[Floats]
@@ -61,8 +62,9 @@ class GeometricFunction(Keyed):
     ``model.exponentiated`` which outputs are logarithms.
     """
 
-    def __init__(self, inside: SolveFunction) -> None:
-        self.inside, self.model = inside, Stated(inside.model)
+    def __init__(self, inside: SolveFunction | ValuedFunction) -> None:
+        self.inside: Any = inside
+        self.model = Stated(inside.model)
         self._logged = inside.model.logged
         count = len(inside.names) - len(self._logged)
         self.names, self.shapes, self.ndims = (

@@ -23,11 +23,15 @@ from .geometric import GeometricFunction
 from .gradient_check import GradientCheck, check_gradients
 from .outcome import Latest, Outcome
 from .result import LayerResult
+from .valued import ValuedFunction
 
 __all__ = ["Layer"]
 
 OTHERS = 16
 """How many sets of per-call solver options a layer remembers."""
+
+
+LayerFunction = SolveFunction | ValuedFunction | GeometricFunction
 
 
 class Layer:
@@ -74,11 +78,12 @@ class Layer:
         function = SolveFunction(self.program, Settings.of(solver, settings))
         function.latest = Latest(wanted=True, said=[])
         function.solver.job(self.program.structure)  # for errors of unknown solvers and options
-        geometric = bool(self.program.exponentiated)
-        self._function: SolveFunction | GeometricFunction = (
-            GeometricFunction(function) if geometric else function
-        )
-        self._others: dict[Any, SolveFunction | GeometricFunction] = {}
+        self._function: LayerFunction = function
+        if function.settings.objective:
+            self._function = ValuedFunction(function)
+        if self.program.exponentiated:
+            self._function = GeometricFunction(self._function)
+        self._others: dict[Any, LayerFunction] = {}
 
     def __repr__(self) -> str:
         model, solver = self._function.model, self._function.settings.solver
@@ -148,7 +153,7 @@ class Layer:
         for function in (self._function, *self._others.values()):
             function.on_report = hook
 
-    def _with(self, options: Mapping[str, Any] | None) -> SolveFunction | GeometricFunction:
+    def _with(self, options: Mapping[str, Any] | None) -> LayerFunction:
         if options is None or options == {}:
             return self._function
         settings = self._function.settings

@@ -226,13 +226,17 @@ def _solved(
         latest = function.latest
         before, latest.place = latest.place, place  # a solver may make such calls itself
         try:
-            solution = kind(*framework.apply(function, list(data.values())))
+            arrays = framework.apply(function, list(data.values()))
         finally:
             latest.place = before
     except ShapeError as error:
         if (odd := reading.odd_size(given)) is None:
             raise
         raise ShapeError(odd) from error
+    value = [arrays.pop()] if settings.objective else []
+    solution = kind(*arrays)
+    if value:
+        solution.__dict__["objective"] = value[0]
     # Inside of vmap the call has more batch axes than who made it knows of.
     if place and place[-1].axes == solution.x.ndim - 1:
         solution.__dict__["outcome"] = place[-1]

@@ -17,6 +17,7 @@ from .._program.points import Status
 from .._types import Floats, Shape
 from . import derivatives
 from .outcome import described, infos, statuses
+from .valued import optimal_value
 
 __all__ = ["LayerResult", "Result"]
 
@@ -32,9 +33,7 @@ class _SolveResult:
 
     def _objective(self) -> Floats:
         """(B,) 1/2 x'Px + q'x."""
-        batch, x = self._state.batch, self._state.points.x
-        quadratic = 0.5 * np.sum(x * batch.multiply("P", x), axis=-1)
-        return np.asarray(quadratic + np.sum(batch.q * x, axis=-1))
+        return optimal_value(self._state.batch, self._state.points.x)
 
 
 def _array(words: str, value: Any) -> Floats:

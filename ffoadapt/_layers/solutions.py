@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeVar, cast
 
+from .._exceptions import DifferentiationError
 from .._oracle.report import GradientReport, Reports
 from .._program.points import Status
 from .outcome import Outcome, described, unknown
@@ -38,6 +39,21 @@ class Solved:
         """A dict of what the solver said, and its name; lists and None as for `status`."""
         outcome = self._outcome
         return None if outcome is None else outcome.info
+
+    @property
+    def objective(self) -> Any:
+        """(*batch,) 1/2 x'Px + q'x, differentiable, of a call with ``objective=True``.
+
+        Raises `DifferentiationError` of other calls, and of what a framework made of a solution.
+        """
+        try:
+            return self.__dict__["objective"]
+        except KeyError:
+            raise DifferentiationError(
+                "this solution has no objective: ask for it with objective=True, and, inside of "
+                "jit, vmap or torch.compile, take it where the call is made: what comes out of "
+                "these has the arrays of the tuple alone"
+            ) from None
 
     def report(self) -> GradientReport | Reports:
         """Why to trust the gradient, or not; one report, or a sequence of one a batch element.

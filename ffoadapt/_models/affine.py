@@ -168,12 +168,12 @@ class AffineProgram(ParametricProgram):
         batch: ProgramBatch | None = None,
         z: Floats | None = None,
     ) -> Mapping[str, Floats]:
-        filled = [
-            np.zeros((1, *shape)) if tangent is None else tangent
-            for tangent, (_, shape) in zip(tangents, self.parameters, strict=True)
-        ]
-        theta = self._theta(filled, 0.0)
+        theta = self._theta(self._filled(tangents), 0.0)
         return {name: self._shaped(name, of_theta(theta)) for name, of_theta in self._maps.items()}
+
+    def _filled(self, tangents: Sequence[Floats | None]) -> list[Floats]:
+        pairs = zip(tangents, self.parameters, strict=True)
+        return [np.zeros((1, *shape)) if t is None else t for t, (_, shape) in pairs]
 
     def retrieve(
         self, x: Floats, s: Floats, z: Floats, batch: ProgramBatch | None = None
@@ -209,9 +209,38 @@ class AffineProgram(ParametricProgram):
         return totals["x"], totals["s"], totals["z"]
 
     def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
+        return self.sense * (canonical + self.offset(self._theta(values, 1.0)))
+
+    def offset(self, theta: Floats) -> Floats:
+        """What the objective, to be minimized, has besides: (B or 1,) at theta (B, theta.size)."""
         if self.constant is None:
-            return self.sense * canonical
-        offset = np.asarray(self.constant @ self._theta(values, 1.0).T).reshape(-1)
+            return np.zeros(1)
+        return np.asarray(self.constant @ theta.T).reshape(-1)
+
+    def offset_gradient(self, theta: Floats) -> Floats:
+        """The gradient of `offset` by theta, (B or 1, theta.size)."""
+        if self.constant is None:
+            return np.zeros((1, theta.shape[-1]))
+        row = self.constant.toarray() if sparse.issparse(self.constant) else self.constant
+        return np.asarray(row, dtype=np.float64).reshape(1, -1)
+
+    def objective_vjp(
+        self, values: Sequence[Floats], cotangent: Floats, needed: Sequence[bool]
+    ) -> tuple[Floats, list[Floats | None]]:
+        scaled = self.sense * cotangent
+        by_theta = scaled[..., None] * self.offset_gradient(self._theta(values, 1.0))
+        return scaled, [
+            by_theta[..., start:end].reshape(*by_theta.shape[:-1], *shape) if on else None
+            for (_, shape), start, end, on in zip(
+                self.parameters, self._ends, self._ends[1:], needed, strict=False
+            )
+        ]
+
+    def objective_jvp(
+        self, values: Sequence[Floats], tangents: Sequence[Floats | None], canonical: Floats
+    ) -> Floats:
+        moved = self._theta(self._filled(tangents), 0.0)
+        offset = (self.offset_gradient(self._theta(values, 1.0)) * moved).sum(axis=-1)
         return self.sense * (canonical + offset)
 
 

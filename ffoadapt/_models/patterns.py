@@ -13,9 +13,9 @@ from scipy import sparse
 from .. import _kernel
 from .._exceptions import ParameterError, ShapeError
 from .._program.pattern import Pattern
-from .._types import Shape
+from .._types import Floats, Shape
 
-__all__ = ["Orders", "Parts", "put_on_patterns"]
+__all__ = ["Orders", "Parts", "arranged", "put_on_patterns", "restored"]
 
 Parts = tuple[Any, Any, Any]
 """Rows and columns of the entries of a matrix, and their values in a framework's array."""
@@ -126,3 +126,17 @@ def _ordered(
         )
     order = numbered.astype(np.int32) - np.int32(1)
     return pattern, None if (order == np.arange(count)).all() else order
+
+
+def arranged(value: Floats | None, order: NDArray[np.int32] | None) -> Floats | None:
+    """The entries of the last axis in the model's order."""
+    return value if value is None or order is None else value[..., order]
+
+
+def restored(grad: Floats | None, order: NDArray[np.int32] | None) -> Floats | None:
+    """The entries of the last axis in the user's order."""
+    if grad is None or order is None:
+        return grad
+    made = np.empty_like(grad)
+    made[..., order] = grad
+    return made

@@ -101,6 +101,21 @@ class ParametricProgram(Protocol):
         """The user's objective (B,) from the canonical one, which it is by default."""
         return canonical
 
+    def objective_vjp(
+        self, values: Sequence[Floats], cotangent: Floats, needed: Sequence[bool]
+    ) -> tuple[Floats, list[Floats | None]]:
+        """Of `objective`: the cotangent on the canonical one, and those on the parameters.
+
+        ``cotangent`` is (..., B). Those on the parameters are as in `program_vjp`, None for zero.
+        """
+        return cotangent, [None] * len(needed)
+
+    def objective_jvp(
+        self, values: Sequence[Floats], tangents: Sequence[Floats | None], canonical: Floats
+    ) -> Floats:
+        """The tangent (B,) of `objective` from that of the canonical one and the parameters'."""
+        return canonical
+
     def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
         """P, q, A, l, u of one element, dense, in the arrays of the namespace ``xp``; see
         `TracedSolve`."""

@@ -81,6 +81,11 @@ class SolveSettings(TypedDict, total=False):
         solving again with a finite step, at each backward pass, which also says where the solution
         of a linear program jumps to. Without a choice it is the exact one, and one that is zero
         because the program is linear warns once (`ZeroGradientWarning`).
+    objective
+        True gives the value of the objective at the solution, too: of layers as one more output,
+        the last, of solutions as ``solution.objective``; `solve` gives it always. Its gradient is
+        that of the optimal value, by the envelope theorem: exact also for linear programs and at
+        kinks, whatever ``gradient`` says, and without a linear system.
     """
 
     solver_options: Mapping[str, Any] | None
@@ -94,6 +99,7 @@ class SolveSettings(TypedDict, total=False):
     check_attributes: bool
     smoothing: float
     gradient: Literal["exact", "resolve"] | Resolve
+    objective: bool
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class Settings:
     check_attributes: bool = True
     smoothing: float = 0.0
     gradient: Literal["exact", "resolve"] | Resolve | None = None
+    objective: bool = False
 
     @classmethod
     def of(cls, solver: str | Solver | type[Solver], given: Mapping[str, Any]) -> Settings:
@@ -136,6 +143,7 @@ class Settings:
             "accept_inaccurate": (True, False),
             "warm_start": (True, False),
             "check_attributes": (True, False),
+            "objective": (True, False),
             "polish": ("auto", True, False),
             "degenerate": get_args(Degenerate),
         }

@@ -30,7 +30,7 @@ __all__ = ["Traced"]
 
 _HONOURED = (
     *("solver", "solver_options", "on_failure", "accept_inaccurate", "polish"),
-    *("check_attributes", "gradient"),
+    *("check_attributes", "gradient", "objective"),
 )
 """The settings that a traced solve keeps to; with another one it is not traced."""
 

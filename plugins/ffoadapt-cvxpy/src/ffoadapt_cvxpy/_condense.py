@@ -75,6 +75,12 @@ class Squares(NamedTuple):
         total: Floats = (left * (0.5 * self.weights[:, None] * left + right)).sum(axis=0)
         return total
 
+    def gradient(self, theta: Floats) -> Floats:
+        """That of the value, (B, width)."""
+        left, right = np.asarray(self.left @ theta.T), np.asarray(self.right @ theta.T)
+        slope = self.left.T @ (self.weights[:, None] * left + right) + self.right.T @ left
+        return np.asarray(slope).T
+
 
 @dataclass(eq=False)
 class CondensedProgram(AffineProgram):
@@ -94,12 +100,15 @@ class CondensedProgram(AffineProgram):
         """See `ParametricProgram`."""
         return checked(self.attributes, values, precision) if self.attributes else None
 
-    def objective(self, values: Sequence[Floats], canonical: Floats) -> Floats:
-        """See `ParametricProgram`."""
-        objective = super().objective(values, canonical)
-        if self.squares is None:
-            return objective
-        return objective + self.sense * self.squares(self._theta(values, 1.0))
+    def offset(self, theta: Floats) -> Floats:
+        """See `AffineProgram`."""
+        offset = super().offset(theta)
+        return offset if self.squares is None else offset + self.squares(theta)
+
+    def offset_gradient(self, theta: Floats) -> Floats:
+        """See `AffineProgram`."""
+        slope = super().offset_gradient(theta)
+        return slope if self.squares is None else slope + self.squares.gradient(theta)
 
 
 def condensed(

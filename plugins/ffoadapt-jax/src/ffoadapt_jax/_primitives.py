@@ -181,7 +181,7 @@ def _tangents(
     if not columns:
         shapes = [v.shape for v in function.jvp(state, [None for _ in moved])]
         return [np.zeros(sizes + shape) for shape in shapes]
-    return [np.stack(c).reshape(*sizes, *c[0].shape) for c in zip(*columns, strict=True)]
+    return [np.stack(c).reshape((*sizes, *c[0].shape)) for c in zip(*columns, strict=True)]
 
 
 def _derivative_batch(args: Any, dims: Any, **params: Any) -> Any:
