@@ -387,6 +387,7 @@ def test_a_box_program_finds_its_structure_again() -> None:
     P = sparse.csc_matrix(sparse.diags(rng.uniform(1.0, 2.0, size)))
     A = sparse.csc_matrix(sparse.identity(size) + 0.1 * sparse.eye(size, k=1))
     q, lower, upper = 3.0 * rng.standard_normal(size), np.full(size, -1.0), np.full(size, 1.0)
+    A.sort_indices()
     v, move = rng.standard_normal(size), sparse.csc_matrix(A.multiply(rng.random(A.shape)))
     patterns = {"P": Pattern.of(P)[0], "A": Pattern.of(A)[0]}
     model, structures = BoxModel(size, patterns, size), []

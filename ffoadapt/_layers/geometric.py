@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._oracle.report import Reports
-from .._plugins.modeler import ParametricProgram
 from .._program.batch import ProgramBatch
 from .._program.points import Points
 from .._solve.settings import Settings
@@ -200,7 +199,7 @@ class GeometricFunction(Keyed):
 class Stated:
     """What a program in logarithms is called, and its objective, as the user stated it."""
 
-    def __init__(self, model: ParametricProgram) -> None:
+    def __init__(self, model: Any) -> None:
         self.exponentiated = model.exponentiated
         self.outputs = model.outputs
         self.parameters = model.parameters[: len(model.parameters) - len(model.logged)]

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from .._exceptions import OptionError, ParameterError, UnsupportedProblemError
-from .._models.reading import checked
+from .._models.reading import SPARSE, checked, dense
 from .._oracle.report import Reports
 from .._plugins.framework import Framework
 from .._plugins.frameworks import find_framework
@@ -53,6 +53,9 @@ class Layer:
     gp
         The problem is a geometric program: solved in logarithms; parameters, variables and their
         gradients are as the problem states them.
+    held
+        Parameters of the problem that are no arguments of the layer: each call takes the ``value``
+        that they have then, without a gradient; inside of ``jit`` that is the one at the trace.
     settings
         See `ffoadapt.SolveSettings`.
 
@@ -72,9 +75,11 @@ class Layer:
         *,
         solver: str | Solver | type[Solver] = "auto",
         gp: bool = False,
+        held: Sequence[Any] = (),
         **settings: Unpack[SolveSettings],
     ) -> None:
-        self.program = _parametrize(problem, parameters, variables, gp)
+        self.program = _parametrize(problem, [*parameters, *held], variables, gp)
+        self._held = tuple(held)
         function = SolveFunction(self.program, Settings.of(solver, settings))
         function.latest = Latest(wanted=True, said=[])
         function.solver.job(self.program.structure)  # for errors of unknown solvers and options
@@ -120,7 +125,7 @@ class Layer:
         ``str()`` of the result says which parameter disagrees; ``.ok`` whether none does.
         """
         framework, given = self._read(values)
-        arrays = [framework.to_numpy(v) for v in given]
+        arrays = [np.asarray(framework.to_numpy(v)) for v in given]
         return check_gradients(
             self._function,
             self._function.names,
@@ -170,15 +175,29 @@ class Layer:
         return function
 
     def _read(self, values: Sequence[Any]) -> tuple[Framework, Sequence[Any]]:
-        """The framework of the values, and the values, which hold numbers."""
+        """The framework of the values, and the values, which hold numbers, with those held."""
         names = self._function.names
-        if len(values) != len(names):
+        asked = names[: len(names) - len(self._held)]
+        if len(values) != len(asked):
             raise ParameterError(
-                f"the layer takes {len(names)} parameters ({', '.join(names) or 'none'}), got "
+                f"the layer takes {len(asked)} parameters ({', '.join(asked) or 'none'}), got "
                 f"{len(values)}"
             )
-        framework = find_framework(dict(zip(names, values, strict=True)))
-        return framework, list(map(checked, names, values))
+        framework = find_framework(dict(zip(asked, values, strict=True)), aside=SPARSE)
+        every = [dense(framework, v) for v in values]
+        every += [_held_value(n, p) for n, p in zip(names[len(asked) :], self._held, strict=True)]
+        return framework, list(map(checked, names, every))
+
+
+def _held_value(name: str, parameter: Any) -> Any:
+    """What a parameter that is no argument has for its value at a call."""
+    value = getattr(parameter, "value", None)
+    if value is None:
+        raise ParameterError(
+            f"the held parameter {name!r} has no value; set {name}.value before the call, or make "
+            "it an argument: list it in parameters"
+        )
+    return value.toarray() if isinstance(value, SPARSE) else np.asarray(value)
 
 
 def _parametrize(

@@ -138,11 +138,10 @@ class ValuedFunction(Keyed):
         lead = on_value.shape[: on_value.ndim - len(state.axes.batch)]
         more = self._along(state, on_value.reshape(*lead, state.axes.size), needed)
         more = self.inside.shaped(more, state.axes, len(lead))
-        return [b if a is None or b is None else a + b for a, b in zip(gradients, more, strict=True)]
+        pairs = zip(gradients, more, strict=True)
+        return [b if a is None or b is None else a + b for a, b in pairs]
 
-    def _along(
-        self, state: ValuedState, v: Floats, needed: Sequence[bool]
-    ) -> list[Floats | None]:
+    def _along(self, state: ValuedState, v: Floats, needed: Sequence[bool]) -> list[Floats | None]:
         """The gradients (*lead, B or 1, *core) for cotangents v (*lead, B) on the values."""
         v = np.where(state.points.solved, v, 0.0)
         model, (half, x, z) = self.inside.model, _half(state.points)

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from .._cones import Cone
 from .._exceptions import ParameterError, ProblemError, ShapeError
+from .._plugins.framework import Framework
 from .._types import Floats
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "check_cones",
     "checked",
     "coordinates",
+    "dense",
     "identity",
     "matrix",
     "numbers",
@@ -72,6 +74,23 @@ def checked(name: str, value: Any, sparse_too: bool = False) -> Any:
     if isinstance(value, list | tuple) and array.dtype == _FLOAT64:
         return array.tolist()  # integers that only float64 can hold became floats
     return value
+
+
+def dense(framework: Framework, value: Any) -> Any:
+    """A sparse value of a parameter as a full array; its gradient is on the value's pattern.
+
+    Others are returned as they are.
+    """
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, SPARSE):
+        return value.toarray()
+    try:
+        if framework.sparse_parts(value) is None:
+            return value
+    except (ParameterError, ShapeError):
+        pass  # sparse, of another kind than qp takes
+    return value.to_dense() if hasattr(value, "to_dense") else value.todense()
 
 
 def _check_entries(name: str, value: Any) -> None:

@@ -716,15 +716,6 @@ class TestErrors:
         )
         self.raises(ffoadapt.UnsupportedProblemError, "'x' are .* finite set", problem)
 
-    @pytest.mark.parametrize("kind", ["complex", "imag"])
-    def test_complex(self, kind):
-        v = cp.Variable(2, name="v", **{kind: True})
-        problem = cp.Problem(cp.Minimize(cp.norm(v - self.p)))
-        self.raises(ffoadapt.UnsupportedProblemError, "'v' are complex", problem)
-        w = cp.Parameter(2, name="w", **{kind: True})
-        problem = cp.Problem(cp.Minimize(cp.norm(self.x - w)))
-        self.raises(ffoadapt.UnsupportedProblemError, "'w' are complex", problem, [w])
-
     def test_not_dcp(self):
         problem = cp.Problem(cp.Minimize(cp.sum(cp.sqrt(self.x) + self.p)), [self.x >= 1])
         self.raises(ffoadapt.UnsupportedProblemError, r"DCP[\s\S]*minimize [Ss]um", problem)

@@ -42,13 +42,6 @@ def check_problem(problem: Any) -> None:
             "finite set; the solution of a mixed-integer program is piecewise constant and has no "
             "useful derivative: make them continuous"
         )
-    leaves = [*variables, *problem.parameters()]
-    unreal = [leaf.name() for leaf in leaves if not leaf.is_real()]
-    if unreal:
-        raise UnsupportedProblemError(
-            f"{_listed(unreal)} are complex (or imaginary or Hermitian), which is not supported; "
-            "write the problem with a real variable or parameter for each of the two parts"
-        )
     if not problem.is_dcp():
         raise UnsupportedProblemError(
             "the problem does not follow the DCP rules of cvxpy (quasiconvex programs are not "
@@ -71,8 +64,8 @@ def check_parameters(problem: Any, parameters: Any) -> None:
     if missing:
         raise ParameterError(
             f"`parameters` must exactly match problem.parameters(): the problem depends on "
-            f"{_listed(missing)}, which it does not list; add them, or build the problem with "
-            "numbers in their place"
+            f"{_listed(missing)}, which it does not list; add them, or hold them at the values "
+            "that they have in cvxpy with held=[...]"
         )
     extra = [p.name() for i, p in given.items() if i not in present]
     if extra:

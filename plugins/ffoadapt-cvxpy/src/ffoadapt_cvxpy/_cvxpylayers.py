@@ -93,6 +93,7 @@ class CvxpyLayers:
         ]
         self._names = [p.name() for p in parameters]
         self.settings = dict(settings)
+        self._held = tuple(self.settings.pop("held", ()))
         self.solver = "auto" if solver is None else solver
         self.options = {**(self.settings.pop("solver_options", None) or {}), **(solver_args or {})}
         if verbose:
@@ -208,10 +209,25 @@ class CvxpyLayers:
         first: OptionError | None = None
         for way in ways:
             try:
-                return Layer(*given[:3], solver=solver, gp=given[3], solver_options=way, **settings)
+                return self._made(given, solver, way, settings)
             except OptionError as error:
                 first, last = first or error, error
         raise last from (None if first is last else first)
+
+    def _made(self, given: tuple[Any, Sequence[Any], Sequence[Any], bool], *how: Any) -> Layer:
+        solver, options, settings = how
+        problem, parameters, variables, gp = given
+        layer = Layer(
+            problem,
+            parameters,
+            variables,
+            solver=solver,
+            gp=gp,
+            held=self._held,
+            solver_options=options,
+            **settings,
+        )
+        return layer
 
 
 def _arguments(

@@ -36,6 +36,7 @@ from ffoadapt import (
 from ._attributes import declared
 from ._canonical import Canonical, canonicalize, cvxpy_version, is_symmetric, lower, recover
 from ._checks import Dual, check_outputs, check_parameters, check_problem, short
+from ._complex import in_pairs, is_complex
 from ._condense import CondensedProgram, Entries, Tensors, condensed
 from ._cvxpylayers import CvxpyLayers
 from ._geometric import in_logarithms
@@ -68,7 +69,8 @@ class CvxpyModeler(Modeler):
         Parameters
         ----------
         problem
-            A `cvxpy.Problem`, DCP and DPP, without integer or complex variables.
+            A `cvxpy.Problem`, DCP and DPP, without integer variables. Complex variables and
+            parameters are real arrays (*shape, 2) here: real and imaginary part.
         parameters
             The `cvxpy.Parameter` objects of the problem, all of them, in any order.
         outputs
@@ -82,12 +84,14 @@ class CvxpyModeler(Modeler):
         ParameterError
             ``parameters`` are not exactly those of the problem.
         UnsupportedProblemError
-            The problem is not DCP, not DPP, complex or mixed-integer, or cvxpy does not say how
+            The problem is not DCP, not DPP or mixed-integer, or cvxpy does not say how
             a dual variable follows from the solution.
         """
         check_problem(problem)
         check_parameters(problem, parameters)
         duals = check_outputs(problem, outputs)
+        if is_complex(problem):
+            return in_pairs(self.parametrize, problem, parameters, outputs)
         canonical = canonicalize(problem)
         data, offset = _tensors(canonical.program, _theta(canonical, parameters))
         dual_maps = _dual_maps(canonical, duals, data.m)

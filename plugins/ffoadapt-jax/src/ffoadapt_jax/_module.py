@@ -34,6 +34,8 @@ class CvxpyLayer:
         diffcp's (``eps``, ``max_iters``, ``solve_method``, ``abstol``, ...).
     custom_method
         Not supported (`ffoadapt.OptionError`): write an `ffoadapt.Solver`.
+    held
+        As in `ffoadapt.Layer`: parameters that each call takes at their value in cvxpy.
     settings
         As in `ffoadapt.Layer`: see `ffoadapt.SolveSettings`.
 
@@ -55,6 +57,7 @@ class CvxpyLayer:
         solver_args: Mapping[str, Any] | None = None,
         *,
         custom_method: Any = None,
+        held: Sequence[Any] = (),
         **settings: Unpack[ffoadapt.SolveSettings],
     ) -> None:
         drop_in = ffoadapt.get_plugin("modeler", "cvxpy").drop_in
@@ -67,7 +70,7 @@ class CvxpyLayer:
             verbose=verbose,
             solver_args=solver_args,
             custom_method=custom_method,
-            settings=settings,
+            settings={**settings, "held": held},
         )
 
     @property

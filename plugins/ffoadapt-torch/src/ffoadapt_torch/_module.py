@@ -42,6 +42,8 @@ class CvxpyLayer(torch.nn.Module):
         diffcp's (``eps``, ``max_iters``, ``solve_method``, ``abstol``, ...).
     custom_method
         Of cvxpylayers 0.1; not supported (`ffoadapt.OptionError`): write an `ffoadapt.Solver`.
+    held
+        As in `ffoadapt.Layer`: parameters that each call takes at their value in cvxpy.
     settings
         As in `ffoadapt.Layer`: see `ffoadapt.SolveSettings`.
 
@@ -64,6 +66,7 @@ class CvxpyLayer(torch.nn.Module):
         solver_args: Mapping[str, Any] | None = None,
         *,
         custom_method: Any = None,
+        held: Sequence[Any] = (),
         **settings: Unpack[ffoadapt.SolveSettings],
     ) -> None:
         super().__init__()
@@ -78,7 +81,7 @@ class CvxpyLayer(torch.nn.Module):
                 verbose=verbose,
                 solver_args=solver_args,
                 custom_method=custom_method,
-                settings=settings,
+                settings={**settings, "held": held},
             )
         )
 
