@@ -121,6 +121,8 @@ def test_the_hunt_believes_what_is_true(hunt: ModuleType, monkeypatch: pytest.Mo
 
 
 def test_fuzz(fuzz: ModuleType) -> None:
+    for package in ("torch", "jax", "cvxpy"):  # it calls all ways in
+        pytest.importorskip(package)
     said = list(fuzz.fuzz(22, 42, seed=3))
     assert [one for one in said if isinstance(one, int)] == list(range(22, 42))
     assert not [str(one) for one in said if not isinstance(one, int)]

@@ -32,7 +32,9 @@ TOOLS = (
     "hypothesis>=6.100",
     "matplotlib>=3.9",
     "rich>=13",
-    "threadpoolctl>=3",
+    "threadpoolctl>=3.5",
+    "hatchling>=1.27",
+    "pyparsing>=3.1,<3.3",  # what later ones deprecate, the oldest matplotlib still uses
     "pip",
 )
 

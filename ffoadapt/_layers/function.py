@@ -261,9 +261,7 @@ class SolveFunction(Keyed):
         flat = axes.flatten(values)
         return list(map(arranged, flat, self._orders)) if self._ordered else flat
 
-    def shaped(
-        self, gradients: list[Floats | None], axes: Axes, extra: int
-    ) -> list[Floats | None]:
+    def shaped(self, gradients: list[Floats | None], axes: Axes, extra: int) -> list[Floats | None]:
         """The model's gradients in the shapes and orders of the arguments; see `Axes.unflatten`."""
         if self._ordered:
             gradients = list(map(restored, gradients, self._orders))

@@ -63,7 +63,9 @@ def in_pairs(
             wanted.append([constraint.dual_variables[i]])
         else:
             parts = _parts(out, methods._variables)
-            wanted.append([part if getattr(part, "id", None) in variables else None for part in parts])
+            wanted.append(
+                [part if getattr(part, "id", None) in variables else None for part in parts]
+            )
     asked = [part for parts in wanted for part in parts if part is not None]
     program = parametrize(real, chosen, asked)
     starts = np.cumsum([0, *(part.size for part in chosen)])
