@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import ffoadapt
 from ffoadapt import SolveError, Solver, SolverSpec, Status, Structure
@@ -149,7 +150,11 @@ ANSWERS = {
     "no dual": ((X, None, Y), "returned None for z_ineq; expected an array of 1 numbers"),
     "another order": ((Z, Y, X), "right sizes in another order; return x, z_ineq, y_eq"),
     "other sizes": ((X, Z, Z), r"wrong shape or type: (3,), (1,), (1,); expected (3,), (1,), (2,)"),
-    "a word": ((X, Z, Y, "optimal"), "the status is 'optimal'; expected an ffoadapt.Status"),
+    "a number": (
+        (X, Z, Y, 0),
+        "the status is 0; expected an ffoadapt.Status, or the vendor's words",
+    ),
+    "unknown words": ((X, Z, Y, "gave up"), "gave up"),
 }
 
 
@@ -157,6 +162,36 @@ ANSWERS = {
 def test_wrong_answers_are_explained(name: str) -> None:
     answer, words = ANSWERS[name]
     assert words in outcome(answer)
+
+
+@pytest.mark.parametrize("words", ["optimal", "SOLVED", "Optimal", "max_iter"])
+def test_a_vendors_words_are_a_status(words: str) -> None:
+    """x = (1, 0) of 1/2 |x - (1, -1)|^2, x >= 0; a fourth row constrains nothing."""
+    seen = []
+
+    @ffoadapt.split_solver
+    def mine(P, q, G, h, A, b, options):
+        seen.append((np.array(G), np.array(h)))
+        return np.array([1.0, 0.0]), np.array([0.0, 1.0, 0.0]), np.zeros(0), words
+
+    G, h = np.array([[-1.0, 0], [0, -1], [1, 1]]), np.array([0.0, 0.0, np.inf])
+    if words == "max_iter":
+        with pytest.raises(ffoadapt.SolveError, match="iteration_limit"):
+            ffoadapt.qp(np.eye(2), np.array([-1.0, 1.0]), G, h, solver=mine, polish=False)
+        return
+    solution = ffoadapt.qp(np.eye(2), np.array([-1.0, 1.0]), G, h, solver=mine)
+    assert np.allclose(solution.x, [1.0, 0.0]) and np.isfinite(seen[0][1]).all()
+    assert np.array_equal(seen[0][0][2], [0.0, 0.0]) and np.array_equal(seen[0][0][:2], G[:2])
+    seen.clear()
+
+    @ffoadapt.split_solver(matrices="sparse")
+    def other(P, q, G, h, A, b, options):
+        return mine.function(P, q, G.toarray(), h, A, b, options)
+
+    P, G = sparse.identity(2, format="csc"), sparse.csc_matrix(G)
+    solution = ffoadapt.qp(P, np.array([-1.0, 1.0]), G, h, solver=other)
+    assert np.allclose(solution.z_ineq, [0.0, 1.0, 0.0])
+    assert np.array_equal(seen[0][0][2], [0.0, 0.0])
 
 
 def test_a_failure_needs_no_arrays() -> None:

@@ -430,7 +430,7 @@ def test_what_a_solver_returns_is_checked(x: Any, y: Any, word: str) -> None:
     caught(lambda: box(solver=mine), SolveError, "error", word)
     nan = box(solver=mine, on_failure="nan")
     assert np.isnan(nan.x).all() and np.isnan(nan.y).all()
-    wrong = ffoadapt.box_solver(lambda *_: (np.ones(2), np.ones(2), "optimal"))
+    wrong = ffoadapt.box_solver(lambda *_: (np.ones(2), np.ones(2), 1))
     caught(lambda: box(solver=wrong), SolveError, "TypeError", "expected an ffoadapt.Status")
 
 

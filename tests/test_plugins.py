@@ -347,7 +347,7 @@ def test_a_function_gets_options_and_gives_a_status():
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda: (X, Z, np.zeros(0), "optimal"), "expected an ffoadapt.Status"),
+        (lambda: (X, Z, np.zeros(0), 1), "expected an ffoadapt.Status"),
         (lambda: (X, Z), "returned 2 values; expected x, z_ineq, y_eq"),
         (lambda: (np.ones(3), Z, np.zeros(0)), "wrong shape"),
         (lambda: (X * np.nan, Z, np.zeros(0)), "not finite"),

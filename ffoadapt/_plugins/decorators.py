@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from .._exceptions import OptionError
 from .._program.points import Solution, Status
@@ -54,13 +55,20 @@ class _FunctionSolver(Solver):
             x, dual, *rest = returned if isinstance(returned, tuple) else (returned, None)
             return Solution(x, dual, None, _status(rest))
         given, results = FORMS[self.form]
-        returned = self.function(*(getattr(program, name) for name in given), dict(options))
+        data = {name: getattr(program, name) for name in given}
+        if self.form == "split":
+            data["G"], data["h"] = _without_infinite_rows(data["G"], data["h"])
+        returned = self.function(*data.values(), dict(options))
         sizes = {name: getattr(program, like).size for name, like in results.items()}
         (x, *duals), status = _read(self.name, returned, sizes)
+        said = returned[-1] if type(returned[-1]) is str else None
+        info = {"status": said} if said else {}
+        if status is Status.ERROR and said:
+            info["message"] = f"it said {said!r}"
         if self.form == "cone":
             slack, dual = duals
-            return Solution(x, dual, slack, status)
-        return Solution(x, duals[0] if self.form == "box" else tuple(duals), None, status)
+            return Solution(x, dual, slack, status, info)
+        return Solution(x, duals[0] if self.form == "box" else tuple(duals), None, status, info)
 
 
 def _read(name: str, returned: Any, sizes: Mapping[str, int]) -> tuple[list[Any], Status]:
@@ -87,11 +95,28 @@ def _read(name: str, returned: Any, sizes: Mapping[str, int]) -> tuple[list[Any]
 
 
 def _status(rest: Sequence[Any]) -> Status:
-    """The status that a function may return after its vectors."""
+    """The status that a function may return after its vectors, perhaps in its vendor's words."""
     status = rest[0] if rest else Status.OPTIMAL
+    if type(status) is str:
+        return Status.read(status)
     if not isinstance(status, Status):
-        raise TypeError(f"the status is {status!r}; expected an ffoadapt.Status")
+        raise TypeError(
+            f"the status is {status!r}; expected an ffoadapt.Status, or the vendor's words for one"
+        )
     return status
+
+
+def _without_infinite_rows(G: Any, h: Any) -> tuple[Any, Any]:
+    """Rows that constrain nothing, h = inf, as 0'x <= 1: most solvers take no other."""
+    free = np.isinf(h)
+    if not free.any():
+        return G, h
+    G = G.copy()
+    if sparse.issparse(G):
+        G.data[free[G.indices]] = 0.0
+    else:
+        G[free] = 0.0
+    return G, np.where(free, 1.0, h)
 
 
 def _check_vectors(name: str, vectors: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
@@ -130,14 +155,19 @@ def _decorate(
 def box_solver(function: Function | None = None, *, matrices: str = "dense") -> Any:
     """Turn ``(P, q, A, l, u, options) -> x, y`` into a solver (y > 0 at u, y < 0 at l).
 
-    Matrices come as ndarrays, or CSC with ``matrices="sparse"``. A `Status` may follow as a third
-    value. The result goes wherever a solver does: ``solver=mine``.
+    Matrices come as ndarrays, or CSC with ``matrices="sparse"``. A `Status`, or the vendor's own
+    words for one (`Status.read`), may follow as a third value. The result goes wherever a solver
+    does: ``solver=mine``.
     """
     return _decorate("box", function, POLYHEDRAL, matrices)
 
 
 def split_solver(function: Function | None = None, *, matrices: str = "dense") -> Any:
-    """Turn ``(P, q, G, h, A, b, options) -> x, z_ineq, y_eq`` into a solver (Gx <= h, Ax = b)."""
+    """Turn ``(P, q, G, h, A, b, options) -> x, z_ineq, y_eq`` into a solver (Gx <= h, Ax = b).
+
+    Rows with h = inf come as 0'x <= 1: their multiplier is 0. As for all of these decorators, a
+    `Status` may follow, or the vendor's own words for one (`Status.read`).
+    """
     return _decorate("split", function, POLYHEDRAL, matrices)
 
 
