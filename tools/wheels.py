@@ -6,7 +6,8 @@
 Every Python found, or named (--python), installs them; one that is too old is refused. Where
 nothing compiles the source distribution installs too, and says that it has no kernel. Everything
 happens in environments of its own, in a temporary folder away from the repository. On Linux the
-core's wheel gets the tag of the oldest systems that it runs on (auditwheel).
+core's wheel gets the tag of the oldest systems that it runs on (auditwheel). Where
+FFOADAPT_REPOSITORY says where the repository is (https://host/owner/name), all have its links.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
+REPOSITORY = os.environ.get("FFOADAPT_REPOSITORY", "").rstrip("/")
 LARGEST = 2_000_000
 """Bytes of a wheel."""
 
@@ -62,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         tools = environment(folder / "tools", *TOOLS)
-        build(tools)
+        build(tools, folder / "sources")
         for wheel in sorted(DIST.glob("*.whl")):
             check(wheel)
         run(tools, "-m", "twine", "check", "--strict", *sorted(DIST.glob("ffoadapt*")))
@@ -96,14 +98,17 @@ def run(
     subprocess.run([str(python), *map(str, arguments)], check=True, cwd=cwd, env=clean)
 
 
-def build(python: Path) -> None:
+def build(python: Path, folder: Path) -> None:
     """The core's source distribution and all wheels, into an empty dist/."""
     DIST.mkdir(exist_ok=True)
     for old in DIST.glob("ffoadapt*"):
         old.unlink()
     projects = [
         ROOT,
-        *(p.parent for p in sorted((ROOT / "plugins").glob("ffoadapt-*/pyproject.toml"))),
+        *(
+            linked(p.parent, folder)
+            for p in sorted((ROOT / "plugins").glob("ffoadapt-*/pyproject.toml"))
+        ),
     ]
     wheel = ("-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", DIST)
     run(python, *wheel, "--no-build-isolation", *projects)
@@ -113,6 +118,23 @@ def build(python: Path) -> None:
         if len(list(DIST.glob("ffoadapt-*.whl"))) > 1:
             core.unlink()  # the one that only this system takes
     run(python, "-m", "hatchling", "build", "-t", "sdist", "-d", DIST, cwd=ROOT)
+
+
+def linked(plugin: Path, folder: Path) -> Path:
+    """The plugin's source with the links of the repository, in ``folder`` where it has any."""
+    if not REPOSITORY:
+        return plugin
+    copy = Path(shutil.copytree(plugin, folder / plugin.name, dirs_exist_ok=True))
+    with (copy / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write(
+            f"""
+[project.urls]
+Repository = "{REPOSITORY}"
+Documentation = "{REPOSITORY}/blob/main/plugins/{plugin.name}/README.md"
+Changelog = "{REPOSITORY}/blob/main/CHANGELOG.md"
+"""
+        )
+    return copy
 
 
 def check(path: Path) -> None:
@@ -130,6 +152,8 @@ def check(path: Path) -> None:
     assert any(n.endswith("/licenses/LICENSE") for n in names), f"{path.name} has no LICENSE"
     assert any(n.endswith("/py.typed") for n in names), f"{path.name} has no py.typed"
     assert metadata["Requires-Python"] == ">=3.11", metadata["Requires-Python"]
+    links = metadata.get_all("Project-URL", [])
+    assert not REPOSITORY or f"Repository, {REPOSITORY}" in links, links
     assert "Programming Language :: Python :: 3.14" in metadata.get_all("Classifier", [])
     if name == "ffoadapt":
         assert "-cp311-abi3-" in path.name, path.name

@@ -74,6 +74,9 @@ class JaxFramework(Framework):
 def _common_dtype(arrays: Sequence[Any]) -> Any:
     typed = [jnp.result_type(a) for a in arrays if hasattr(a, "dtype")]
     if any(jnp.issubdtype(t, jnp.complexfloating) for t in typed):
-        raise ParameterError("an argument is complex; expected real numbers")
+        raise ParameterError(
+            "an argument is complex; expected real numbers. A complex parameter of a layer takes "
+            "pairs of them: jnp.stack([value.real, value.imag], axis=-1)"
+        )
     floating = [t for t in typed if jnp.issubdtype(t, jnp.floating)]
     return jnp.result_type(*floating) if floating else jnp.result_type(float)

@@ -16,7 +16,10 @@ def common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
     if dtypes == {torch.float64}:
         return torch.float64
     if any(dtype.is_complex for dtype in dtypes):
-        raise ParameterError("an argument is complex; expected real numbers")
+        raise ParameterError(
+            "an argument is complex; expected real numbers. A complex parameter of a layer takes "
+            "pairs of them: torch.view_as_real(value)"
+        )
     floating = [dtype for dtype in dtypes if dtype.is_floating_point]
     if not floating:
         return torch.get_default_dtype()
