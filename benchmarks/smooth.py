@@ -21,9 +21,10 @@ import numpy as np
 import ffoadapt
 from ffoadapt import testing
 from ffoadapt._smooth import krylov
+from ffoadapt._smooth.form import SmoothForm
 from ffoadapt._smooth.oracle import SmoothOracle
 from ffoadapt._smooth.refinement import Cotangents
-from ffoadapt._smooth.solving import Run
+from ffoadapt._smooth.solvers import SLSQP
 from ffoadapt.testing import SmoothProblem
 
 EPSILONS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
@@ -123,15 +124,24 @@ def draw(table: dict[float, list[tuple[float, int, float]]], path: Path) -> None
 # -------------------------------------------------------------------- errors against steps
 
 
-def hs071(**settings: Any) -> tuple[Any, dict[str, Any]]:
+def hs071_functions() -> tuple[Any, dict[str, Any]]:
+    """Objective, inequality and equality of Hock-Schittkowski 71, and params."""
     import torch
 
     values = {"k": 1.0, "area": 25.0, "r": 40.0}
     params = {name: torch.tensor(v, dtype=torch.float64) for name, v in values.items()}
-    layer = ffoadapt.SmoothLayer(
+    functions = (
         lambda p, y: p["k"] * y[0] * y[3] * y[:3].sum() + y[2],
         lambda p, y: p["area"] - y.prod(),
         lambda p, y: y @ y - p["r"],
+    )
+    return functions, params
+
+
+def hs071(functions: Any = None, **settings: Any) -> tuple[Any, dict[str, Any]]:
+    own, params = hs071_functions()
+    layer = ffoadapt.SmoothLayer(
+        *(functions or own),
         (1.0, 5.0),
         start=[1.0, 5.0, 5.0, 1.0],
         params=params,
@@ -307,52 +317,151 @@ def held_memory() -> int:
 # -------------------------------------------------------------------------------- overhead
 
 
-class Clock:
-    """Adds up the seconds of the outermost calls of a function."""
+class Tape:
+    """What one forward and backward pass asks of torch and of the solver, to be done again without
+    anything around it: the user's functions evaluated and differentiated, one by one or batched,
+    and the solver on a program whose answers are known."""
 
-    def __init__(self, function: Any) -> None:
-        self.function, self.total = function, 0.0
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        start = time.thread_time()
-        try:
-            return self.function(*args, **kwargs)
-        finally:
-            self.total += time.thread_time() - start
-
-
-def overhead(runs: int = 50) -> None:
-    print(
-        "Milliseconds of a forward and backward pass (Hock-Schittkowski 71, torch), of its thread\n"
+    METHODS = (
+        "objective",
+        "gradient",
+        "inequalities",
+        "equalities",
+        "inequality_jacobian",
+        "equality_jacobian",
+        "violation",
     )
-    framework = ffoadapt.get_plugin("framework", "torch")
-    one, many = Clock(framework.gradients), Clock(framework.gradients_each)
-    framework.gradients, framework.gradients_each = one, many
-    inside = [0.0]
-    call = Run.__call__
 
-    def timed(self: Any, form: Any) -> Any:
-        start, before = time.thread_time(), one.total + many.total
+    def __init__(self, functions: Any, names: Any) -> None:
+        self.functions, self.names, self.open = functions, sorted(names), True
+        self.work: list[Callable[[], Any]] = []
+        self.answers: dict[str, list[Any]] = {}
+        self.form: Any = None
+
+    def wrapped(self, function: Any) -> Any:
+        """One of the user's functions; its evaluations are on the tape."""
+
+        def asked(p: Any, y: Any) -> Any:
+            if self.open:
+                self.work.append(lambda: function(p, y))
+            return function(p, y)
+
+        return asked
+
+    def record(self, run: Callable[[], Any]) -> None:
+        """Of this pass."""
+        import torch
+
+        grad, vmap, call = torch.autograd.grad, torch.func.vmap, SLSQP.solve
+        kept = {name: getattr(SmoothForm, name) for name in self.METHODS}
+
+        def noted(outputs: Any, inputs: Any, cotangents: Any, again: bool, **more: Any) -> Any:
+            self.work.append(lambda: grad(outputs, inputs, cotangents, True, **more))
+            return grad(outputs, inputs, cotangents, True, **more)
+
+        def batched(function: Any, in_dims: Any) -> Any:
+            bare = vmap(self._bare, in_dims=in_dims)
+
+            def asked(*given: Any) -> Any:
+                self.work.append(lambda: bare(*given))
+                self.open = False
+                found = vmap(function, in_dims=in_dims)(*given)
+                self.open = True
+                return found
+
+            return asked
+
+        def solving(solver: Any, form: Any, options: Any, session: Any) -> Any:
+            self.form = form, options
+            for name, method in kept.items():
+                self.answers[name] = []
+                setattr(SmoothForm, name, self._answering(name, method))
+            try:
+                return call(solver, form, options, session)
+            finally:
+                for name, method in kept.items():
+                    setattr(SmoothForm, name, method)
+
+        torch.autograd.grad, torch.func.vmap, SLSQP.solve = noted, batched, solving
         try:
-            return call(self, form)
+            run()
         finally:
-            functions = one.total + many.total - before
-            inside[0] += time.thread_time() - start - functions
+            torch.autograd.grad, torch.func.vmap, SLSQP.solve = grad, vmap, call
 
-    Run.__call__ = timed  # type: ignore[method-assign]
-    layer, params = hs071()
-    rows = []
-    for _ in range(runs + 5):
+    def _bare(self, y: Any, *leaves: Any) -> Any:
+        p = dict(zip(self.names, leaves, strict=True))
+        return tuple(function(p, y) for function in self.functions)
+
+    def _answering(self, name: str, method: Any) -> Any:
+        def asked(form: Any, y: Any) -> Any:
+            found = method(form, y)
+            self.answers[name].append(found)
+            return found
+
+        return asked
+
+    def functions_again(self) -> None:
+        """All evaluations and gradients."""
+        for piece in self.work:
+            piece()
+
+    def solver_again(self) -> None:
+        """The solver, on the answers that it had."""
+        form, options = self.form
+        known = type("Known", (), {})()
+        for name in ("n", "m_ineq", "m_eq", "start", "lower", "upper", "kinds"):
+            setattr(known, name, getattr(form, name))
+        for name, answers in self.answers.items():
+            each = iter(answers)
+            setattr(known, name, lambda y, each=each: next(each))
+        SLSQP().solve(known, options, ffoadapt.Session())
+
+
+def overhead_table(runs: int = 200) -> dict[str, float]:
+    """Milliseconds of the thread, the least of the runs: of a forward and backward pass, of the
+    user's functions and their gradients in it, of the solver; the three take turns."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    functions, params = hs071_functions()
+    tape = Tape(functions, params)
+    plain, _ = hs071()
+    noted, _ = hs071(functions=[tape.wrapped(f) for f in functions])
+
+    def both(layer: Any) -> None:
         leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
-        one.total = many.total = inside[0] = 0.0
-        start = time.thread_time()
         layer(leaves).sum().backward()
-        rows.append((time.thread_time() - start, one.total + many.total, inside[0]))
-    Run.__call__ = call  # type: ignore[method-assign]
-    del framework.gradients, framework.gradients_each
-    total, functions, solver = (1e3 * median(column) for column in zip(*rows[5:], strict=True))
-    rest = total - functions - solver
-    print(f"total {total:.2f}, functions {functions:.2f}, solver {solver:.2f}, rest {rest:.2f}")
+
+    for layer in (plain, noted) * 5:  # what is found out once
+        tape.work.clear()
+        both(layer)
+    tape.work.clear()
+    tape.record(lambda: both(noted))
+    parts = {
+        "total": lambda: both(plain),
+        "functions": tape.functions_again,
+        "solver": tape.solver_again,
+    }
+    least = dict.fromkeys(parts, np.inf)
+    for _ in range(runs):
+        for name, part in parts.items():
+            start = time.thread_time()
+            part()
+            least[name] = min(least[name], 1e3 * (time.thread_time() - start))
+    torch.set_num_threads(threads)
+    least["rest"] = least["total"] - least["functions"] - least["solver"]
+    least["evaluations"] = len(tape.work)
+    return least
+
+
+def overhead() -> None:
+    print(
+        "Milliseconds of a forward and backward pass (Hock-Schittkowski 71, torch, SLSQP): in all,"
+        "\nof the same evaluations and gradients of the functions in a bare loop, of the solver on"
+        "\nanswers that are known, and what is left\n"
+    )
+    print(", ".join(f"{name} {value:.2f}" for name, value in overhead_table().items()))
 
 
 # ------------------------------------------------------------------------ times of solvers

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
+from .active_set import KINK
+
 if TYPE_CHECKING:
     from .verdicts import Facts
 
-__all__ = ["GradientReport", "Reports", "Verdict"]
+__all__ = ["Finding", "GradientReport", "Reports", "Verdict", "shift_of"]
 
 
+# In the order of their gravity.
 Verdict = Literal[
     "differentiable",
     "weakly_active",
@@ -112,6 +115,59 @@ class GradientReport:
         if self.error is None:
             return ""
         return f"\n  {self.gradient_calls} gradient calls, estimated error {self.error:.1e}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is known of one point and its ghost problem, of matrices or of functions.
+
+    Attributes
+    ----------
+    kkt, margin
+        The residual of the point and its least margin, see `GradientReport`.
+    residual, limit
+        Of the ghost solve, and above which it has no solution.
+    dependent, free
+        Whether rows depend on each other, and whether there are directions in which the solution is
+        not determined.
+    shift, errors
+        Of the certificate: the largest share of its margin by which a row may move on the way to
+        the solution, and its estimates of relative errors.
+    quiet
+        Whether nothing that is weakly active shows in what is asked.
+    unclear
+        Whether it is known that rounding decides, or that the point is no solution.
+    """
+
+    kkt: float
+    margin: float
+    residual: float
+    limit: float = GHOST
+    dependent: bool = False
+    free: bool = False
+    shift: float = 0.0
+    errors: tuple[float, ...] = ()
+    quiet: bool = False
+    unclear: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """The gravest that applies."""
+        accurate = self.kkt <= INACCURATE and all(error <= ERROR for error in self.errors)
+        if self.unclear or not accurate:
+            return "inaccurate_solution"
+        if self.free or not self.residual <= self.limit:
+            return "not_unique"
+        if self.dependent:
+            return "dependent_constraints"
+        kink = not self.margin >= KINK or not self.shift <= SHIFT
+        return "weakly_active" if kink and not self.quiet else "differentiable"
+
+
+def shift_of(kkt: float, margin: float) -> float:
+    """By which share of the least margin a row may move where the point's residual is all that is
+    known of its distance to the solution."""
+    return kkt / margin if margin > 0.0 else np.inf
 
 
 UNSOLVED = GradientReport("inaccurate_solution", np.nan, 0, 0, np.nan, np.inf)

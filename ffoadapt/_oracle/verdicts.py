@@ -12,7 +12,7 @@ from .active_set import KINK
 from .certificate import moving
 from .faces import weak_rows
 from .factors import Evidence
-from .report import ERROR, GHOST, INACCURATE, SHIFT, Verdict
+from .report import ERROR, GHOST, INACCURATE, SHIFT, Finding, Verdict
 
 if TYPE_CHECKING:
     from .gradient import Oracle
@@ -95,33 +95,30 @@ class Facts:
     def verdict(self, i: int) -> Verdict:
         """The gravest that applies to element ``i``."""
         kkt, margin, c = self.kkt.item(i), self.margin.item(i), self.certificate
-        dependent, free = self.dependent.item(i), self.free.item(i)
-        verdict: Verdict = "differentiable"
-        unclear = self.unproven.item(i)
-        if dependent or free:
-            if margin < max(KINK, 10 * kkt):
-                verdict = "weakly_active"
-        else:
-            kink = not margin >= KINK or (c and not c.shift[i] <= SHIFT)
-            if kink and not self.quiet.item(i):
-                verdict = "weakly_active"
-            elif c and not c.distance[i] <= ERROR:
-                unclear = True
-            if c and not (c.z_error[i] <= ERROR and c.x_error[i] <= ERROR):
-                if self.biased and not c.x_error[i] <= ERROR:
-                    verdict = "not_unique"
-                else:
-                    unclear = True  # the rank is full, but rounding decides
-        if dependent:
-            verdict = "dependent_constraints"
-        if free:
-            verdict = "not_unique"
-        if not self.residual.item(i) <= GHOST:
-            verdict = "not_unique"
-            unclear |= not self.rank.deficiency[i]
-        if unclear or not kkt <= INACCURATE or not self.solved.item(i):
-            verdict = "inaccurate_solution"
-        return verdict
+        dependent, free = bool(self.dependent.item(i)), bool(self.free.item(i))
+        residual, deficient = self.residual.item(i), bool(self.rank.deficiency[i])
+        unclear = self.unproven.item(i) or not self.solved.item(i)
+        unclear |= not residual <= GHOST and not deficient
+        shift, errors, quiet = 0.0, [], self.quiet.item(i)
+        if c is not None and not (dependent or free):  # else it says nothing
+            shift = c.shift.item(i)
+            if quiet or (margin >= KINK and shift <= SHIFT):
+                errors.append(c.distance.item(i))
+            if self.biased and not c.x_error.item(i) <= ERROR:
+                free = True
+            else:  # the rank is full, but rounding decides
+                errors += c.z_error.item(i), c.x_error.item(i)
+        return Finding(
+            kkt,
+            margin,
+            residual,
+            dependent=dependent,
+            free=free,
+            shift=shift,
+            errors=tuple(errors),
+            quiet=quiet,
+            unclear=unclear,
+        ).verdict
 
 
 def _quiet(oracle: Oracle, view: View, doubt: NDArray[np.bool_]) -> NDArray[np.bool_]:

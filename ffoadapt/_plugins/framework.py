@@ -194,6 +194,38 @@ class Framework(ABC):
         each = [None if c[0] is None else np.stack(c) for c in zip(*columns, strict=True)]
         return np.stack(values), each
 
+    def recorded(
+        self,
+        function: Callable[..., Any],
+        arrays: Sequence[Any],
+        needed: Sequence[bool],
+        mapped: Sequence[bool] | None = None,
+    ) -> tuple[Floats, Callable[[Floats, bool], list[Any]]] | None:
+        """Values of a function that is evaluated once, and any number of gradients there.
+
+        Parameters
+        ----------
+        function
+            Takes ``arrays`` one by one and returns a list of arrays.
+        needed
+            For which of the arrays there will be gradients.
+        mapped
+            Which of the arrays have an axis in front, for each row of which the function is
+            evaluated, and which then values, weights and gradients have too. Where gradients are
+            needed, the array is mapped.
+
+        Returns
+        -------
+        values, pull
+            (k,) all numbers that the function returned, in NumPy; and ``pull(weights, again)``, the
+            gradients of their sum with these weights (k,), in NumPy and as of `gradients`.
+            ``again`` says whether there will be more.
+        None
+            Where the framework keeps no record of what it evaluates, or cannot batch this function:
+            `gradients` serves then.
+        """
+        return None
+
     def curvature(
         self, function: Callable[..., Any], arrays: Sequence[Any], directions: Sequence[Any]
     ) -> list[Any]:

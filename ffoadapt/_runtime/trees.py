@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .lazy import lazy
+
 __all__ = ["Tree", "flatten"]
 
 
@@ -25,9 +27,15 @@ class Tree:
         """How many leaves it has."""
         return 1 if self.kind is None else sum(part.size for part in self.parts)
 
+    @lazy
+    def _flat(self) -> bool:
+        return all(part.kind is None for part in self.parts)
+
     def __call__(self, leaves: Sequence[Any]) -> Any:
         if self.kind is None:
             return leaves[0]
+        if self._flat and self.kind is dict:
+            return dict(zip(self.keys, leaves, strict=True))
         values, start = [], 0
         for part in self.parts:
             values.append(part(leaves[start : start + part.size]))

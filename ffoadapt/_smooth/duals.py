@@ -53,14 +53,15 @@ def least_squares_duals(place: Place) -> Duals:
     bare = place.moved(place.y, zero)
     k = bare.candidates.size
     slack = -bare.h[bare.candidates]
-    near = bare.candidates[slack <= NEAR * bare.row_sizes[:k] * bare.reach]
+    close = slack <= NEAR * bare.row_sizes[:k] * bare.reach
+    near = bare.candidates[close]
     gradient = D * bare.evaluation.gradient
     span = NEAR * D * bare.reach
     low = np.flatnonzero(place.y - place.lower <= span)
     high = np.flatnonzero(place.upper - place.y <= span)
     lower, upper = np.zeros(n), np.zeros(n)
     keep = np.ones(len(bare.jacobian), dtype=bool)
-    keep[:k] = np.isin(bare.candidates, near, assume_unique=True)
+    keep[:k] = close
     if not keep.any():
         lower[low] = np.maximum(gradient[low], 0.0) / D[low]
         upper[high] = np.maximum(-gradient[high], 0.0) / D[high]

@@ -56,6 +56,7 @@ class SmoothForm:
     ) -> None:
         """``first`` is at the start."""
         self.model, start = first.model, first.y
+        self._plain = typical is None
         self._units = np.ones(start.size) if typical is None else typical
         self.start = start / self._units
         self.lower, self.upper = lower / self._units, upper / self._units
@@ -68,8 +69,10 @@ class SmoothForm:
         self.deadline = np.inf
         self.error: BaseException | None = None
         self._at, self._here = self.start.tobytes(), first
+        self._found: dict[str, Floats] = {}
         self._scale = np.ones(1 + self.m_ineq + self.m_eq)
         self._scale = self._rescaled()
+        self._found.clear()
 
     def _rescaled(self) -> Floats:
         """(1 + rows,) what makes the functions' gradients at the start near 1."""
@@ -103,11 +106,11 @@ class SmoothForm:
 
     def objective(self, y: Floats) -> float:
         """g(y)."""
-        return float(self._values(y)[0])
+        return self._values(y).item(0)
 
     def gradient(self, y: Floats) -> Floats:
         """(n,) its gradient."""
-        return self._asked(y, lambda at: at.gradient) * (self._units * self._scale[0])
+        return self._asked("gradient", y, self._slope)
 
     def inequalities(self, y: Floats) -> Floats:
         """(m_ineq,) h(y), <= 0 where they hold."""
@@ -132,26 +135,41 @@ class SmoothForm:
         worst = max(float(v.max(initial=0.0)) for v in values)
         return worst / max(1.0, _size(y)) if worst == worst else np.inf
 
-    def _asked(self, y: Floats, what: Callable[[Evaluation], Floats]) -> Floats:
+    def at(self, y: Floats) -> Evaluation | None:
+        """The functions at this y (n,), in the user's units, where they were evaluated last."""
+        here = self._here
+        return here if here.y is y or (here.y == y).all() else None
+
+    def _asked(self, what: str, y: Floats, find: Callable[[Evaluation], Floats]) -> Floats:
         """Something of the functions at y, which are evaluated once while that stays the same."""
-        y = np.ascontiguousarray(y, dtype=np.float64).reshape(self.n)
+        y = np.ascontiguousarray(y, dtype=np.float64)
         key = y.tobytes()
         try:
             if key != self._at:
                 if time.monotonic() > self.deadline:
                     raise TimeLimitError
-                self._at, self._here = key, Evaluation(self.model, y * self._units)
-            return what(self._here)
+                at = (y if self._plain else y * self._units).reshape(self.n)
+                self._here, self._found = Evaluation(self.model, at.copy()), {}
+                self._at = key
+            found = self._found.get(what)
+            if found is None:
+                found = self._found[what] = find(self._here)
         except BaseException as error:
             self.error = error  # solvers swallow some
             raise
+        return found.copy()
+
+    def _slope(self, at: Evaluation) -> Floats:
+        return at.gradient * (self._units * self._scale[0])
 
     def _values(self, y: Floats) -> Floats:
-        return self._asked(y, lambda at: at.values) * self._scale
+        return self._asked("values", y, lambda at: at.values * self._scale)
 
     def _jacobian(self, y: Floats) -> Floats:
-        rows = self._asked(y, lambda at: at.rows(self._every))
-        return rows * self._units * self._scale[1:, None]
+        return self._asked("rows", y, self._rows)
+
+    def _rows(self, at: Evaluation) -> Floats:
+        return at.rows(self._every) * self._units * self._scale[1:, None]
 
 
 def _size(values: Floats) -> float:

@@ -80,6 +80,7 @@ class SmoothFunction(Keyed):
         self.framework, self.settings = framework, settings
         self.names, self.shapes = list(names), list(shapes)
         self.ndims = [len(shape) for shape in shapes]
+        self._single = Axes.none(self.shapes)
         self.start = start
         self.functions = Functions(framework, named, rebuild, start.shape)
         self.bounds = bounds_of(framework, bounds, rebuild, start.shape)
@@ -99,7 +100,7 @@ class SmoothFunction(Keyed):
         self, values: Sequence[NDArray[Any]], quiet: bool = False, start: Any = None
     ) -> tuple[list[Floats], SmoothState]:
         values = [np.asarray(v, dtype=np.float64) for v in values]
-        axes = Axes.of(self.names, self.shapes, [v.shape for v in values])
+        axes = self._axes([v.shape for v in values])
         flat = axes.flatten(values)
         state = SmoothState(self, axes, [], [])
         last = getattr(self._last, "points", None) if self.settings.warm_start else None
@@ -119,6 +120,11 @@ class SmoothFunction(Keyed):
         if not quiet:
             warn_inaccurate(state.status, self.latest)
         return self._outputs(state), state
+
+    def _axes(self, shapes: Sequence[Shape]) -> Axes:
+        if shapes == self.shapes:
+            return self._single
+        return Axes.of(self.names, self.shapes, shapes)
 
     def _element(
         self, flat: Sequence[Any], i: int, start: Floats, single: bool

@@ -43,6 +43,7 @@ class Functions:
         shape: tuple[int, ...],
     ) -> None:
         self.framework, self.rebuild, self.shape = framework, rebuild, shape
+        self._flat = len(shape) == 1
         self.parts = [Part(self, name, f) for name, f in named.items() if f is not None]
         self.constraints = self.parts[1:]
         self.checked = False
@@ -68,6 +69,14 @@ class Functions:
                 total = total + (w[k : k + flat.shape[0]] * flat).sum()
                 k += flat.shape[0]
         return total
+
+    def outputs(self, y: Any, *leaves: Any) -> list[Any]:
+        """The arrays that all functions return, objective first."""
+        params, at = self.rebuild(leaves), y if self._flat else y.reshape(self.shape)
+        found: list[Any] = []
+        for part in self.parts:
+            found += part.values(params, at)
+        return found
 
     def check(self, y: Floats, leaves: Sequence[Any]) -> None:
         """That all return what they should at y, for leaves of the framework.
@@ -102,6 +111,8 @@ class Part:
         self.functions, self.name, self.function = functions, name, function
         self.rows = 0
         self.kinds: set[type] = set()
+        self._kind: type | None = None  # of what it returned, where that was one array
+        self._shape: Any = None
 
     def values(self, params: Any, y: Any) -> Any:
         """Its arrays; or values and gradients `ByHand`, which NumPy's users return."""
@@ -111,6 +122,8 @@ class Part:
             raise ParameterError(
                 f"{self.name} failed on these params with {type(error).__name__}: {error}"
             ) from error
+        if type(found) is self._kind and found.shape == self._shape:
+            return [found]
         if self.functions.framework.gradients_by_hand:
             found = ByHand(self.name, found, y)
             self.rows = found.value.size
@@ -125,6 +138,8 @@ class Part:
         if self.name == "objective" and (len(arrays) != 1 or _size(arrays[0]) != 1):
             raise NotScalarError([tuple(a.shape) for a in arrays])
         self.rows, self.kinds = sum(map(_size, arrays)), {*map(type, arrays)}
+        if len(arrays) == 1 and arrays[0] is found:
+            self._kind, self._shape = type(found), found.shape
         return arrays
 
     def __call__(self, y: Any, *leaves: Any) -> Any:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .._runtime.lazy import lazy
 from .._types import Floats, Ints
 from . import krylov
+from .algebra import eigh, svd
 from .curvature import Curvature
 from .place import DENSE, Place
 
@@ -141,7 +142,7 @@ class Ghost:
         if not J.size:
             basis = np.eye(count) if small else np.zeros((0, count))
             return np.zeros((len(J), 0)), np.zeros(0), np.zeros((0, count)), basis
-        left, values, right = np.linalg.svd(J, full_matrices=small)
+        left, values, right = svd(J, small)
         rank = int((values > RANK * values[0]).sum()) if values[0] > 0.0 else 0
         return left[:, :rank], values[:rank], right[:rank], right[rank:]
 
@@ -179,7 +180,7 @@ class Ghost:
         H = self.curvature.matrix
         if not free.all():
             H = H[np.ix_(free, free)]
-        values, vectors = np.linalg.eigh(Z.T @ H @ Z)
+        values, vectors = eigh(Z.T @ H @ Z)
         size = np.abs(values)
         largest = max(float(size.max(initial=0.0)), RANK * float(np.abs(H).max(initial=0.0)))
         keep = size > RANK * largest

@@ -12,7 +12,7 @@ from .._runtime.lazy import lazy
 from .._types import Floats
 from .functions import Functions
 
-__all__ = ["Model", "Shifted"]
+__all__ = ["Model", "Recorded", "Shifted"]
 
 
 TOGETHER = 200_000
@@ -20,6 +20,9 @@ TOGETHER = 200_000
 
 FEW = 3
 """So few points are evaluated one by one: a function for a batch takes several times as long."""
+
+RECORDED = 100_000
+"""Up to so many numbers what the framework has recorded of an evaluation is kept."""
 
 
 class Model:
@@ -33,6 +36,7 @@ class Model:
         with functions.framework.precise():
             self.leaves = [functions.framework.from_numpy(leaf) for leaf in leaves]
         self.calls = 0
+        self._shapes = [leaf.shape for leaf in leaves]
         self._many = sum(leaf.size for leaf in leaves)
 
     @lazy
@@ -47,8 +51,40 @@ class Model:
             with self.functions.framework.precise():
                 self.functions.check(y, self.leaves)
 
+    def recorded(self, y: Floats) -> Recorded | None:
+        """The functions at y, evaluated once for any number of gradients; None where the framework
+        keeps no record of that, or it would be a large one."""
+        return self._record(y, False) if y.size <= RECORDED else None
+
+    def _record(self, y: Floats, leaves: bool) -> Recorded | None:
+        framework = self.functions.framework
+        with framework.precise():
+            given = [framework.from_numpy(y), *self.leaves]
+            needed = [True, *[leaves] * len(self.leaves)]
+            found = framework.recorded(self.functions.outputs, given, needed)
+        return None if found is None else Recorded(self, *found, [y.shape, *self._shapes])
+
+    def _records(self, y: Floats, leaves: bool, moved: Any) -> Recorded | None:
+        """The functions at several y (k, n), for leaves of their own where ``moved`` gives them, or
+        there will be gradients in them."""
+        framework, size = self.functions.framework, len(y)
+        more: Any = self.leaves
+        if moved is not None or leaves:
+            more = moved or [np.broadcast_to(v, (size, *v.shape)) for v in self.numbers]
+            more = [framework.from_numpy(v) for v in more]
+        mapped = [True, *[more is not self.leaves] * len(more)]
+        with framework.precise():
+            given, needed = [framework.from_numpy(y), *more], [True, *[leaves] * len(more)]
+            found = framework.recorded(self.functions.outputs, given, needed, mapped)
+        shapes = [(size, *shape) for shape in (y.shape[1:], *self._shapes)]
+        return None if found is None else Recorded(self, *found, shapes)
+
     def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
         """Gradient in y (n,), values (1 + rows,), and where asked for the gradients in leaves."""
+        record = self._record(y, leaves)
+        if record is not None:
+            gradient, *more = record.gradients(w)
+            return gradient, record.values, more if leaves else []
         framework = self.functions.framework
         needed = [True, True, *[leaves] * len(self.leaves)]
         self.calls += 1
@@ -75,6 +111,10 @@ class Model:
                 np.stack(second),
                 [np.stack(g) for g in zip(*third, strict=True)],
             )
+        if y.ndim == 2 and (record := self._records(y, leaves, moved)) is not None:
+            gradient, *more = record.gradients(w if w.ndim == 2 else np.tile(w, (size, 1)))
+            self.calls += size - 1
+            return gradient, record.values, more if leaves else []
         mapped = [y.ndim == 2, w.ndim == 2, *(moved is not None for _ in self.leaves)]
         needed = [True, True, *(leaves for _ in self.leaves)]
         self.calls += size
@@ -119,16 +159,36 @@ class Model:
         return found if found.shape == shape else found.reshape(shape)
 
 
+class Recorded:
+    """All functions at one y: ``values`` (1 + rows,), and gradients of their weighted sums; or at
+    several, with an axis in front of all."""
+
+    __slots__ = ("_model", "_pull", "_shapes", "values")
+
+    def __init__(self, model: Model, values: Floats, pull: Any, shapes: Sequence[Any]) -> None:
+        self._model, self.values, self._pull, self._shapes = model, values, pull, shapes
+
+    def gradients(self, w: Floats, again: bool = False) -> list[Any]:
+        """Of the sum of all with weights w (1 + rows,), in y and in the leaves, zeros where there
+        is none."""
+        self._model.calls += 1
+        found = zip(self._pull(w, again), self._shapes, strict=True)
+        return [np.zeros(shape) if g is None else g for g, shape in found]
+
+
 class Shifted(Model):
     """The same functions with tilt'y added to the objective, and numbers to the constraints."""
 
     def __init__(self, model: Model, tilt: Floats, moved: Floats) -> None:
         self.functions, self.numbers, self.leaves = model.functions, model.numbers, model.leaves
-        self.calls, self._many = 0, model._many
+        self.calls, self._many, self._shapes = 0, model._many, model._shapes
         self.tilt, self.moved = tilt, moved
 
     def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
         return self._shifted(y, w, super().at(y, w, leaves))
+
+    def recorded(self, y: Floats) -> Recorded | None:
+        return None
 
     def each(
         self, y: Floats, w: Floats, leaves: bool = False, moved: Sequence[Floats] | None = None

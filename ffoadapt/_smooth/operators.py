@@ -25,14 +25,13 @@ from .._cones import Cone
 from .._exceptions import OptionError, ShapeError, SolveError, UnsupportedProblemError
 from .._layers.solutions import ConeSolution
 from .._models.reading import check_cones
-from .._oracle.report import ERROR, INACCURATE, GradientReport
+from .._oracle.report import ERROR, INACCURATE, Finding, GradientReport, shift_of
 from .._plugins.frameworks import find_framework
 from .._plugins.solver import Session, Solver
 from .._program.forms import ConeForm
 from .._program.points import Solution, Status
 from .._types import Floats, Ints
 from ..experimental import Keyed
-from .verdict import gravest
 
 __all__ = ["operator_program"]
 
@@ -152,7 +151,8 @@ class OperatorState:
         if self.residual is None:
             self.function.ghost(self, np.ones(self.x.size), np.zeros(self.z.size))
         assert self.residual is not None
-        verdict = gravest(self.kkt, self.margin, self.residual)
+        shift = shift_of(self.kkt, self.margin)
+        verdict = Finding(self.kkt, self.margin, self.residual, ERROR, shift=shift).verdict
         count = self.active.size
         return GradientReport(verdict, self.residual, count, 0, self.margin, self.kkt)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .._oracle.report import GradientReport
+from .._oracle.report import ERROR, Finding, GradientReport, shift_of
 from .._types import Floats
 from . import differences
 from .bounds import Bounds, sizes_of
@@ -22,7 +22,6 @@ from .duals import Duals
 from .ghost import Ghost
 from .place import Place
 from .refinement import Along, Cotangents, Refinement
-from .verdict import gravest
 
 __all__ = ["SmoothOracle"]
 
@@ -121,15 +120,17 @@ class SmoothOracle:
         if not self.asked:
             self.vjp(Cotangents(np.ones(self.place.n)))
         place, ghost = self.place, self.ghost
-        verdict = gravest(
+        verdict = Finding(
             place.residual,
             place.margin,
             self.residual,
-            error=self.error,
+            limit=ERROR,
             dependent=bool(ghost.dependent),
-            flat=bool(ghost.flat),
-            negative=ghost.negative,
-        )
+            free=bool(ghost.flat),
+            shift=shift_of(place.residual, place.margin),
+            errors=(self.error,),
+            unclear=ghost.negative,
+        ).verdict
         active = len(ghost.rows) + int((~ghost.held[2]).sum())
         return GradientReport(
             verdict,

@@ -58,6 +58,8 @@ class Params:
         self.build, self.floating, self.constants = build, floating, constants
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
+        if not self.constants:
+            return self.build(leaves)
         mine, others = iter(leaves), iter(self.constants)
         return self.build([next(mine) if on else next(others) for on in self.floating])
 

@@ -114,11 +114,13 @@ class Place:
         y: Floats,
         duals: Duals,
         typical: Floats | None = None,
+        known: Evaluation | None = None,
     ) -> None:
+        """``known`` is what is known of the functions at y."""
         self.model, self.lower, self.upper, self.y, self.duals = model, lower, upper, y, duals
         self.typical = typical
         self.n, self.m = y.size, duals.ineq.size
-        self.evaluation = Evaluation(model, y)
+        self.evaluation = known or Evaluation(model, y)
         self.curvature: Any = None  # of a place near it, known from polishing
 
     def moved(self, y: Floats, duals: Duals) -> Place:

@@ -168,7 +168,7 @@ def _judged(
     y, given = form.restored(y, _duals(found, form, name))
     y = np.clip(y, bounds.lower, bounds.upper)
     zero = Duals.none(n, form.m_ineq, form.m_eq)
-    place = Place(model, bounds.lower, bounds.upper, y, zero, typical)
+    place = Place(model, bounds.lower, bounds.upper, y, zero, typical, form.at(y))
     duals = least_squares_duals(place) if given is None else Duals(*given)
     place = place.moved(y, duals)
     if polish:

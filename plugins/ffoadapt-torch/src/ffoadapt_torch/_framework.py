@@ -66,6 +66,7 @@ class TorchFramework(Framework):
     from_numpy = staticmethod(_functions.from_numpy)
     precise = staticmethod(_functions.precise)
     gradients = staticmethod(_functions.gradients)
+    recorded = staticmethod(_functions.recorded)
     gradients_each = _functions.gradients_each
     curvature = staticmethod(_functions.curvature)
 

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from ffoadapt import Framework, ParameterError
 
-__all__ = ["curvature", "from_numpy", "gradients", "gradients_each", "precise"]
+__all__ = ["curvature", "from_numpy", "gradients", "gradients_each", "precise", "recorded"]
 
 
 class _Wider(TorchFunctionMode):
@@ -45,16 +45,21 @@ def from_numpy(array: Any) -> torch.Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64))
 
 
-def _called(function: Callable[..., Any], given: Sequence[Any]) -> Any:
-    """The function's value; once more where float32 that it holds met float64."""
+def _wide(function: Callable[..., Any], given: Sequence[Any]) -> Any:
+    """What the function returns; once more where float32 that it holds met float64."""
     try:
-        value = function(*given)
+        return function(*given)
     except RuntimeError as error:
         mixed = "dtype" in str(error) or "same type" in str(error)
         if not mixed or all(t.dtype is not torch.float64 for t in given):
             raise
         with _Wider():
-            value = function(*given)
+            return function(*given)
+
+
+def _called(function: Callable[..., Any], given: Sequence[Any]) -> Any:
+    """The function's value, a scalar."""
+    value = _wide(function, given)
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
         shape = f" of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else ""
         raise ParameterError(
@@ -75,6 +80,91 @@ def gradients(
             return value, [None] * len(given)
         found = iter(torch.autograd.grad(value, asked, allow_unused=True))
     return value.detach(), [next(found) if on else None for on in needed]
+
+
+def recorded(
+    function: Callable[..., Any],
+    arrays: Sequence[Any],
+    needed: Sequence[bool],
+    mapped: Sequence[bool] | None = None,
+) -> tuple[Any, Callable[[Any, bool], list[Any]]] | None:
+    """See `ffoadapt.Framework.recorded`: torch's graph is the record."""
+    given = [a.detach().requires_grad_() if on else a for a, on in zip(arrays, needed, strict=True)]
+    with torch.enable_grad():
+        if mapped is None:
+            shape, values = (-1,), _wide(function, given)
+        else:
+            shape = next(len(a) for a, on in zip(given, mapped, strict=True) if on), -1
+            each = torch.func.vmap(
+                lambda *row: tuple(_wide(function, row)),
+                in_dims=tuple(0 if on else None for on in mapped),
+            )
+            try:
+                values = each(*given)
+            except (RuntimeError, TypeError, ValueError, NotImplementedError):
+                return None
+    asked = [a for a, on in zip(given, needed, strict=True) if on]
+    if mapped is None and all(v.dim() == 0 and v.dtype is torch.float64 for v in values):
+        numbers = np.array([v.item() for v in values])  # a few numbers go faster one by one
+        parts = [(v, k) for k, v in enumerate(values) if v.requires_grad]
+        weighted = _weighted_numbers
+    else:
+        numbers, parts = _joined(values, shape)
+        weighted = _weighted
+
+    def pull(weights: Any, again: bool) -> list[Any]:
+        outputs, cotangents = weighted(parts, weights)
+        if not outputs:
+            return [None] * len(given)
+        found = torch.autograd.grad(outputs, asked, cotangents, again, allow_unused=True)
+        rest = iter(found)
+        every = [next(rest) if on else None for on in needed]
+        return [None if g is None else g.numpy() for g in every]
+
+    return numbers, pull
+
+
+_ONE = torch.ones((), dtype=torch.float64)
+
+
+def _weighted_numbers(parts: Sequence[Any], weights: Any) -> tuple[list[Any], list[Any]]:
+    """Outputs that are numbers, and their weights, without those that are 0."""
+    outputs, cotangents = [], []
+    for value, k in parts:
+        weight = weights.item(k)
+        if weight:
+            outputs.append(value)
+            one = weight == 1.0
+            cotangents.append(_ONE if one else torch.scalar_tensor(weight, dtype=torch.float64))
+    return outputs, cotangents
+
+
+def _weighted(parts: Sequence[Any], weights: Any) -> tuple[list[Any], list[Any]]:
+    """Outputs and their weights, without those that are 0."""
+    outputs, cotangents = [], []
+    if not weights.flags.writeable:
+        weights = weights.copy()  # torch shares its memory
+    for value, start, stop, size, other in parts:
+        some = weights[..., start:stop]
+        if some.any():
+            cotangent = torch.from_numpy(some.reshape(size))
+            outputs.append(value)
+            cotangents.append(cotangent if other is None else cotangent.to(other))
+    return outputs, cotangents
+
+
+def _joined(values: Sequence[Any], shape: Any) -> tuple[Any, list[Any]]:
+    """All numbers, and what `_weighted` asks of the values that have a gradient: which of the
+    numbers they are, their shape, and a tensor of their dtype and device where these are others."""
+    parts, stop, flat = [], 0, []
+    for value in values:
+        plain = value.detach()
+        usual = plain.dtype is torch.float64 and plain.is_cpu
+        flat.append((plain if usual else plain.to("cpu", torch.float64)).numpy().reshape(shape))
+        start, stop = stop, stop + flat[-1].shape[-1]
+        if value.requires_grad:
+            parts.append((value, start, stop, plain.shape, None if usual else plain))
+    return np.concatenate(flat, axis=-1), parts
 
 
 def gradients_each(
