@@ -473,6 +473,130 @@ def test_bad_input_is_told(name: str) -> None:
         call()
 
 
+def arrays(framework: str) -> Any:
+    """What makes an array of float numbers, and the namespace with its functions."""
+    if framework == "torch":
+        return lambda v: torch.tensor(v, dtype=torch.float64), torch
+    if framework == "jax":
+        return lambda v: jax.numpy.array(v, dtype="float32"), jax.numpy
+    return lambda v: np.array(v, dtype=float), np
+
+
+def by_hand(function: Any) -> Any:
+    """The function of NumPy arrays with gradients of zeros, which errors come before."""
+
+    def both(p: Any, y: Any) -> Any:
+        with np.errstate(all="ignore"):
+            value = function(p, y)
+        return value, (np.zeros((*np.shape(value), *p.shape)), np.ones((*np.shape(value), y.size)))
+
+    return both
+
+
+IN_BATCHES: dict[str, tuple[Any, str]] = {
+    "domain": (lambda xp: {"objective": lambda p, y: (p * y - xp.log(p - 2.5)).sum()}, "0.*start"),
+    "domain of a constraint": (
+        lambda xp: {"inequalities": lambda p, y: y.sum() - xp.log(4.5 - p[0])},
+        "2.*no finite value of the constraints",
+    ),
+    "shape": (lambda xp: {"objective": lambda p, y: (y - p) ** 2}, r"shape \(2,\)"),
+    "start of a shape": (lambda xp: {"start": [0.5, 0.0, 1.0]}, r"y of shape \(3,\)"),
+    "key": (lambda xp: {"objective": lambda p, y: (p["k"] * y).sum()}, "objective failed on"),
+    "bounds cross": (lambda xp: {"bounds": lambda p: (p, 3.5)}, "1.*cross: lower.1. = 4 "),
+    "bounds of a shape": (lambda xp: {"bounds": lambda p: (xp.zeros_like(p[:1]), xp.ones(3))}, "3"),
+    "bounds that fail": (lambda xp: {"bounds": lambda p: p["low"]}, "0: bounds failed on these"),
+    "a solver's point": (
+        lambda xp: {
+            "inequalities": lambda p, y: p[0] + 4.0 - y.sum() * 0.0 - y[:1],
+            "solver": ffoadapt.smooth_solver(lambda problem, start, options: start),
+            "polish": False,
+        },
+        "3 of 3 programs.*element 2.*violates a constraint",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["torch", "jax", "numpy"])
+@pytest.mark.parametrize("name", IN_BATCHES)
+def test_bad_input_in_a_batch_names_its_element(name: str, kind: str) -> None:
+    array, xp = arrays(kind)
+    made, words = IN_BATCHES[name]
+    given = {"objective": lambda p, y: ((y - p) ** 2).sum(), "start": ZERO, **made(xp)}
+    if kind == "numpy":
+        for what in ("objective", "inequalities"):
+            if what in given:
+                given[what] = by_hand(given[what])
+    layer = SmoothLayer(**given, params=array([1.0, 2.0]))
+    with pytest.raises(ffoadapt.FFOAdaptError, match=words):
+        layer(array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+
+
+@pytest.mark.parametrize("kind", ["torch", "jax"])
+@pytest.mark.parametrize("where", ["objective", "inequalities", "equalities"])
+@pytest.mark.parametrize("what", ["constant", "stopped", "integer", "foreign"])
+def test_a_function_that_does_not_depend_on_y_is_told(what: str, where: str, kind: str) -> None:
+    """Also by a framework whose gradient of it is 0."""
+    array, _ = arrays(kind)
+    stop = (lambda v: v.detach()) if kind == "torch" else jax.lax.stop_gradient
+    whole = (lambda v: v.long()) if kind == "torch" else (lambda v: v.astype(int))
+    other = arrays("jax" if kind == "torch" else "torch")[0]
+    wrong = {
+        "constant": lambda p, y: p.sum(),
+        "stopped": lambda p, y: stop(y).sum(),
+        "integer": lambda p, y: whole(y).sum(),
+        "foreign": lambda p, y: other(1.0),
+    }[what]
+    functions = {"objective": lambda p, y: ((y - p) ** 2).sum(), where: wrong}
+    layer = SmoothLayer(**functions, start=ZERO, params=array([1.0, 2.0]))
+    with pytest.raises(ffoadapt.ParameterError, match=where):
+        layer(array([[1.0, 2.0], [3.0, 4.0]]))
+
+
+@pytest.mark.parametrize("kind", ["torch", "jax"])
+def test_an_error_in_backward_names_its_element(kind: str) -> None:
+    """The root of 0 has no derivative; the others' gradients are theirs where NaN is wanted."""
+    array, xp = arrays(kind)
+
+    def gradient(given: Any, **settings: Any) -> Any:
+        layer = SmoothLayer(
+            lambda p, y: ((y - xp.sqrt(p)) ** 2).sum(), start=[1.0], params=array([1.0]), **settings
+        )
+        if kind == "jax":
+            return np.asarray(jax.grad(lambda p: layer(p).sum())(given))
+        layer(given.requires_grad_()).sum().backward()
+        return given.grad.numpy()
+
+    with pytest.raises(ffoadapt.DifferentiationError, match="batch element 1: the gradient in par"):
+        gradient(array([[4.0], [0.0], [9.0]]))
+    found = gradient(array([[4.0], [0.0], [9.0]]), on_failure="nan")
+    assert found[[0, 2], 0] == pytest.approx([0.25, 1.0 / 6.0], rel=1e-6)
+    assert not np.isfinite(found[1, 0])
+
+
+def test_a_users_error_says_where() -> None:
+    """It stays what it is, with a note."""
+
+    def picky(p: Any, y: Any) -> Any:
+        if p[0] > 4.0:
+            raise ZeroDivisionError("mine")
+        return far(p, y)
+
+    layer = SmoothLayer(picky, start=ZERO, params=ONE)
+    with pytest.raises(ZeroDivisionError, match="mine") as caught:
+        layer(torch.tensor([[1.0, 2.0], [5.0, 6.0]]))
+    assert caught.value.__notes__ == ["in batch element 1"]
+
+
+@pytest.mark.parametrize(
+    ("start", "words"), [("here", "no array"), ([0.0, np.nan], "not finite"), ([0.0], "shape")]
+)
+def test_a_start_of_a_call_is_looked_at(start: Any, words: str) -> None:
+    layer = SmoothLayer(far, start=ZERO, params=ONE)
+    for call in (layer, layer.solve):
+        with pytest.raises(ffoadapt.ParameterError, match=words):
+            call(ONE, start=start)
+
+
 def liar(problem: Any, start: Any, options: Any) -> Any:
     return start
 

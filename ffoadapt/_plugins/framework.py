@@ -194,6 +194,11 @@ class Framework(ABC):
         each = [None if c[0] is None else np.stack(c) for c in zip(*columns, strict=True)]
         return np.stack(values), each
 
+    def unused(self, function: Callable[..., Any], arrays: Sequence[Any]) -> list[bool]:
+        """Which of the arrays the function of them does not depend on, as far as the framework can
+        tell; where `gradients` says so with None, it need not be told here."""
+        return [False] * len(arrays)
+
     def recorded(
         self,
         function: Callable[..., Any],

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .._exceptions import DifferentiationError, ParameterError, ProblemError
+from .._exceptions import DifferentiationError, ParameterError, ProblemError, ShapeError
 from .._plugins.framework import Framework
 from .._types import Floats, Shape
 from . import differences
+from .functions import UNFIT
 from .model import Model
 
 __all__ = ["Bounds", "BoundsFunction", "bounds_of", "sizes_of"]
@@ -36,7 +37,7 @@ def bounds_of(
     if framework.gradients_by_hand:
 
         def by_hand(model: Model) -> Bounds:
-            pair = bounds(rebuild([np.array(leaf) for leaf in model.numbers]))
+            pair = called(bounds, rebuild([np.array(leaf) for leaf in model.numbers]))
             lower, upper = (b.reshape(-1) for b in constant_bounds(pair, shape))
             return Bounds(lower, upper, _no_pull, _no_pull)
 
@@ -54,7 +55,7 @@ class BoundsFunction:
         self.absent = (False, False)
 
     def __call__(self, low: Any, high: Any, *leaves: Any) -> Any:
-        found = self.function(self.rebuild(leaves))
+        found = called(self.function, self.rebuild(leaves))
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise ParameterError(
                 f"bounds returned a {type(found).__name__}; expected a pair (lower, upper)"
@@ -65,6 +66,7 @@ class BoundsFunction:
             if bound is not None:
                 if isinstance(bound, list | tuple | np.ndarray):
                     bound = self.framework.from_numpy(np.asarray(bound, dtype=np.float64))
+                _fits(bound, self.shape)
                 total = total + (weight.reshape(self.shape) * bound).sum()
         return total
 
@@ -117,6 +119,24 @@ class BoundsFunction:
         table = np.where(np.isfinite(rows), rows, 0.0)
         low_dot, high_dot = differences.line_derivative(table, at)[0]
         return low_dot, high_dot
+
+
+def called(function: Callable[[Any], Any], params: Any) -> Any:
+    """What the user's bounds are at these params."""
+    try:
+        return function(params)
+    except UNFIT as error:
+        raise ParameterError(
+            f"bounds failed on these params with {type(error).__name__}: {error}"
+        ) from error
+
+
+def _fits(bound: Any, shape: Shape) -> None:
+    own = tuple(np.shape(bound))
+    if len(own) > len(shape) or any(
+        k not in (1, n) for k, n in zip(own[::-1], shape[::-1], strict=False)
+    ):
+        raise ShapeError(f"bounds returned one of shape {own}; expected {shape}, as start has")
 
 
 def sizes_of(x: Floats) -> Floats:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +15,12 @@ from .evaluation import Evaluation
 from .form import kinds_of
 from .functions import Functions
 from .model import Model
+from .params import plain
 from .place import DENSE
 from .settings import SmoothSettings
 from .solving import Answer, solve, solvers_for
 
-__all__ = ["curvature_of", "named", "solve_element", "starts"]
+__all__ = ["curvature_of", "point_of", "solve_element", "starts", "telling"]
 
 
 def starts(given: Floats, shape: tuple[int, ...], size: int, last: object) -> list[Floats]:
@@ -81,11 +84,38 @@ def curvature_of(settings: SmoothSettings, n: int) -> str:
     return "dense"
 
 
-def named(error: FFOAdaptError, i: int, single: bool) -> FFOAdaptError:
-    """The error with the batch element that it is of."""
-    if single:
-        return error
+class telling:  # noqa: N801 - reads as what it does
+    """A block whose errors tell of which batch element they are: those of ours in their words, a
+    user's own in a note."""
+
+    def __init__(self, i: int, single: bool) -> None:
+        self.i, self.single = i, single
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if error is None or self.single:
+            return
+        if isinstance(error, FFOAdaptError):
+            found = copy(error)
+            found.args = (f"batch element {self.i}: {error}",)
+            raise found from error
+        error.add_note(f"in batch element {self.i}")
+
+
+def point_of(start: Any) -> Floats:
+    """A start, whatever array or number it is.
+
+    Raises
+    ------
+    ParameterError
+        Where it is none of numbers, or they are not finite.
+    """
     try:
-        return type(error)(f"batch element {i}: {error}")
-    except TypeError:
-        return error
+        found = np.array(plain(start), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"start is no array of numbers: {error}") from error
+    if not np.isfinite(found).all():
+        raise ParameterError("start holds what is not finite; expected finite numbers")
+    return found

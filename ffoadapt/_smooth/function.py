@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from .._types import Floats, Shape
 from ..experimental import Keyed
 from .bounds import Bounds, bounds_of
 from .duals import Duals
-from .element import curvature_of, named, solve_element, starts
+from .element import curvature_of, solve_element, starts, telling
 from .functions import Functions
 from .model import Model
 from .oracle import SmoothOracle
@@ -31,36 +30,12 @@ from .refinement import Cotangents
 from .resolving import resolved
 from .settings import SmoothSettings
 from .solving import Answer
+from .state import SmoothState
 
-__all__ = ["OUTPUTS", "SmoothFunction", "SmoothState"]
+__all__ = ["OUTPUTS", "SmoothFunction"]
 
 
 OUTPUTS = ("y", "z_ineq", "z_eq", "z_lower", "z_upper")
-
-
-@dataclass(eq=False)
-class SmoothState:
-    """What one call keeps for its derivatives; a list has one entry a flat batch element."""
-
-    function: SmoothFunction
-    axes: Axes
-    answers: list[Answer]
-    bounds: list[Bounds | None]
-    oracles: dict[int, SmoothOracle] = field(default_factory=dict)
-
-    @property
-    def status(self) -> list[Status]:
-        return [answer.status for answer in self.answers]
-
-    @property
-    def info(self) -> list[dict[str, Any]]:
-        return [answer.info for answer in self.answers]
-
-    def solved(self, i: int) -> tuple[Place, Bounds]:
-        """Of an element that has a solution."""
-        place, bounds = self.answers[i].place, self.bounds[i]
-        assert place is not None and bounds is not None
-        return place, bounds
 
 
 class SmoothFunction(Keyed):
@@ -130,12 +105,13 @@ class SmoothFunction(Keyed):
         self, flat: Sequence[Any], i: int, start: Floats, single: bool
     ) -> tuple[Answer, Bounds | None]:
         try:
-            model = self._model(flat, i)
-            bounds = self.bounds(model)
-            answer = solve_element(model, self.names, bounds, start, self.settings)
+            with telling(i, single):
+                model = self._model(flat, i)
+                bounds = self.bounds(model)
+                answer = solve_element(model, self.names, bounds, start, self.settings)
         except FFOAdaptError as error:
             if self.settings.on_failure == "raise":
-                raise named(error, i, single) from error
+                raise
             return Answer(Status.ERROR, {"message": str(error), "exception": error}), None
         if answer.status is Status.OPTIMAL_INACCURATE and not self.settings.accept_inaccurate:
             answer.status, answer.place = Status.ERROR, None
@@ -164,19 +140,12 @@ class SmoothFunction(Keyed):
         for i in range(axes.size):
             if not state.answers[i].status.solved:
                 continue
-            oracle = self._oracle(state, i)
             for k in range(count):
                 parts = [None if c is None else c[k, i] for c in flat]
-                given = Cotangents(
-                    np.zeros(self.start.size) if parts[0] is None else parts[0], *parts[1:]
-                )
                 if not any(p is not None and p.any() for p in parts):
                     continue
-                if self.settings.curvature == "resolve":
-                    place, bounds = state.solved(i)
-                    leaves = resolved(place, bounds, self.settings, given)
-                else:
-                    leaves = oracle.vjp(given)
+                with telling(i, axes.single):
+                    leaves = self._leaves(state, i, parts, needed)
                 for total, leaf in zip(found, leaves, strict=True):
                     if total is not None:
                         total[k, i] = leaf
@@ -184,6 +153,24 @@ class SmoothFunction(Keyed):
             self.on_report(self.reports(state))
         shaped = [None if g is None else g.reshape((*lead, *g.shape[1:])) for g in found]
         return axes.unflatten(shaped, len(lead))
+
+    def _leaves(
+        self, state: SmoothState, i: int, parts: Sequence[Floats | None], needed: Sequence[bool]
+    ) -> list[Any]:
+        """The gradients of one element for cotangents on its outputs."""
+        given = Cotangents(np.zeros(self.start.size) if parts[0] is None else parts[0], *parts[1:])
+        if self.settings.curvature == "resolve":
+            leaves = resolved(*state.solved(i), self.settings, given)
+        else:
+            leaves = self._oracle(state, i).vjp(given)
+        for name, leaf, on in zip(self.names, leaves, needed, strict=True):
+            if on and self.settings.on_failure == "raise" and not np.isfinite(leaf).all():
+                raise DifferentiationError(
+                    f"the gradient in {name} is not finite: at the solution the functions have no "
+                    "finite derivative in it (a root or a logarithm at 0?). Keep params inside of "
+                    "their domain, or have NaN with on_failure='nan'"
+                )
+        return leaves
 
     def jvp(self, state: SmoothState, tangents: Sequence[Floats | None]) -> list[Floats]:
         axes = state.axes
@@ -197,7 +184,8 @@ class SmoothFunction(Keyed):
             if not state.answers[i].status.solved:
                 continue
             each = [None if t is None else t[i if len(t) > 1 else 0] for t in flat]
-            dy, duals = self._oracle(state, i).jvp(each)
+            with telling(i, axes.single):
+                dy, duals = self._oracle(state, i).jvp(each)
             parts = (dy, duals.ineq, duals.eq, duals.lower, duals.upper)
             for out, part in zip(outputs, parts, strict=True):
                 out[i] = part

@@ -11,15 +11,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .._exceptions import ParameterError, ShapeError
+from .._exceptions import FFOAdaptError, ParameterError, ShapeError
 from .._plugins.framework import Framework
 from .._plugins.registry import registry
 from .._types import Floats
 from .by_hand import ByHand, combined
 
-__all__ = ["Functions", "NotScalarError"]
+__all__ = ["UNFIT", "Functions", "NotScalarError"]
 
 Function = Callable[..., Any]
+
+UNFIT = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+"""What functions raise where they are given what they were not written for."""
 
 
 class Functions:
@@ -88,7 +91,15 @@ class Functions:
         """
         at = self.framework.from_numpy(y)
         for part in self.parts:
-            part.check(at, leaves)
+            try:
+                part.check(at, leaves)
+            except FFOAdaptError:
+                raise
+            except UNFIT as error:
+                raise ParameterError(
+                    f"{part.name} failed on these params with a y of shape {self.shape}, as start "
+                    f"has: {type(error).__name__}: {error}"
+                ) from error
         self.checked = True
 
 
@@ -110,18 +121,12 @@ class Part:
     def __init__(self, functions: Functions, name: str, function: Function) -> None:
         self.functions, self.name, self.function = functions, name, function
         self.rows = 0
-        self.kinds: set[type] = set()
         self._kind: type | None = None  # of what it returned, where that was one array
         self._shape: Any = None
 
     def values(self, params: Any, y: Any) -> Any:
         """Its arrays; or values and gradients `ByHand`, which NumPy's users return."""
-        try:
-            found = self.function(params, y)
-        except (KeyError, IndexError, AttributeError) as error:
-            raise ParameterError(
-                f"{self.name} failed on these params with {type(error).__name__}: {error}"
-            ) from error
+        found: Any = self.function(params, y)
         if type(found) is self._kind and found.shape == self._shape:
             return [found]
         if self.functions.framework.gradients_by_hand:
@@ -130,14 +135,10 @@ class Part:
             return found
         arrays = list(found) if isinstance(found, list | tuple) else [found]
         for array in arrays:
-            if not hasattr(array, "reshape"):
-                raise ParameterError(
-                    f"{self.name} returned a {type(array).__name__}; expected an array of the "
-                    "framework of params that depends on y"
-                )
+            self._belongs(array)
         if self.name == "objective" and (len(arrays) != 1 or _size(arrays[0]) != 1):
             raise NotScalarError([tuple(a.shape) for a in arrays])
-        self.rows, self.kinds = sum(map(_size, arrays)), {*map(type, arrays)}
+        self.rows = sum(map(_size, arrays))
         if len(arrays) == 1 and arrays[0] is found:
             self._kind, self._shape = type(found), found.shape
         return arrays
@@ -150,19 +151,28 @@ class Part:
             return float(arrays.value.sum()), [rows, *(None for _ in leaves)]
         return sum(array.sum() for array in arrays)
 
+    def _belongs(self, array: Any) -> None:
+        """That it is an array of the framework of params."""
+        framework = self.functions.framework
+        spec = registry.by_module("framework", type(array))
+        other = spec is not None and registry.get("framework", spec.name) is not framework
+        if spec is not None and other:
+            raise ParameterError(
+                f"{self.name} returned an array of {spec.name}; expected one of the framework of "
+                "params: write it with that framework's functions"
+            )
+        if not hasattr(array, "reshape"):
+            raise ParameterError(
+                f"{self.name} returned a {type(array).__name__}; expected an array of the "
+                "framework of params that depends on y"
+            )
+
     def check(self, y: Any, leaves: Sequence[Any]) -> None:
         framework, name = self.functions.framework, self.name
         _, (gradient, *_) = framework.gradients(
             self, [y, *leaves], [True, *(False for _ in leaves)]
         )
-        for kind in self.kinds:
-            spec = registry.by_module("framework", kind)
-            if spec is not None and registry.get("framework", spec.name) is not framework:
-                raise ParameterError(
-                    f"{name} returned an array of {spec.name}; expected one of the framework of "
-                    "params: write it with that framework's functions"
-                )
-        if self.rows and gradient is None:
+        if self.rows and (gradient is None or framework.unused(self, [y, *leaves])[0]):
             raise ParameterError(
                 f"{name} returned what does not depend on y, or has lost its graph (a constant, an "
                 "integer, .detach(), .item(), torch.no_grad); compute it from y with operations of "

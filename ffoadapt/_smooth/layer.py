@@ -15,10 +15,11 @@ from .._layers.gradient_check import GradientCheck
 from .._layers.outcome import Latest
 from .._plugins.framework import Framework
 from .._types import Floats
+from .element import point_of
 from .function import SmoothFunction
 from .functions import NotScalarError
 from .gradient_check import check_gradients
-from .params import form_of, identity_of, names_of, plain, read_params
+from .params import form_of, identity_of, names_of, read_params
 from .results import SmoothOutcome, SmoothResult, SmoothSolution
 from .settings import SmoothSettings
 
@@ -91,12 +92,7 @@ class SmoothLayer:
             raise ParameterError(
                 "start is missing; give a point, shaped as y is, from which solvers start"
             )
-        try:
-            self.start = np.array(plain(start), dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ParameterError(f"start is no array of numbers: {error}") from error
-        if not np.isfinite(self.start).all():
-            raise ParameterError("start holds what is not finite; expected finite numbers")
+        self.start = point_of(start)
         self.settings = SmoothSettings.of(solver, settings)
         self.objective, self.inequalities, self.equalities = named.values()
         self.bounds, self.solver = bounds, solver
@@ -125,7 +121,7 @@ class SmoothLayer:
     def _solution(self, params: Any, start: Any) -> tuple[list[Any], SmoothOutcome | None]:
         framework, leaves, function = self._function(params)
         if start is not None:
-            function = _Started(function, np.array(plain(start), dtype=np.float64))  # type: ignore
+            function = _Started(function, point_of(start))  # type: ignore[assignment]
         place = self._latest.place
         if place:
             place.clear()
@@ -151,7 +147,7 @@ class SmoothLayer:
         """Solve in NumPy, and keep what explains and differentiates the solution."""
         framework, leaves, function = self._function(params)
         values = [np.array(framework.to_numpy(leaf), dtype=np.float64) for leaf in leaves]
-        given = None if start is None else np.array(plain(start), dtype=np.float64)
+        given = None if start is None else point_of(start)
         outputs, state = function.forward(values, quiet=True, start=given)
         return SmoothResult(function, params, framework, outputs, state)
 
@@ -238,15 +234,7 @@ class SmoothLayer:
         self, framework: Framework, tree: Any, names: Any, cores: list[tuple[int, ...]]
     ) -> list[tuple[int, ...]]:
         """The core shapes, where the functions take params of these."""
-        try:
-            self._made(framework, tree, names, cores)._known()
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, FFOAdaptError):
-                raise
-            raise ParameterError(
-                f"the functions do not take these params with a y of shape {self.start.shape}, as "
-                f"start has: {type(error).__name__}: {error}"
-            ) from error
+        self._made(framework, tree, names, cores)._known()
         return cores
 
 

@@ -14,8 +14,9 @@ from .._oracle.report import GradientReport
 from .._plugins.framework import Framework
 from .._program.points import Status
 from .._types import Floats
-from .function import OUTPUTS, SmoothFunction, SmoothState
+from .function import OUTPUTS, SmoothFunction
 from .params import plain, tangents_of
+from .state import SmoothState
 
 __all__ = ["SmoothOutcome", "SmoothResult", "SmoothSolution"]
 

@@ -67,6 +67,7 @@ class JaxFramework(Framework):
     from_numpy = staticmethod(_functions.from_numpy)
     precise = staticmethod(_functions.precise)
     gradients = staticmethod(_functions.gradients)
+    unused = staticmethod(_functions.unused)
     gradients_each = _functions.gradients_each
     curvature = staticmethod(_functions.curvature)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ffoadapt import Framework, ParameterError
 
-__all__ = ["curvature", "flatten", "from_numpy", "gradients", "gradients_each", "precise"]
+__all__ = ["curvature", "flatten", "from_numpy", "gradients", "gradients_each", "precise", "unused"]
 
 _compiled: WeakKeyDictionary[Callable[..., Any], dict[Any, Any]] = WeakKeyDictionary()
 
@@ -46,6 +46,21 @@ def gradients(
     value, found = _kept(function, tuple(needed), None)(*arrays)
     each = iter(found)
     return value, [next(each) if on else None for on in needed]
+
+
+def unused(function: Callable[..., Any], arrays: Sequence[Any]) -> list[bool]:
+    """See `ffoadapt.Framework.unused`: whose tangents do not reach that of the value, which tells
+    of `jax.lax.stop_gradient` and of casts to integers too."""
+
+    def tangent(*tangents: Any) -> Any:
+        return jax.jvp(function, tuple(arrays), tangents)[1]
+
+    graph = jax.make_jaxpr(tangent)(*map(jnp.zeros_like, arrays)).jaxpr
+    needed = {id(v) for v in graph.outvars}
+    for step in reversed(graph.eqns):
+        if any(id(v) in needed for v in step.outvars):
+            needed |= {id(v) for v in step.invars}
+    return [id(v) not in needed for v in graph.invars]
 
 
 def gradients_each(
