@@ -658,6 +658,77 @@ def test_an_error_of_a_users_function_is_that_error() -> None:
         ffoadapt.smooth(fails, ONE, ZERO, solver="slsqp")
 
 
+# ----------------------------------------------------------------------- what frameworks tell
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("numbers", [False, True])
+def test_one_evaluation_serves_any_weights(numbers: bool, narrow: bool, several: bool) -> None:
+    """Of functions of numbers, of vectors, and in float32; at one point, or a row for each."""
+    framework = ffoadapt.get_plugin("framework", "torch")
+
+    def functions(y: Any, p: Any) -> Any:
+        p = p.float() if narrow else p
+        rows = [] if numbers else [torch.outer(y, p).double(), torch.ones(2, dtype=torch.float64)]
+        return [(y * y).sum() * p.sum(), (y - 1.0).prod(), *rows]
+
+    rng = np.random.default_rng(0)
+    y, p = rng.normal(size=(4, 3)), rng.normal(size=(4, 2)).astype(np.float32).astype(float)
+    given = (y, p) if several else (y[0], p[0])
+    mapped = [True, True] if several else None
+    tensors = [framework.from_numpy(a) for a in given]
+    values, pull = framework.recorded(functions, tensors, [True, True], mapped)
+    size = 2 if numbers else 10
+    assert values.shape == ((4, size) if several else (size,))
+    for again in (True, True, False):
+        w = rng.normal(size=values.shape) * rng.integers(0, 2, size=values.shape)
+        w.flags.writeable = False
+        found = pull(w, again)
+        for k, (at, weights, total) in enumerate(
+            zip(y, w if several else w[None], values if several else values[None], strict=False)
+        ):
+            q = p[k]
+            parts = [(at @ at) * q.sum(), (at - 1.0).prod()]
+            parts += [] if numbers else [*np.outer(at, q).ravel(), 1.0, 1.0]
+            assert total == pytest.approx(parts, rel=1e-6)
+            slope = 2.0 * weights[0] * q.sum() * at
+            slope += weights[1] * np.array([np.delete(at - 1.0, j).prod() for j in range(3)])
+            other = np.full(2, weights[0] * (at @ at))
+            if not numbers:
+                outer = weights[2:8].reshape(3, 2)
+                slope, other = slope + outer @ q, other + outer.T @ at
+            for gradient, expected in zip(found, (slope, other), strict=True):
+                own = np.zeros(expected.shape) if gradient is None else gradient
+                own = own[k] if several and gradient is not None else own
+                assert own == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_a_function_that_cannot_be_batched_is_evaluated_one_by_one() -> None:
+    """It looks at the numbers; the gradient is what it is without that."""
+
+    def cost(p: Any, y: Any) -> Any:
+        return ((y - p) ** 2).sum() + (float(y[0].detach()) > -100.0) * (y**4).sum()
+
+    layer = SmoothLayer(cost, start=np.zeros(5), solver="slsqp")
+    p = torch.linspace(0.5, 1.0, 5, dtype=torch.float64)
+    found = layer.solve(p)
+    # 2 (y - p) + 4 y^3 = 0
+    assert found.vjp(y=np.ones(5)) == pytest.approx(2.0 / (2.0 + 12.0 * found.y**2), rel=1e-8)
+
+
+def test_jax_tells_what_a_function_does_not_depend_on() -> None:
+    framework = ffoadapt.get_plugin("framework", "jax")
+
+    def function(a: Any, b: Any, c: Any, d: Any) -> Any:
+        cut = jax.lax.stop_gradient(b).sum()
+        loop = jax.lax.fori_loop(0, 3, lambda _, v: v * a.sum(), 1.0)
+        return loop + cut + (c * 0.0).sum() + jax.numpy.floor(d).astype(int).sum()
+
+    arrays = [jax.numpy.ones(2)] * 4
+    assert framework.unused(function, arrays) == [False, True, False, True]
+
+
 # ------------------------------------------------------------------------------ large, matrix-free
 
 

@@ -34,3 +34,12 @@ def test_errors_fall_with_the_step_as_they_should():
     assert slopes["forward differences"] == pytest.approx(1.0, abs=0.1)
     assert slopes["central differences"] == pytest.approx(2.0, abs=0.1)
     assert slopes["resolve"] == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_pass_asks_for_no_more_than_it_needs():
+    """Evaluations and gradients of the functions in a forward and backward pass of a program of
+    four variables, those of its solver included: six points of SLSQP with three functions and three
+    gradients each, five of the oracle, and two batches."""
+    table = smooth.overhead_table(runs=1)
+    assert table["evaluations"] <= 64
+    assert 0.0 < table["functions"] < table["total"]

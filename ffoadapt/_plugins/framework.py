@@ -223,8 +223,8 @@ class Framework(ABC):
         -------
         values, pull
             (k,) all numbers that the function returned, in NumPy; and ``pull(weights, again)``, the
-            gradients of their sum with these weights (k,), in NumPy and as of `gradients`.
-            ``again`` says whether there will be more.
+            gradients of their sum with these weights (k,), in NumPy: one for each array that needs
+            one, None where there is none. ``again`` says whether there will be more.
         None
             Where the framework keeps no record of what it evaluates, or cannot batch this function:
             `gradients` serves then.

@@ -42,8 +42,7 @@ class Evaluation:
         record = self._record
         if record is None:
             return self._first[0]
-        found: Floats = record.gradients(self.model.objective_weights, again=True)[0]
-        return found
+        return record.gradient(self.model.objective_weights, again=True)
 
     @lazy
     def values(self) -> Floats:
@@ -72,7 +71,7 @@ class Evaluation:
             weights[np.arange(len(weights)), 1 + which[missing]] = 1.0
             record = self._record
             if record is not None and len(weights) <= PULLS:
-                found[missing] = [record.gradients(w, again=True)[0] for w in weights]
+                found[missing] = [record.gradient(w, again=True) for w in weights]
             else:
                 found[missing] = self.model.each(self.y, weights)[0]
         self._which, self._rows, self._key = which, found, which.tobytes()

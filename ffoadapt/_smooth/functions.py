@@ -127,7 +127,8 @@ class Part:
     def values(self, params: Any, y: Any) -> Any:
         """Its arrays; or values and gradients `ByHand`, which NumPy's users return."""
         found: Any = self.function(params, y)
-        if type(found) is self._kind and found.shape == self._shape:
+        kind: Any = type(found)
+        if kind is self._kind and found.shape == self._shape:
             return [found]
         if self.functions.framework.gradients_by_hand:
             found = ByHand(self.name, found, y)

@@ -62,7 +62,7 @@ class Model:
             given = [framework.from_numpy(y), *self.leaves]
             needed = [True, *[leaves] * len(self.leaves)]
             found = framework.recorded(self.functions.outputs, given, needed)
-        return None if found is None else Recorded(self, *found, [y.shape, *self._shapes])
+        return None if found is None else Recorded(self, *found, y.shape, leaves)
 
     def _records(self, y: Floats, leaves: bool, moved: Any) -> Recorded | None:
         """The functions at several y (k, n), for leaves of their own where ``moved`` gives them, or
@@ -76,15 +76,14 @@ class Model:
         with framework.precise():
             given, needed = [framework.from_numpy(y), *more], [True, *[leaves] * len(more)]
             found = framework.recorded(self.functions.outputs, given, needed, mapped)
-        shapes = [(size, *shape) for shape in (y.shape[1:], *self._shapes)]
-        return None if found is None else Recorded(self, *found, shapes)
+        return None if found is None else Recorded(self, *found, y.shape, leaves)
 
     def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
         """Gradient in y (n,), values (1 + rows,), and where asked for the gradients in leaves."""
         record = self._record(y, leaves)
         if record is not None:
-            gradient, *more = record.gradients(w)
-            return gradient, record.values, more if leaves else []
+            gradient, more = record.gradients(w)
+            return gradient, record.values, more
         framework = self.functions.framework
         needed = [True, True, *[leaves] * len(self.leaves)]
         self.calls += 1
@@ -112,9 +111,9 @@ class Model:
                 [np.stack(g) for g in zip(*third, strict=True)],
             )
         if y.ndim == 2 and (record := self._records(y, leaves, moved)) is not None:
-            gradient, *more = record.gradients(w if w.ndim == 2 else np.tile(w, (size, 1)))
+            gradient, more = record.gradients(w if w.ndim == 2 else np.tile(w, (size, 1)))
             self.calls += size - 1
-            return gradient, record.values, more if leaves else []
+            return gradient, record.values, more
         mapped = [y.ndim == 2, w.ndim == 2, *(moved is not None for _ in self.leaves)]
         needed = [True, True, *(leaves for _ in self.leaves)]
         self.calls += size
@@ -161,19 +160,33 @@ class Model:
 
 class Recorded:
     """All functions at one y: ``values`` (1 + rows,), and gradients of their weighted sums; or at
-    several, with an axis in front of all."""
+    several, with an axis in front of all. In y alone, or in the leaves too."""
 
-    __slots__ = ("_model", "_pull", "_shapes", "values")
+    __slots__ = ("_leaves", "_model", "_pull", "_shape", "values")
 
-    def __init__(self, model: Model, values: Floats, pull: Any, shapes: Sequence[Any]) -> None:
-        self._model, self.values, self._pull, self._shapes = model, values, pull, shapes
+    def __init__(
+        self, model: Model, values: Floats, pull: Any, shape: tuple[int, ...], leaves: bool
+    ) -> None:
+        self._model, self.values, self._pull = model, values, pull
+        self._shape, self._leaves = shape, leaves
 
-    def gradients(self, w: Floats, again: bool = False) -> list[Any]:
-        """Of the sum of all with weights w (1 + rows,), in y and in the leaves, zeros where there
-        is none."""
+    def gradient(self, w: Floats, again: bool = False) -> Floats:
+        """Of the sum of all with weights w (1 + rows,), in y: zeros where it is in none."""
         self._model.calls += 1
-        found = zip(self._pull(w, again), self._shapes, strict=True)
-        return [np.zeros(shape) if g is None else g for g, shape in found]
+        found: Floats | None = self._pull(w, again)[0]
+        return np.zeros(self._shape) if found is None else found
+
+    def gradients(self, w: Floats) -> tuple[Floats, list[Floats]]:
+        """In y, and in the leaves."""
+        if not self._leaves:
+            return self.gradient(w), []
+        self._model.calls += 1
+        y, *leaves = self._pull(w, False)
+        lead = self._shape[:-1]
+        shapes = [(*lead, *shape) for shape in self._model._shapes]
+        pairs = zip(leaves, shapes, strict=True)
+        every = [np.zeros(shape) if g is None else g for g, shape in pairs]
+        return np.zeros(self._shape) if y is None else y, every
 
 
 class Shifted(Model):

@@ -115,11 +115,9 @@ def recorded(
     def pull(weights: Any, again: bool) -> list[Any]:
         outputs, cotangents = weighted(parts, weights)
         if not outputs:
-            return [None] * len(given)
+            return [None] * len(asked)
         found = torch.autograd.grad(outputs, asked, cotangents, again, allow_unused=True)
-        rest = iter(found)
-        every = [next(rest) if on else None for on in needed]
-        return [None if g is None else g.numpy() for g in every]
+        return [None if g is None else g.numpy() for g in found]
 
     return numbers, pull
 
