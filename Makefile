@@ -10,11 +10,15 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+DEMO_STAMP := $(VENV)/.demo
 
 # Every plugins/ffoadapt-* is installed, typed and tested; plugins/_template is not.
 PLUGIN_MANIFESTS := $(wildcard plugins/ffoadapt-*/pyproject.toml)
 PLUGINS := $(PLUGIN_MANIFESTS:/pyproject.toml=)
 PLUGIN_PACKAGES := $(patsubst %/__init__.py,%,$(wildcard plugins/ffoadapt-*/src/*/__init__.py))
+
+# What the demo needs where nothing is set up: two frameworks, and five solvers of different kinds.
+DEMO_PLUGINS := $(addprefix plugins/ffoadapt-,torch jax cvxpy clarabel daqp osqp piqp scs)
 
 # What the install compiles.
 COMPILED := hatch_build.py $(wildcard ffoadapt/_kernel/c/*)
@@ -31,10 +35,12 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## create .venv and install everything (once)
 
-$(STAMP): pyproject.toml constraints.txt requirements-dev.txt $(PLUGIN_MANIFESTS) $(COMPILED)
+$(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; try make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || { echo "==> creating $(VENV) with $(PYTHON)"; \
-		$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
+	@echo "==> creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(STAMP): pyproject.toml constraints.txt requirements-dev.txt $(PLUGIN_MANIFESTS) $(COMPILED) | $(BIN)/python
 	@echo "==> installing ffoadapt, $(words $(PLUGINS)) plugins and the tools (minutes the first time)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
 		-r requirements-dev.txt -e '.[cli,threads]' $(addprefix -e ./,$(PLUGINS))
@@ -42,7 +48,16 @@ $(STAMP): pyproject.toml constraints.txt requirements-dev.txt $(PLUGIN_MANIFESTS
 		|| echo "    no MLX for this machine: its tests are skipped"
 	@touch $@
 
-demo: $(STAMP)  ## run the portfolio example
+# An environment for each package to be built in, and bytecode of all that torch, JAX and their like
+# never import, take longer than the rest.
+$(DEMO_STAMP): pyproject.toml constraints.txt $(DEMO_PLUGINS:=/pyproject.toml) $(COMPILED) | $(BIN)/python
+	@echo "==> installing ffoadapt and what the demo needs (make setup installs everything)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check hatchling setuptools editables
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --no-build-isolation \
+		matplotlib skfolio -e '.[cli,threads]' $(addprefix -e ./,$(DEMO_PLUGINS))
+	@touch $@
+
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))  ## run the portfolio example
 	@echo "==> python examples/portfolio.py"
 	@$(BIN)/python examples/portfolio.py
 

@@ -6,6 +6,8 @@ Python's numbers keep the dtype and the device of the arrays; nothing here knows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -66,31 +68,46 @@ def cast(array: Any, dtype: str) -> Any:
 class Flat:
     """Between leaves and one float64 NumPy vector, for the few things that are done in NumPy.
 
-    ``wide`` leaves are float64 whatever the model's dtype; see `ffoadapt.Framework.precise`.
+    The leaves have the shapes, dtypes and devices of ``models``; wide ones are float64 whatever
+    these are, see `ffoadapt.Framework.precise`.
     """
 
-    def __init__(self, framework: Any, models: Sequence[Any], wide: bool = False) -> None:
-        self.framework, self.models, self.wide = framework, list(models), wide
-        self.shapes = [tuple(m.shape) for m in models]
-        self.ends = np.cumsum([0, *(int(np.prod(s)) for s in self.shapes)]).tolist()
+    def __init__(self, framework: Any, models: Sequence[Any]) -> None:
+        self.framework, self.models = framework, list(models)
+        ends = list(accumulate((prod(m.shape) for m in models), initial=0))
+        self.parts = [
+            (slice(start, end), tuple(m.shape))
+            for start, end, m in zip(ends, ends[1:], models, strict=False)
+        ]
+        self.all_wide = all("float64" in str(m.dtype) for m in models)
+        self.devices = [m.device if hasattr(m, "to") else None for m in models]
 
     def vector(self, arrays: Sequence[Any]) -> Floats:
-        """The numbers of the leaves, None being zero."""
-        parts = [
-            np.zeros(end - start)
-            if a is None
-            else np.asarray(self.framework.to_numpy(a), dtype=np.float64).reshape(-1)
-            for a, start, end in zip(arrays, self.ends, self.ends[1:], strict=False)
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        """A copy of the numbers of the leaves, None being zero."""
+        to_numpy, parts = self.framework.to_numpy, self.parts
+        found = np.zeros(parts[-1][0].stop if parts else 0)
+        for array, (part, shape) in zip(arrays, parts, strict=True):
+            if array is not None:
+                found[part].reshape(shape)[...] = to_numpy(array)
+        return found
 
-    def arrays(self, vector: Floats) -> Arrays:
+    def arrays(self, vector: Floats, wide: bool = False) -> Arrays:
         """The leaves with these numbers."""
-        cuts = zip(self.shapes, self.ends, self.ends[1:], strict=False)
-        found = [self.framework.from_numpy(vector[a:b].reshape(shape)) for shape, a, b in cuts]
-        if not self.wide:
+        from_numpy = self.framework.from_numpy
+        found = [from_numpy(vector[part].reshape(shape)) for part, shape in self.parts]
+        if not wide and not self.all_wide:
             return [like(a, m) for a, m in zip(found, self.models, strict=True)]
         return [
-            a.to(m.device) if hasattr(a, "to") else a
-            for a, m in zip(found, self.models, strict=True)
+            a if device is None else a.to(device)
+            for a, device in zip(found, self.devices, strict=True)
         ]
+
+    def widened(self, arrays: Sequence[Any]) -> Arrays:
+        """The leaves in float64."""
+        return list(arrays) if self.all_wide else self.arrays(self.vector(arrays), wide=True)
+
+    def narrowed(self, arrays: Sequence[Any]) -> Arrays:
+        """Wide leaves in the dtypes of the models."""
+        if self.all_wide:
+            return list(arrays)
+        return [like(a, m) for a, m in zip(arrays, self.models, strict=True)]

@@ -19,7 +19,6 @@ from scipy.optimize import nnls
 
 from .._exceptions import ParameterError
 from .._plugins.algorithm import Algorithm, BilevelState
-from ._arrays import Flat
 from ._lower import hypergradient
 from ._moves import check_count, check_number
 from ._problem import BilevelProblem
@@ -152,7 +151,7 @@ class Goldstein(Algorithm):
         check_number("tolerance", self.tolerance, most=0.1)
 
     def start(self, problem: BilevelProblem, x: Arrays, y: Arrays) -> Mapping[str, Any]:
-        at = Flat(problem.framework, x).vector(x)
+        at = problem.flat_x.vector(x)
         return {
             "at": at,
             "move": np.zeros_like(at),
@@ -173,7 +172,7 @@ class Goldstein(Algorithm):
         memory: Mapping[str, Any],
         batch: Any,
     ) -> tuple[Arrays, Arrays, Mapping[str, Any], Mapping[str, float]]:
-        flat = Flat(problem.framework, x)
+        flat = problem.flat_x
         count, radius = memory["count"], memory["radius"]
         share = np.random.default_rng((self.seed, count)).random()
         at, move = memory["at"], memory["move"]
@@ -214,8 +213,8 @@ class Goldstein(Algorithm):
         last = state.memory["certificate"]
         if last is None:
             return None
-        x, y = problem.leaves(state.x, state.y)
-        flat = Flat(problem.framework, x)
+        _, y = problem.leaves(state.x, state.y)
+        flat = problem.flat_x
 
         def evaluate(point: Floats) -> Floats:
             at = flat.arrays(point)

