@@ -293,6 +293,9 @@ def test_a_checkpoint_of_another_problem_and_a_cut_off_one(array: Any, tmp_path:
     other: list[tuple[dict[str, Any], str]] = [
         ({"upper": lambda x, y: upper(x, y) + 1.0}, "values"),
         ({"lower": lambda x, y: 2.0 * lower(x, y)}, "values"),
+        # Not seen at the start, but next to it:
+        ({"upper": lambda x, y: upper(x, y) + 3.0 * ((y - args[1]) ** 2).sum()}, "values"),
+        ({"project": {"y": lambda y: y * 0.5 + args[1] * 0.5}}, "values"),
         ({"algorithm": "f2sa"}, "algorithm"),
         ({"step_size": 0.01}, "options"),
         ({"x": array([0.5]), "y": array([1.0])}, "x"),
@@ -384,6 +387,40 @@ def test_what_is_no_bilevel_problem(array: Any) -> None:
     minimize(lambda x, y: (y**2).sum(), lambda x, y: ((y - x) ** 2).sum(), zero, zero, steps=1)
 
 
+def test_an_answer_that_ignores_x_is_refused(array: Any) -> None:
+    x, fixed = array([0.7, -0.4]), array([1.0, 2.0])
+    with pytest.raises(ParameterError, match="lower function ignores x: what it gives"):
+        minimize(upper, lambda x: 1.0 * fixed, x, algorithm="hypergradient")
+    # An answer that moves in jumps, as that of a linear program, is one all the same.
+    jumps = lambda x: 3.0 * (abs(x + 0.01) / (x + 0.01))  # noqa: E731
+    result = minimize(
+        lambda x, y: (x * y).sum(), jumps, x, algorithm="hypergradient", steps=9, step_size=0.1
+    )
+    assert result.status == "steps" and np.abs(numbers(result.x)).max() < 0.4
+
+
+def test_an_answer_that_is_detached_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([0.3, 2.0])
+    with pytest.raises(ParameterError, match="or is detached"):
+        minimize(upper, lambda x: x.detach() * 2.0, x, algorithm="goldstein")
+
+
+def test_a_start_that_is_not_finite_is_refused(array: Any) -> None:
+    x, y = start(array)
+    with pytest.raises(ParameterError, match="array 0 of y is not finite at the start"):
+        minimize(upper, lower, x, array([0.0, np.inf]))
+    with pytest.raises(ParameterError, match="array 0 of x is not finite at the start"):
+        minimize(upper, lower, array([np.nan, 1.0]), y)
+
+
+def test_a_run_that_grows_without_bound_ends_with_its_last_finite_state(array: Any) -> None:
+    """Warnings are errors here: NumPy's overflow in the lower level is none to raise."""
+    with pytest.raises(BilevelError, match=r"at step \d+ the upper function is inf") as caught:
+        minimize(upper, lower, *start(array), "hypergradient", 4000, step_size=5.0)
+    assert np.isfinite(numbers(caught.value.result.x)).all()
+
+
 def test_names_and_options_that_do_not_exist(array: Any) -> None:
     args = start(array)
     with pytest.raises(UnknownPluginError, match=r"bomb.*installed: bome.*Did you mean 'bome'"):
@@ -392,6 +429,12 @@ def test_names_and_options_that_do_not_exist(array: Any) -> None:
         minimize(upper, lower, *args, stepsize=0.1)
     with pytest.raises(OptionError, match="algorithm is a int"):
         minimize(upper, lower, *args, 3)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"the class Goldstein; give Goldstein\(\)"):
+        minimize(upper, lower, *args, Goldstein)  # type: ignore[arg-type]
+    foreign = pytest.importorskip("optax").adam(0.1) if hasattr(args[0], "detach") else None
+    if foreign is not None:
+        with pytest.raises(OptionError, match="cannot start from the arrays of x, torch"):
+            minimize(upper, lower, *args, steps=1, optimizer=foreign)
 
 
 @pytest.mark.parametrize(
@@ -431,6 +474,8 @@ def test_options_out_of_range(array: Any, name: str, option: str, value: Any) ->
         ({"batches": 7}, "batches"),
         ({"batches": []}, "batches is empty"),
         ({"upper": 3.0}, "upper is a float"),
+        ({"callback": 2}, "callback is a int"),
+        ({"checkpoint": 5}, "checkpoint is a int"),
         ({"x": 1.0}, "x.*float"),
         ({"x": []}, "x holds no array"),
         ({"y": "text"}, "y.*str"),
@@ -480,6 +525,20 @@ def test_shapes_that_change_are_refused_and_nothing_is_lost(array: Any) -> None:
     assert isinstance(caught.value.__cause__, ShapeError)
     assert caught.value.result.state.step == 3
     data = [(array([1.0, 2.0]),), (array([1.0, 2.0]), array(1.0))]
+    if hasattr(x, "detach"):  # JAX compiles a lower level once, with its shapes
+        import torch
+
+        asked = 0
+
+        def answer(x: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return 0.5 * x if asked < 9 else torch.cat([x, x])
+
+        with pytest.raises(BilevelError, match=r"y of shape \[\(4,\)\].*\[\(2,\)\]"):
+            minimize(
+                lambda x, y: ((y - 1.0) ** 2).sum(), answer, x, algorithm="hypergradient", steps=30
+            )
     with pytest.raises(BilevelError, match="holds 2 arrays; earlier ones held 1"):
         minimize(
             lambda x, y, a, *more: moving(x, y, a),

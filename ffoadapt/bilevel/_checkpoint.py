@@ -16,11 +16,12 @@ from .._exceptions import ParameterError
 from .._plugins.algorithm import BilevelState
 from .._runtime.text import told
 from ._arrays import cast
+from ._ignored import near
 from ._problem import BilevelProblem
 
 __all__ = ["Saved", "load", "save", "signature"]
 
-FORMAT = "ffoadapt.bilevel 1"
+FORMAT = "ffoadapt.bilevel 2"
 
 Saved = tuple[BilevelState, dict[str, list[float]], float]
 """The state, the history, and the seconds that it took."""
@@ -32,10 +33,15 @@ AGREES = 1e-6
 def signature(
     problem: BilevelProblem, algorithm: Any, options: Mapping[str, Any], batch: Any
 ) -> dict[str, Any]:
-    """What must be the same for a run to go on: functions by their values at the start."""
+    """What must be the same for a run to go on: functions by their values at two points."""
     x, y = problem.leaves(*problem.start())
     if problem.kind == "function":
-        values = [problem.value(x, y, batch), problem.lower_value(x, y, batch)]
+        other = problem.project_x(near(x, 1.0)), problem.project_y(near(y, 2.0))
+        values = [
+            value(*at, batch)
+            for at in ((x, y), other)
+            for value in (problem.value, problem.lower_value)
+        ]
     else:
         calls = problem.gradient_calls
         values = [float(problem.total(x, batch)[0])]
@@ -128,9 +134,13 @@ def _check_same(path: Path, known: Mapping[str, Any], about: Mapping[str, Any]) 
     for name, value in about.items():
         before = known.get(name)
         if name == "values":
-            pairs = zip(before or (), value, strict=True)
-            same = all(math.isclose(a, b, rel_tol=AGREES, abs_tol=AGREES) for a, b in pairs)
-            what = "other values of upper and lower at the start"
+            pairs = list(zip(before or (), value, strict=False))
+            same = len(before or ()) == len(value) and all(
+                math.isclose(a, b, rel_tol=AGREES, abs_tol=AGREES)
+                or (math.isnan(a) and math.isnan(b))
+                for a, b in pairs
+            )
+            what = "other values of upper and lower at the start or next to it"
         else:
             same, what = before == json.loads(json.dumps(value)), f"another {name}"
         if not same:

@@ -15,6 +15,7 @@ __all__ = [
     "check_floating",
     "checked_projections",
     "framework_of",
+    "same_answer",
     "same_shapes",
 ]
 
@@ -70,6 +71,17 @@ def same_shapes(name: str, models: Sequence[Any], arrays: Sequence[Any]) -> None
                 f"array {k} of {name} has dtype {array.dtype}; expected {model.dtype}, which never "
                 "changes"
             )
+
+
+def same_answer(known: list[tuple[int, ...]], leaves: Sequence[Any]) -> None:
+    """Keep the shapes of the first answer of a lower level; raise where they change."""
+    shapes = [tuple(getattr(leaf, "shape", ())) for leaf in leaves]
+    if not known:
+        known.extend(shapes)
+    elif known != shapes:
+        raise ShapeError(
+            f"the lower level gave y of shape {shapes}; before it was {known}, and never changes"
+        )
 
 
 def checked_projections(project: Any, kind: str) -> dict[str, Callable[[Any], Any]]:

@@ -58,7 +58,7 @@ def hypergradient(
     if problem.kind != "function":
         value, gradient = problem.total(x, batch)
         return Reduced(float(value), gradient, y, {}, {})
-    with problem.framework.precise():
+    with problem.framework.precise(), np.errstate(over="ignore", invalid="ignore"):
         return _implicit(problem, x, y, memory, _wide_batch(batch), tolerance)
 
 

@@ -93,7 +93,7 @@ def minimize(
     """
     chosen, used = _algorithm(algorithm, options)
     check_count("steps", steps, 0)
-    _check_time(time_limit)
+    _check_rest(time_limit, callback, checkpoint)
     problem = BilevelProblem(upper, lower, x, y, project)
     _check_kind(problem, chosen)
     source = Source(batches)
@@ -122,6 +122,8 @@ def _algorithm(algorithm: Any, options: Mapping[str, Any]) -> tuple[Any, dict[st
     """The algorithm with these options, and all that it has."""
     name = repr(algorithm) if isinstance(algorithm, str) else type(algorithm).__name__
     chosen = registry.get("algorithm", algorithm) if isinstance(algorithm, str) else algorithm
+    if isinstance(chosen, type) and issubclass(chosen, Algorithm):
+        raise OptionError(f"algorithm is the class {chosen.__name__}; give {chosen.__name__}()")
     if not isinstance(chosen, Algorithm):
         raise OptionError(
             f"algorithm is a {type(chosen).__name__}; expected a name, one of "
@@ -164,8 +166,13 @@ def _check_kind(problem: BilevelProblem, algorithm: Algorithm) -> None:
     )
 
 
-def _check_time(limit: Any) -> None:
-    if limit is None:
-        return
-    if isinstance(limit, bool) or not isinstance(limit, Real) or not float(limit) > 0.0:
+def _check_rest(limit: Any, callback: Any, checkpoint: Any) -> None:
+    wrong = isinstance(limit, bool) or not isinstance(limit, Real) or not float(limit) > 0.0
+    if limit is not None and wrong:
         raise OptionError(f"time_limit={limit!r}; expected a positive number of seconds")
+    if callback is not None and not callable(callback):
+        raise ParameterError(
+            f"callback is a {type(callback).__name__}; expected a function of state and record"
+        )
+    if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
+        raise ParameterError(f"checkpoint is a {type(checkpoint).__name__}; expected a path")

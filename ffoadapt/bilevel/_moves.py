@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._exceptions import OptionError
+from .._runtime.text import told
 from ._arrays import constant
 from ._problem import BilevelProblem
 
@@ -54,7 +55,14 @@ def start_x(problem: BilevelProblem, x: Arrays, algorithm: Any) -> Any:
     if optimizer is None:
         return None
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
-        return list(problem.framework.flatten(optimizer.init(x))[0])
+        try:
+            state = optimizer.init(x)
+        except Exception as error:
+            raise OptionError(
+                f"optimizer cannot start from the arrays of x, {type(x[0]).__module__}."
+                f"{type(x[0]).__name__}: {told(error)}. Give one of their framework"
+            ) from error
+        return list(problem.framework.flatten(state)[0])
     return _copied(_live(problem, x, algorithm, None)[0].state_dict())
 
 

@@ -10,7 +10,7 @@ from .._plugins.framework import Framework
 from ._arrays import Flat, constant, plus
 from ._batch import BatchParts
 from ._ignored import refuse_ignored
-from ._inputs import check_floating, checked_projections, framework_of, same_shapes
+from ._inputs import check_floating, checked_projections, framework_of, same_answer, same_shapes
 
 __all__ = ["BilevelProblem"]
 
@@ -84,7 +84,8 @@ class BilevelProblem:
         self._g = self._made(self.lower_function, "lower")
         self._total = self._made_total()
         self._asked: dict[tuple[str, str, int], list[bool]] = {}
-        self._descent, self._mixed_descent = map(self._made_descent, (False, True))
+        self._descent = self._made_descent()
+        self._answer: list[Any] = []
         self._plus = self.framework.compiled(plus)
 
     # -- trees and lists
@@ -221,15 +222,12 @@ class BilevelProblem:
 
         With a ``share`` that many times grad_y f(x, y) is added to grad_y g, for one call more.
         """
+        self.gradient_calls += 1 if share is None else 2
         lower = self.batches.parts("lower", batch)
-        if share is None:
-            self.gradient_calls += 1
-            return self.project_y(self._descent(x, y, lower, size))
-        self.gradient_calls += 2
-        upper = self.batches.parts("upper", batch)
-        return self.project_y(self._mixed_descent(x, y, lower, size, upper, share))
+        upper = [] if share is None else self.batches.parts("upper", batch)
+        return self.project_y(self._descent(x, y, lower, size, upper, share))
 
-    def _made_descent(self, mixed: bool) -> Callable[..., Any]:
+    def _made_descent(self) -> Callable[..., Any]:
         framework, f, g = self.framework, self._f, self._g
 
         def slopes(function: Any, x: Arrays, y: Arrays, rest: Arrays) -> Arrays:
@@ -237,16 +235,15 @@ class BilevelProblem:
             _, found = framework.gradients(function, [*x, *y, *rest], asked)
             return _filled(y, found[len(x) : len(x) + len(y)])
 
-        def descent(x: Arrays, y: Arrays, rest: Arrays, size: Any) -> Arrays:
-            return plus(y, slopes(g, x, y, rest), -size)
-
-        def mixed_descent(
+        def descent(
             x: Arrays, y: Arrays, lower: Arrays, size: Any, upper: Arrays, share: Any
         ) -> Arrays:
-            down = plus(slopes(g, x, y, lower), slopes(f, x, y, upper), share)
+            down = slopes(g, x, y, lower)
+            if share is not None:
+                down = plus(down, slopes(f, x, y, upper), share)
             return plus(y, down, -size)
 
-        return framework.compiled(mixed_descent if mixed else descent)
+        return framework.compiled(descent)
 
     def plus(self, a: Arrays, b: Arrays, scale: float = 1.0) -> Arrays:
         """a + scale * b."""
@@ -278,6 +275,8 @@ class BilevelProblem:
             x, rest = self.tree_x(arrays[:first]), list(arrays[first:])
             split = self.batches.count("upper")
             y = self.lower_function(x, *self.batches.built("lower", rest[split:]))
+            if not rest:  # a batch of another size may well have another y
+                same_answer(self._answer, self.framework.flatten(y)[0])
             return self.upper_function(x, y, *self.batches.built("upper", rest[:split]))
 
         return total
@@ -285,10 +284,9 @@ class BilevelProblem:
     # -- what is no bilevel problem
 
     def check(self, x: Any, y: Any, batch: Any = ()) -> None:
-        """Refuse an upper function that ignores y and a lower one that ignores x.
+        """Refuse an upper function that ignores y, a lower one that ignores x, and NaN.
 
-        Both gradients are zero then, here and at another point: a zero here alone may be chance.
-        Not counted.
+        Gradients are zero here and at another point: a zero here alone may be chance. Not counted.
 
         Raises
         ------
