@@ -20,6 +20,7 @@ import pytest
 
 from ffoadapt import _kernel
 from ffoadapt._kernel import ghost, reference
+from ffoadapt._kernel.algebra import NumpyAlgebra
 from ffoadapt._kernel.measures import FIGURES
 from ffoadapt._kernel.polyhedral import LIMITS
 from ffoadapt._oracle.bounds import SURENESS
@@ -369,12 +370,12 @@ def test_inverses_of_symmetric_matrices(rank: int) -> None:
     v = rng(rank).standard_normal((6, rank))
     K = v @ np.diag(rng(1).choice([-1.0, 1.0], rank)) @ v.T
     expected = np.linalg.pinv(K, hermitian=True, rcond=1e-12)
-    found = ghost.inverse(np, ghost.EAGER, K)
+    found = ghost.inverse(NumpyAlgebra(), K)
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
 
 
 def test_matrices_that_are_positive_definite() -> None:
     P = definite(1, 5)[0]
-    assert ghost.positive_definite(np, ghost.EAGER, P)
+    assert NumpyAlgebra().factor(P)[1]
     P[3, 3] = -1.0
-    assert not ghost.positive_definite(np, ghost.EAGER, P)
+    assert not NumpyAlgebra().factor(P)[1]

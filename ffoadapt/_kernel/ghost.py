@@ -6,16 +6,16 @@ With C the active rows of A, and 0 in the others, and D = 1 for these, 0 for the
         [ C  -D ]      whose mu is then 0 too.
 
 Functions work along the last axes of the arrays of a namespace ``xp``, any axes before are batches,
-and no value decides a shape.
-Loops are those of a `Loops`: Python's own, or what a library compiles.
+and no value decides a shape. What the namespace lacks is of an `Algebra`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-__all__ = ["EAGER", "Loops", "inverse", "matrix", "positive_definite", "relative_sizes", "times"]
+from .algebra import Algebra
+
+__all__ = ["inverse", "matrix", "relative_sizes", "times"]
 
 RANK = 1e-11
 """A pivot below this counts as zero, in a matrix whose rows have a largest entry near 1."""
@@ -24,37 +24,13 @@ SCALINGS = 12
 """Rounds of symmetric scaling."""
 
 
-class Loops(Protocol):
-    """Loops over carried arrays (tuples), whose shapes and types stay."""
+def matrix(xp: Any, P: Any, C: Any, active: Any, eye: Any = None) -> Any:
+    """K (..., n + m, n + m) of P (..., n, n), C (..., m, n) and active (..., m).
 
-    def repeat(self, count: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
-        """``carry = step(k, carry)`` for k = 0, ..., count - 1."""
-
-    def until(self, goes_on: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) -> Any:
-        """``carry = step(carry)`` as long as ``goes_on(carry)``."""
-
-
-class _Eager:
-    """Python's loops, for libraries that compute at once; `until` is for one element."""
-
-    def repeat(self, count: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
-        for k in range(count):
-            carry = step(k, carry)
-        return carry
-
-    def until(self, goes_on: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) -> Any:
-        while goes_on(carry):
-            carry = step(carry)
-        return carry
-
-
-EAGER: Loops = _Eager()
-
-
-def matrix(xp: Any, P: Any, C: Any, active: Any) -> Any:
-    """K (..., n + m, n + m) of P (..., n, n), C (..., m, n) and active (..., m)."""
-    m = C.shape[-2]
-    D = xp.where(active, 0.0, 1.0)[..., None] * xp.eye(m)
+    ``eye`` is the identity (m, m), where C is not on the device that ``xp`` takes by itself.
+    """
+    eye = xp.eye(C.shape[-2]) if eye is None else eye
+    D = xp.where(active[..., None], 0.0, eye)
     below = xp.concatenate((C, -D), axis=-1)
     P = xp.broadcast_to(P, (*C.shape[:-2], *P.shape[-2:]))
     above = xp.concatenate((P, xp.swapaxes(C, -1, -2)), axis=-1)
@@ -93,86 +69,93 @@ def _ratio(xp: Any, error: Any, size: Any) -> Any:
     return xp.where(nothing, 0.0, error / xp.where(nothing, 1.0, size))
 
 
-def positive_definite(xp: Any, loops: Loops, M: Any) -> Any:
-    """Whether a symmetric matrix (n, n) is: the pivots of its elimination are positive."""
-
-    def step(k: Any, carry: Any) -> Any:
-        S, fine = carry
-        row = S[k]
-        fine = fine & (row[k] > 0.0)
-        return S - row[:, None] * row / xp.where(fine, row[k], 1.0), fine
-
-    return loops.repeat(M.shape[0], step, (M, xp.asarray(True)))[1]
-
-
-def inverse(xp: Any, loops: Loops, K: Any) -> Any:
-    """The Moore-Penrose inverse of a symmetric matrix (N, N): least squares, minimum norm.
+def inverse(algebra: Algebra, K: Any) -> Any:
+    """The Moore-Penrose inverses of symmetric matrices (..., N, N): least squares, minimum norm.
 
     From any generalized inverse X (K X K = K) and the projection N on the null space it is
     (I - N) X (I - N); of a regular K it is X.
     """
-    scale = _equilibrated(xp, loops, K)
-    size = scale.shape[0]
+    xp, scale = algebra.xp, _equilibrated(algebra, K)
+    eye = algebra.eye(K)
 
     def step(carry: Any) -> Any:
         """First X and the null space; then, for a singular K, N, with the inverse of null'null."""
         count, matrix, X, null = carry
-        solved, basis = _eliminated(xp, loops, matrix)
-        outside = xp.eye(size) - null @ solved @ null.T
-        X = xp.where(count == 0, solved * scale * scale[:, None], outside @ X @ outside)
-        basis = basis * scale[:, None]
-        length = xp.sqrt(xp.sum(xp.square(basis), axis=0))
-        null = xp.where(count == 0, basis / xp.where(length == 0.0, 1.0, length), null)
-        empty = xp.where(xp.all(null == 0.0, axis=0), 1.0, 0.0)
-        return count + 1, null.T @ null + empty * xp.eye(size), X, null
+        solved, basis = _eliminated(algebra, matrix)
+        across = xp.swapaxes(null, -1, -2)
+        outside = eye - null @ solved @ across
+        first = solved * scale[..., None, :] * scale[..., :, None]
+        X = xp.where(count == 0, first, outside @ X @ outside)
+        basis = basis * scale[..., :, None]
+        length = xp.sqrt(xp.sum(xp.square(basis), axis=-2))
+        null = xp.where(count == 0, basis / _or_one(xp, length)[..., None, :], null)
+        empty = xp.all(null == 0.0, axis=-2)
+        gram = xp.swapaxes(null, -1, -2) @ null + xp.where(empty[..., None], eye, 0.0)
+        return count + 1, gram, X, null
 
     def goes_on(carry: Any) -> Any:
         count, _, _, null = carry
         return (count == 0) | ((count == 1) & xp.any(null != 0.0))
 
-    nothing = xp.zeros((size, size))
-    start = xp.asarray(0), K * scale * scale[:, None], nothing, nothing
-    return loops.until(goes_on, step, start)[2]
+    nothing = xp.zeros_like(K)
+    start = xp.sum(nothing), K * scale[..., None, :] * scale[..., :, None], nothing, nothing
+    return algebra.until(goes_on, step, start, 2)[2]
 
 
-def _eliminated(xp: Any, loops: Loops, K: Any) -> tuple[Any, Any]:
+def _eliminated(algebra: Algebra, K: Any) -> tuple[Any, Any]:
     """A generalized inverse, and the null space as columns, most of them 0; Gauss and Jordan.
 
     Complete pivoting: each step exchanges a row i of y = K x for a column j, and those without a
     pivot of size stay: their columns of x are free, and what the others do with them is the null
     space.
     """
-    size = K.shape[0]
-    rows = xp.arange(size)
+    xp, size, rows = algebra.xp, K.shape[-1], algebra.numbers(K)
 
     def step(_: Any, carry: Any) -> Any:
         T, column, row = carry  # the column exchanged for each row, or size; the row for a column
         free_row, free_column = column == size, row == size
-        magnitude = xp.where(free_row[:, None] & free_column, xp.abs(T), -1.0)
-        i = xp.argmax(xp.max(magnitude, axis=1))
-        j = xp.argmax(xp.where(free_column, xp.abs(T[i]), -1.0))
-        pivot = T[i, j]
-        exchanged = free_row[i] & free_column[j] & (xp.abs(pivot) > RANK)
-        at_i, at_j = (rows == i) & exchanged, (rows == j) & exchanged
-        across = xp.where(at_j, -1.0, T[i]) / xp.where(exchanged, pivot, 1.0)
-        down = xp.where(at_i, 1.0, xp.where(exchanged, T[:, j], 0.0))
-        T = xp.where(at_i[:, None] | at_j, 0.0, T) - down[:, None] * across
+        both = free_row[..., :, None] & free_column[..., None, :]
+        i = _place(xp, xp.max(xp.where(both, xp.abs(T), -1.0), axis=-1))
+        at_i = (rows == i) & free_row
+        across = xp.sum(xp.where(at_i[..., :, None], T, 0.0), axis=-2)
+        j = _place(xp, xp.where(free_column, xp.abs(across), -1.0))
+        at_j = (rows == j) & free_column
+        pivot = xp.sum(xp.where(at_j, across, 0.0), axis=-1)[..., None]
+        exchanged = xp.abs(pivot) > RANK
+        at_i, at_j = at_i & exchanged, at_j & exchanged
+        across = xp.where(at_j, -1.0, across) / xp.where(exchanged, pivot, 1.0)
+        down = xp.sum(xp.where(at_j[..., None, :], T, 0.0), axis=-1)
+        down = xp.where(at_i, 1.0, down)
+        T = xp.where(at_i[..., :, None] | at_j[..., None, :], 0.0, T)
+        T = T - down[..., :, None] * across[..., None, :]
         return T, xp.where(at_i, j, column), xp.where(at_j, i, row)
 
-    none = xp.full(size, size)
-    T, column, row = loops.repeat(size, step, (K, none, none))
+    none = xp.zeros_like(K[..., 0]) + size
+    T, column, row = algebra.repeat(size, step, (K, none, none))
     # Row i of T is x[column[i]] in terms of y[row[j]], or of x[j] where that is free.
-    T = xp.pad(T, ((0, 1), (0, 1)))
-    free = (row == size)[None, :]
-    null = xp.where(free, T[row][:, :size] + xp.eye(size), 0.0)
-    return T[row][:, column], null
+    ones = xp.ones_like(K)
+    from_rows, from_columns = (xp.where(v[..., :, None] == rows, ones, 0.0) for v in (row, column))
+    T = from_rows @ T
+    null = xp.where((row == size)[..., None, :], T + algebra.eye(K), 0.0)
+    return T @ xp.swapaxes(from_columns, -1, -2), null
 
 
-def _equilibrated(xp: Any, loops: Loops, K: Any) -> Any:
-    """Ruiz scaling: the rows of diag(d) |K| diag(d) have a largest entry near 1."""
+def _place(xp: Any, values: Any) -> Any:
+    """(..., 1) where the largest value along the last axis is."""
+    return xp.argmax(values, axis=-1)[..., None]
 
-    def step(_: Any, scale: Any) -> Any:
-        largest = xp.max(xp.abs(K) * scale, axis=1) * scale
-        return scale / xp.sqrt(xp.where(largest == 0.0, 1.0, largest))
 
-    return loops.repeat(SCALINGS, step, xp.ones(K.shape[0]))
+def _equilibrated(algebra: Algebra, K: Any) -> Any:
+    """Ruiz scaling (..., N): the rows of diag(d) |K| diag(d) have a largest entry near 1."""
+    xp, size = algebra.xp, algebra.xp.abs(K)
+
+    def step(_: Any, carry: Any) -> Any:
+        (scale,) = carry
+        largest = xp.max(size * scale[..., None, :], axis=-1) * scale
+        return (scale / xp.sqrt(_or_one(xp, largest)),)
+
+    return algebra.repeat(SCALINGS, step, (xp.ones_like(K[..., 0]),))[0]
+
+
+def _or_one(xp: Any, values: Any) -> Any:
+    return xp.where(values == 0.0, 1.0, values)

@@ -36,7 +36,7 @@ from .._solve.settings import Settings
 from .._solve.traced import Traced
 from .._types import Floats, Shape
 from ..experimental import Keyed
-from . import derivatives
+from . import derivatives, traced
 from .axes import Axes
 from .outcome import Latest, Outcome, warn_inaccurate
 from .state import State
@@ -65,7 +65,7 @@ class SolveFunction(Keyed):
         self.shapes = [shape for _, shape in model.parameters]
         self.ndims = [len(shape) for shape in self.shapes]
         self._ordered = orders or {}
-        self._orders = [self._ordered.get(name) for name in self.names]
+        self.orders = [self._ordered.get(name) for name in self.names]
         n, m = model.structure.n, model.structure.m
         # Whether there may be variables or multipliers that nobody sees.
         outputs = sum(math.prod(shape) for _, shape in model.outputs)
@@ -237,10 +237,12 @@ class SolveFunction(Keyed):
         oracle = self._with_choices(Oracle(batch, points))
         return State(axes, batch, points, oracle, "", nearest)
 
-    def traced(self, framework: str, xp: Any) -> Traced | None:
-        if self.on_report is not None:
-            return None
-        return Traced.of(self.model, self.settings, framework, xp, self._orders)
+    def traced(self, framework: str, xp: Any, auto: bool = False) -> Traced | None:
+        return None if self.on_report is not None else traced.route(self, framework, xp, auto)
+
+    def observe(self, shapes: Sequence[Shape], fetch: Callable[[], Any]) -> None:
+        if self.latest.place is not None:
+            self.latest.place[:] = [traced.Elsewhere(self, self.axes(shapes), fetch)]
 
     # -- pieces
 
@@ -259,12 +261,12 @@ class SolveFunction(Keyed):
     def flatten(self, values: Sequence[Any], axes: Axes) -> list[Any]:
         """The values as (B or 1, *core), in the model's order; None stays None."""
         flat = axes.flatten(values)
-        return list(map(arranged, flat, self._orders)) if self._ordered else flat
+        return list(map(arranged, flat, self.orders)) if self._ordered else flat
 
     def shaped(self, gradients: list[Floats | None], axes: Axes, extra: int) -> list[Floats | None]:
         """The model's gradients in the shapes and orders of the arguments; see `Axes.unflatten`."""
         if self._ordered:
-            gradients = list(map(restored, gradients, self._orders))
+            gradients = list(map(restored, gradients, self.orders))
         if axes.single and not extra:
             return [None if g is None else g[0] for g in gradients]
         return axes.unflatten(gradients, extra)

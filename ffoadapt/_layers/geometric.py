@@ -19,11 +19,11 @@ from .._program.batch import ProgramBatch
 from .._program.points import Points
 from .._solve.settings import Settings
 from .._types import Floats, Shape
-from ..experimental import Keyed
 from .axes import Axes
 from .function import SolveFunction
 from .outcome import Latest
 from .state import State
+from .traced import AtHost
 from .valued import ValuedFunction, ValuedState
 
 __all__ = ["GeometricFunction", "GeometricState"]
@@ -54,7 +54,7 @@ class GeometricState:
         return self.inside.name
 
 
-class GeometricFunction(Keyed):
+class GeometricFunction(AtHost):
     """`SolveFunction` with logarithms before and exponentials behind.
 
     ``model.logged`` says of which parameters the logarithms follow after all parameters, and
@@ -171,9 +171,6 @@ class GeometricFunction(Keyed):
         split = len(arrays) - len(self.model.outputs)
         inside = self.inside.unpack(self._given(values), arrays[:split])
         return GeometricState(inside, inside.axes, [*values], [*arrays[split:]])
-
-    def traced(self, framework: str, xp: Any) -> None:
-        return None
 
     # -- pieces
 

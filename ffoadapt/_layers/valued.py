@@ -182,12 +182,21 @@ class ValuedFunction(Keyed):
     def unpack(self, values: Sequence[Floats], arrays: Sequence[Floats]) -> ValuedState:
         return self._state(values, self.inside.unpack(values, arrays))
 
-    def traced(self, framework: str, xp: Any) -> TracedValue | None:
+    def traced(self, framework: str, xp: Any, auto: bool = False) -> TracedValue | None:
         """Where the objective is the canonical one; others are computed on the host."""
+        return self._valued(lambda: self.inside.traced(framework, xp, auto))
+
+    def maps(self, xp: Any) -> TracedValue | None:
+        return self._valued(lambda: self.inside.maps(xp))
+
+    def observe(self, shapes: Sequence[Shape], fetch: Callable[[], Any]) -> None:
+        self.inside.observe(shapes, fetch)
+
+    def _valued(self, route: Callable[[], Any]) -> TracedValue | None:
         if type(self.inside.model).objective is not ParametricProgram.objective:
             return None
-        route = self.inside.traced(framework, xp)
-        return None if route is None else TracedValue(route)
+        made = route()
+        return None if made is None else TracedValue(made)
 
     def _state(self, values: Sequence[NDArray[Any]], inside: State) -> ValuedState:
         floats = [np.asarray(v, dtype=np.float64) for v in values]
@@ -221,7 +230,8 @@ class TracedValue:
 
     def outputs(self, program: Any, x: Any, y: Any) -> list[Any]:
         """The outputs at a point, and 1/2 x'Px + q'x."""
-        value = 0.5 * (x @ (program.P @ x)) + program.q @ x
+        bent = (program.P @ x[..., None])[..., 0]
+        value = (x * (0.5 * bent + program.q)).sum(axis=-1)
         return [*self._route.outputs(program, x, y), value]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from .._plugins.modeler import ParametricProgram
@@ -75,6 +76,7 @@ class AffineProgram(ParametricProgram):
     traceable = True
 
     def __post_init__(self) -> None:
+        self._places: dict[str | int, Any] = {}
         self.outputs = [(out.name, out.shape) for out in self.results]
         sizes = [int(np.prod(shape)) for _, shape in self.parameters]
         self._ends = np.cumsum([0, *sizes])
@@ -119,9 +121,16 @@ class AffineProgram(ParametricProgram):
             data[name] = self._shaped(name, self._maps[name](theta) if fixed is None else fixed)
         return ProgramBatch(self.structure, size, data["P"], data["q"], data["A"], data["b"])
 
+    def _entries(self, key: str | int) -> Any:
+        """Where the entries of a map, or of the matrix of an output by its number, are."""
+        if key not in self._places:
+            matrix = self.maps[key] if isinstance(key, str) else self.results[key].matrix
+            self._places[key] = _gathered(matrix)
+        return self._places[key]
+
     def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
         theta = xp.concatenate([*(xp.ravel(v) for v in values), xp.ones(1)])
-        data = {name: _product(xp, matrix, theta) for name, matrix in self.maps.items()}
+        data = {name: _product(xp, self._entries(name), theta) for name in self.maps}
         for name in ("P", "A"):
             pattern = getattr(self.structure, name)
             if pattern is not None:
@@ -133,8 +142,10 @@ class AffineProgram(ParametricProgram):
     def traced_outputs(self, xp: Any, x: Any, s: Any, y: Any) -> list[Any]:
         points = {"x": x, "s": s, "z": y}
         return [
-            (_product(xp, out.matrix, points[out.source]) + out.offset).reshape(out.shape)
-            for out in self.results
+            (_product(xp, self._entries(k), points[out.source]) + xp.asarray(out.offset)).reshape(
+                out.shape
+            )
+            for k, out in enumerate(self.results)
         ]
 
     def program_vjp(
@@ -252,8 +263,15 @@ def _transposed(matrix: Any, rows: int) -> Any:
     return sparse.csr_matrix(parts, shape=(rows, csc.shape[0]))
 
 
-def _product(xp: Any, matrix: Any, vector: Any) -> Any:
-    """A scipy.sparse matrix times a vector of the array namespace ``xp``, by gathering alone."""
+def _product(xp: Any, gathered: Any, vector: Any) -> Any:
+    """A matrix (see `_gathered`) times a vector of the array namespace ``xp``."""
+    columns, values = gathered
+    return (xp.asarray(values) * vector[xp.asarray(columns)]).sum(axis=-1)
+
+
+def _gathered(matrix: Any) -> tuple[NDArray[np.intp], Floats]:
+    """The columns and values of the entries of each row of a scipy.sparse matrix, which are 0 after
+    the last."""
     csr = sparse.csr_matrix(matrix)
     counts = np.diff(csr.indptr)
     rows = np.repeat(np.arange(csr.shape[0]), counts)
@@ -261,4 +279,6 @@ def _product(xp: Any, matrix: Any, vector: Any) -> Any:
     columns = np.zeros((csr.shape[0], counts.max(initial=0)), dtype=np.intp)
     values = np.zeros(columns.shape)
     columns[rows, place], values[rows, place] = csr.indices, csr.data
-    return (values * vector[columns]).sum(axis=-1)
+    for array in (columns, values):
+        array.setflags(write=False)
+    return columns, values

@@ -51,7 +51,7 @@ class SplitModel(MatrixModel):
     def traced_program(self, xp: Any, values: Sequence[Any]) -> Sequence[Any]:
         P, q, G, h, A, b = values
         rows = xp.concatenate((self._filled(xp, "A", A), self._filled(xp, "G", G)))
-        lower = xp.concatenate((b, xp.full(self.inequalities, -np.inf)))
+        lower = xp.concatenate((b, xp.full_like(h, -np.inf)))
         return self._filled(xp, "P", P), q, rows, lower, xp.concatenate((b, h))
 
     def program_vjp(self, gradient: Any, needed: Sequence[bool]) -> list[Floats | None]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from .._exceptions import UnsupportedProblemError
+from .._kernel.algebra import Algebra
 from .._program.forms import BoxForm
 from .._runtime.trees import flatten
 from .._types import Floats
@@ -61,20 +62,30 @@ class Differentiable(Protocol):
     def unpack(self, values: Sequence[Floats], arrays: Sequence[Floats]) -> Any:
         """The state again, from the arguments and `pack`'s arrays."""
 
-    def traced(self, framework: str, xp: Any) -> TracedSolve | None:
+    def traced(self, framework: str, xp: Any, auto: bool = False) -> TracedSolve | None:
         """The solve in the arrays of that framework, whose array namespace is ``xp``.
 
-        None where the solver offers none for this program: call `forward` from the host then.
+        None where the solver offers none for this program: call `forward` from the host then. With
+        ``auto``, ``solver="auto"`` takes a solver that does, if there is one.
         """
+
+    def observe(self, shapes: Sequence[tuple[int, ...]], fetch: Callable[[], Any]) -> None:
+        """A call with arguments of these shapes went by `traced`. ``fetch`` gives what `unpack`
+        takes and the solver's name, should anybody ask how it went."""
 
 
 class TracedSolve(Protocol):
-    """The solve of one program in a framework's own arrays, without batch axes.
+    """The solve of one program in a framework's own arrays, without batch axes; `solve` also takes
+    programs that have such axes in front.
 
     A program travels as l <= Ax <= u with dense matrices, whatever its form: P (n, n), q (n,),
     A (m, n), l and u (m,), which may hold infinities; its dual as y (m,), with Px + q + A'y = 0,
     y > 0 where u holds and y < 0 where l holds.
     """
+
+    @property
+    def name(self) -> str:
+        """The solver's."""
 
     @property
     def polish(self) -> bool:
@@ -129,6 +140,14 @@ class Framework(ABC):
         refuses its shape.
         """
         return None
+
+    def algebra(self, like: Any) -> Algebra:
+        """What numerical code that is written once for all libraries asks of this one, for arrays
+        of ``like``'s device; needed where solvers are to stay in the framework's arrays
+        (`Solver.traces`)."""
+        raise UnsupportedProblemError(
+            f"{type(self).__name__} has no algebra(): solvers cannot be run in its arrays"
+        )
 
     # -- functions of a user's, see `smooth` and `bilevel`
 

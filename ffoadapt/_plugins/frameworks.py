@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from .._exceptions import ParameterError
+from .._kernel.algebra import Algebra, NumpyAlgebra
 from .framework import Framework
 from .packages import package_of
 from .records import FrameworkSpec
 from .registry import registry
 
-__all__ = ["find_framework"]
+__all__ = ["algebra_of", "find_framework"]
 
 MOST = 1000
 """Types, and sets of types, that are remembered: a program may make classes without end."""
@@ -37,6 +40,16 @@ def find_framework(arguments: Mapping[str, Any], aside: tuple[type, ...] = ()) -
         given = {name: v for name, v in arguments.items() if not isinstance(v, aside)}
         framework = _by_types[key] = _find(given)
     return framework
+
+
+def algebra_of(array: Any) -> Algebra:
+    """The `Algebra` of the library that an array belongs to."""
+    if isinstance(array, np.ndarray):
+        return _NUMPY
+    return find_framework({"the array": array}).algebra(array)
+
+
+_NUMPY = NumpyAlgebra()
 
 
 def _find(arguments: Mapping[str, Any]) -> Framework:

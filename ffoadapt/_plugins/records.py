@@ -63,12 +63,16 @@ class SolverSpec(Spec):
         ``"sparse"``, ``"filled"`` (sparse, with factors that are not), for programs with curved
         cones ``"second_order"``, ``"exponential"`` and ``"psd"``, and for solvers of functions
         ``"bounds"`` and ``"smooth"``.
+    traces
+        As the class declares them: ``solver="auto"`` takes such a solver for arrays of these
+        frameworks that live on an accelerator. None, as by default, is never chosen there.
     """
 
     cones: frozenset[str] | None = None
     matrices: frozenset[str] | None = None
     speed: Mapping[tuple[str, int], float] = field(default_factory=dict)
     form: Literal["cone", "smooth"] | None = None
+    traces: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if self.form is None and self.cones:

@@ -91,11 +91,17 @@ class Pattern:
     def _empty_transposed(self) -> sparse.csr_matrix:
         return self._empty.T
 
-    def filled(self, xp: Any, values: Any) -> Any:
-        """The dense matrix of (nnz,) values of the array namespace ``xp``, by gathering alone."""
+    @cached_property
+    def _places(self) -> NDArray[np.intp]:
+        """(rows, columns) the number of each entry, nnz where there is none."""
         at = np.full(self.shape, self.nnz)
         at[self.indices, self.columns] = np.arange(self.nnz)
-        return xp.concatenate((values, xp.zeros(1)))[at]
+        at.setflags(write=False)
+        return at
+
+    def filled(self, xp: Any, values: Any) -> Any:
+        """The dense matrix of (nnz,) values of the array namespace ``xp``, by gathering alone."""
+        return xp.concatenate((values, xp.zeros(1)))[xp.asarray(self._places)]
 
     def matrix(self, values: Floats) -> sparse.csc_matrix:
         """The CSC matrix with these (nnz,) values (copied only where they are strided)."""

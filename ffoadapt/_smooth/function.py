@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from .._exceptions import DifferentiationError, FFOAdaptError
 from .._layers.axes import Axes
 from .._layers.outcome import Latest, warn_inaccurate
+from .._layers.traced import AtHost
 from .._oracle.report import UNSOLVED, GradientReport
 from .._plugins.framework import Framework
 from .._program.points import Status
 from .._solve.failures import raise_failures
 from .._types import Floats, Shape
-from ..experimental import Keyed
 from .bounds import Bounds, bounds_of
 from .duals import Duals
 from .element import curvature_of, solve_element, starts, telling
@@ -38,7 +38,7 @@ __all__ = ["OUTPUTS", "SmoothFunction"]
 OUTPUTS = ("y", "z_ineq", "z_eq", "z_lower", "z_upper")
 
 
-class SmoothFunction(Keyed):
+class SmoothFunction(AtHost):
     """Parameters -> y and multipliers of the solved program; see `ffoadapt.Differentiable`."""
 
     def __init__(
@@ -264,9 +264,6 @@ class SmoothFunction(Keyed):
             state.answers.append(Answer(Status.OPTIMAL, {}, place))
             state.bounds.append(bounds)
         return state
-
-    def traced(self, framework: str, xp: Any) -> None:
-        return None
 
     def _outputs(self, state: SmoothState, failed: float = np.nan) -> list[Floats]:
         sizes = [int(np.prod(core)) for core in self._cores]

@@ -24,6 +24,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator, minres
 from .._cones import Cone
 from .._exceptions import OptionError, ShapeError, SolveError, UnsupportedProblemError
 from .._layers.solutions import ConeSolution
+from .._layers.traced import AtHost
 from .._models.reading import check_cones
 from .._oracle.report import ERROR, INACCURATE, Finding, GradientReport, shift_of
 from .._plugins.frameworks import find_framework
@@ -31,7 +32,6 @@ from .._plugins.solver import Session, Solver
 from .._program.forms import ConeForm
 from .._program.points import Solution, Status
 from .._types import Floats, Ints
-from ..experimental import Keyed
 
 __all__ = ["operator_program"]
 
@@ -158,7 +158,7 @@ class OperatorState:
 
 
 @dataclass(eq=False)
-class OperatorFunction(Keyed):
+class OperatorFunction(AtHost):
     """q, b -> x, s, z; see `ffoadapt.Differentiable`."""
 
     P: LinearOperator
@@ -295,6 +295,3 @@ class OperatorFunction(Keyed):
     def unpack(self, values: Sequence[Floats], arrays: Sequence[Floats]) -> OperatorState:
         q, b = (np.asarray(v, dtype=np.float64) for v in values)
         return self._state(q, b, Solution(arrays[0], arrays[2], arrays[1]))
-
-    def traced(self, framework: str, xp: Any) -> None:
-        return None

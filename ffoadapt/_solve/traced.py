@@ -1,9 +1,11 @@
 """A solve in the arrays of a framework that compiles: from parameters to a solver and back.
 
-A framework that traces its functions (JAX) can call a solver that is written in its own arrays
-without leaving the compiled program. Here is what that takes of a program and a solver; how to
-differentiate it is the framework's. Every array is one element's, without batch axes, and only
-what ``numpy`` and its like have in common is asked of the namespace ``xp``.
+A framework that traces its functions (JAX), or whose arrays live on a device (torch), can call a
+solver that is written in its own arrays and never leave them. Here is what that takes of a program
+and a solver; how to differentiate it is the framework's. A model's maps are of one element, without
+batch axes; arrays of programs and solutions may have such axes in front where the framework hands
+batches to the solver. Only what ``numpy`` and its like have in common is asked of the namespace
+``xp``.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from .._cones import NonnegativeCone
 from .._exceptions import SolveError
 from .._oracle.report import INACCURATE
 from .._plugins.modeler import ParametricProgram
+from .._plugins.registry import registry
 from .._plugins.solver import Solver
 from .._program.forms import BoxForm, ConeForm, SplitForm
 from .._program.structure import Structure
 from .._runtime.costs import TRACED_SIZE
+from .choice import ranking
 from .lookup import find_solver
 from .options import common_names, translate_options
 from .settings import Settings
@@ -44,6 +48,7 @@ class Traced:
 
     model: ParametricProgram
     solver: Solver
+    name: str
     options: Mapping[str, Any]
     xp: Any
     polish: bool
@@ -59,9 +64,16 @@ class Traced:
         framework: str,
         xp: Any,
         orders: Sequence[Any],
+        auto: bool = False,
     ) -> Traced | None:
-        """The solve, or None where program, solver or a setting do not allow it."""
-        if settings.solver == "auto" or not model.traceable:
+        """The solve, or None where program, solver or a setting do not allow it.
+
+        ``auto`` is whether a solver may be chosen where the user names none.
+        """
+        wanted = settings.solver
+        if wanted == "auto" and auto:
+            wanted = next(iter(_traced_by(framework, model.structure)), "auto")
+        if wanted == "auto" or not model.traceable:
             return None
         if settings.check_attributes and model.declares:
             return None  # only from the host can it be said what is wrong with a value
@@ -73,7 +85,7 @@ class Traced:
             return None
         if not structure.dense and structure.n + structure.m > TRACED_SIZE:
             return None
-        solver, name = find_solver(settings.solver, structure)
+        solver, name = find_solver(wanted, structure)
         if framework not in solver.traces:
             return None
         given = settings.solver_options or {}
@@ -82,7 +94,7 @@ class Traced:
         options = translate_options(solver, name, given)
         limit = np.inf if settings.accept_inaccurate else INACCURATE
         failed = 0.0 if settings.on_failure == "nan" else np.nan
-        return cls(model, solver, options, xp, bool(settings.polish), limit, failed, orders)
+        return cls(model, solver, name, options, xp, bool(settings.polish), limit, failed, orders)
 
     def program(self, values: Sequence[Any]) -> BoxForm:
         values = [
@@ -92,47 +104,60 @@ class Traced:
         return BoxForm(*self.model.traced_program(self.xp, values))
 
     def outputs(self, program: BoxForm, x: Any, y: Any) -> list[Any]:
-        return self.model.traced_outputs(self.xp, x, program.u - program.A @ x, y)
+        s = program.u - (program.A @ x[..., None])[..., 0]
+        return self.model.traced_outputs(self.xp, x, s, y)
 
     def pack(self, program: BoxForm, x: Any, y: Any) -> list[Any]:
         return [x, y] if self.model.box else [x, program.u - program.A @ x, y]
 
     def solve(self, program: BoxForm) -> tuple[Any, Any, Any]:
         """The solver gets the view of its form."""
-        xp, p, structure, rows = self.xp, program, self.model.structure, len(program.u)
-        sound = (p.l <= p.u).all() & (p.l < np.inf).all() & (p.u > -np.inf).all()
-        for datum in (p.P, p.q, p.A):
-            sound = sound & xp.isfinite(datum).all()
+        xp, p, structure, rows = self.xp, program, self.model.structure, program.u.shape[-1]
+        sound = ((p.l <= p.u) & (p.l < np.inf) & (p.u > -np.inf)).all(axis=-1)
+        sound = sound & xp.isfinite(p.q).all(axis=-1)
+        for datum in (p.P, p.A):
+            sound = sound & xp.isfinite(datum).all(axis=-1).all(axis=-1)
         if self.solver.form == "box":
             x, y, solved = self._solve(p, p.u)
             return x, y, solved & sound
         A, b = p.A, p.u
         if self.model.box:  # which rows are equalities is not known before the program runs
-            A, b = xp.concatenate((A, -A)), xp.concatenate((b, -p.l))
-            structure = Structure(len(p.q), len(b), (NonnegativeCone(len(b)),))
+            A, b = xp.concatenate((A, -A), axis=-2), xp.concatenate((b, -p.l), axis=-1)
+            size = b.shape[-1]
+            structure = Structure(p.q.shape[-1], size, (NonnegativeCone(size),))
         if self.solver.form == "split":
             eq, ineq = structure.split
-            split = SplitForm(p.P, p.q, A[ineq], b[ineq], A[eq], b[eq])
+            less, equal = (A[..., ineq, :], b[..., ineq]), (A[..., eq, :], b[..., eq])
+            split = SplitForm(p.P, p.q, *less, *equal)
             x, (z_ineq, y_eq), solved = self._solve(split, split.h, split.b)
-            every = np.arange(len(b))
+            every = np.arange(b.shape[-1])
             order = np.argsort(np.concatenate((every[ineq], every[eq])))
-            z = xp.concatenate((z_ineq, y_eq))[order]
+            z = xp.concatenate((z_ineq, y_eq), axis=-1)[..., order]
         else:
             free = xp.isinf(b)
-            A, b = xp.where(free[:, None], 0.0, A), xp.where(free, 1.0, b)
+            A, b = xp.where(free[..., None], 0.0, A), xp.where(free, 1.0, b)
             form = ConeForm(p.P, p.q, A, b, structure.cones)
             x, z, solved = self._solve(form, b)
-        return x, z[:rows] - z[rows:] if self.model.box else z, solved & sound
+        if self.model.box:
+            z = z[..., :rows] - z[..., rows:]
+        return x, z, solved & sound
 
     def _solve(self, program: Any, *rows: Any) -> tuple[Any, ...]:
         """What the solver returns, its dual, or pair of duals, in the shapes of ``rows``."""
         x, dual, solved = self.solver.traced(program, self.options)
         parts = dual if len(rows) > 1 else (dual,)
         for part, like in zip((x, *parts), (program.q, *rows), strict=True):
-            shape, kind = np.shape(part), np.dtype(getattr(part, "dtype", float)).kind
-            if shape != like.shape or kind == "c":  # it would be broadcast, or cut
+            shape, dtype = tuple(np.shape(part)), str(getattr(part, "dtype", "float64"))
+            if shape != tuple(like.shape) or "complex" in dtype:  # it would be broadcast, or cut
                 raise SolveError(
                     f"the traced {type(self.solver).__name__} returned an array of shape {shape} "
-                    f"and kind {kind!r}; expected real numbers of shape {like.shape}"
+                    f"and type {dtype}; expected real numbers of shape {tuple(like.shape)}"
                 )
         return x, dual, solved
+
+
+def _traced_by(framework: str, structure: Structure) -> list[str]:
+    """The installed solvers whose record says that they are traced there, the fastest first."""
+    specs = registry.usable("solver")
+    names = [choice.name for choice in ranking(structure)]
+    return [name for name in names if framework in (specs[name].traces or ())]

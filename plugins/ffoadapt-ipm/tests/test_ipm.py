@@ -7,6 +7,7 @@ import pytest
 
 import ffoadapt
 from ffoadapt import BoxForm, Session, Status
+from ffoadapt.experimental import algebra_of
 from ffoadapt.testing import SolverSuite
 from ffoadapt_ipm._method import solve
 from ffoadapt_ipm._solver import InteriorPointSolver
@@ -80,21 +81,17 @@ def test_what_has_no_solution_is_told(
 
 def in_torch(data: list[Any]) -> Any:
     torch = pytest.importorskip("torch")
-    from ffoadapt_ipm._torch import TorchAlgebra
-
     tensors = [torch.from_numpy(v) for v in data]
-    found = solve(TorchAlgebra(torch.device("cpu")), *tensors, 1e-9, 60)
+    found = solve(algebra_of(tensors[0]), *tensors, 1e-9, 60)
     return [v.numpy() for v in found]
 
 
 def in_jax(data: list[Any]) -> Any:
     jax = pytest.importorskip("jax")
-    from ffoadapt_ipm._jax import JaxAlgebra
-
     with jax.enable_x64(True):
-        one = jax.vmap(lambda *v: solve(JaxAlgebra(), *v, 1e-9, 60))
+        one = jax.vmap(lambda *v: solve(algebra_of(v[0]), *v, 1e-9, 60))
         found = jax.jit(one)(*data)
-        alone = jax.jit(lambda *v: solve(JaxAlgebra(), *v, 1e-9, 60))(*(v[0] for v in data))
+        alone = jax.jit(lambda *v: solve(algebra_of(v[0]), *v, 1e-9, 60))(*(v[0] for v in data))
     np.testing.assert_allclose(alone.x, found.x[0], atol=1e-9)
     return [np.asarray(v) for v in found]
 

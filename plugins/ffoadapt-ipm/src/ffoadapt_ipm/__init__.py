@@ -3,6 +3,7 @@
 from ffoadapt import POLYHEDRAL, SolverSpec, hookimpl
 
 MATRICES = frozenset({"dense"})
+TRACES = frozenset({"jax", "torch"})
 
 
 @hookimpl
@@ -14,5 +15,6 @@ def ffoadapt_register_solvers() -> list[SolverSpec]:
             load="ffoadapt_ipm._solver:InteriorPointSolver",
             cones=POLYHEDRAL,
             matrices=MATRICES,
+            traces=TRACES,
         )
     ]

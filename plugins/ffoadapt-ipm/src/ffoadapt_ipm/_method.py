@@ -13,7 +13,8 @@ Cholesky factorization, shared by predictor and corrector, of
     P + rho I + A' diag(d) A,   d = sum over the sides of z/s, 1/delta where l = u.
 
 Arrays have any number of leading batch axes. An element that is done stands still, so each is
-solved as it is alone. What a framework has to offer besides the array namespace is `Algebra`.
+solved as it is alone. What a framework has to offer besides the array namespace is its
+`ffoadapt.experimental.Algebra`.
 
 Sources: S. Mehrotra, On the implementation of a primal-dual interior point method, SIAM J. Optim. 2
 (1992); for the proximal terms, R. Schwan, Y. Jiang, D. Kuhn, C. N. Jones, PIQP, CDC 2023.
@@ -22,9 +23,13 @@ Sources: S. Mehrotra, On the implementation of a primal-dual interior point meth
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-__all__ = ["Algebra", "Answer", "solve"]
+import array_api_compat
+
+from ffoadapt.experimental import Algebra
+
+__all__ = ["Answer", "solve"]
 
 RHO = 1e-10
 """Added to the diagonal of P, whose largest entry is near 1 after scaling."""
@@ -37,21 +42,6 @@ SHORT = 0.995
 
 ROUNDS = 3
 """Rounds of equilibration."""
-
-
-class Algebra(Protocol):
-    """What a framework has that the array standard does not."""
-
-    xp: Any
-
-    def eye(self, like: Any) -> Any:
-        """The identity (n, n) for vectors (..., n), of their type and on their device."""
-
-    def factor(self, matrix: Any) -> Callable[[Any], Any]:
-        """Solves with positive definite matrices (..., n, n): right-hand sides (..., n)."""
-
-    def repeat(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-        """Apply ``step`` until its ``over`` holds for all elements, or ``limit`` times."""
 
 
 class Answer(NamedTuple):
@@ -88,9 +78,10 @@ def solve(
     limit
         Newton steps.
     """
-    scaled = _scaled(algebra.xp, P, q, A, l, u)
-    method = _Method(algebra, scaled.data, tolerance)
-    end = algebra.repeat(method.step, method.start(), limit)
+    xp = array_api_compat.array_namespace(q)
+    scaled = _scaled(xp, P, q, A, l, u)
+    method = _Method(xp, algebra, scaled.data, tolerance)
+    end = algebra.until(lambda state: ~state.over, method.step, method.start(), limit)
     y = _balance(end.z) + end.v
     return Answer(end.x * scaled.columns, y * scaled.rows / scaled.cost, end.done, end.steps)
 
@@ -109,8 +100,8 @@ class _Residuals(NamedTuple):
 class _Method:
     """The steps for a batch of scaled programs."""
 
-    def __init__(self, algebra: Algebra, data: tuple[Any, ...], tolerance: float) -> None:
-        xp = self.xp = algebra.xp
+    def __init__(self, xp: Any, algebra: Algebra, data: tuple[Any, ...], tolerance: float) -> None:
+        self.xp = xp
         self.algebra, self.tolerance = algebra, tolerance
         self.P, self.q, self.A, self.b, self.finite, self.equal, self.sign = data
         self.At, self.target = xp.matrix_transpose(self.A), self.b[..., 0, :]
@@ -159,7 +150,8 @@ class _Method:
         return _State(x, s, z, v, done, over | done, steps)
 
     def _factor(self, d: Any) -> Callable[[Any], Any]:
-        return self.algebra.factor(self.shifted + self.At @ (d[..., :, None] * self.A))
+        factors, _ = self.algebra.factor(self.shifted + self.At @ (d[..., :, None] * self.A))
+        return lambda v: self.algebra.substitute(factors, v[..., None])[..., 0]
 
     def _sides(self, r: Any) -> Any:
         return self.sign * r[..., None, :]

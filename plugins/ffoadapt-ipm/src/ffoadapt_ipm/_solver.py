@@ -3,11 +3,17 @@
 from typing import Any
 
 from ffoadapt import BoxForm, Options, Session, Solution, Solver
-from ffoadapt.experimental import Solutions
+from ffoadapt.experimental import Solutions, algebra_of
 
-from . import MATRICES
-from ._algebra import run
+from . import MATRICES, TRACES
 from ._claims import statuses
+from ._method import Answer, solve
+
+
+def run(program: BoxForm, options: Options) -> Answer:
+    """`solve` in the framework of the program's arrays, with these options."""
+    p, tolerance, limit = program, float(options["tolerance"]), int(options["max_iterations"])
+    return solve(algebra_of(p.q), p.P, p.q, p.A, p.l, p.u, tolerance, limit)
 
 
 class InteriorPointSolver(Solver):
@@ -15,7 +21,7 @@ class InteriorPointSolver(Solver):
 
     form = "box"
     matrices = MATRICES
-    traces = ("jax", "torch")
+    traces = TRACES
     defaults = {"tolerance": 1e-9, "max_iterations": 60}
 
     def known_options(self) -> list[str]:

@@ -11,6 +11,7 @@ from jax.experimental.sparse import BCOO, JAXSparse
 from ffoadapt import Differentiable, Framework, ParameterError, ShapeError
 
 from . import _functions
+from ._algebra import JaxAlgebra
 from ._primitives import solve
 
 __all__ = ["JaxFramework"]
@@ -62,6 +63,9 @@ class JaxFramework(Framework):
         if inside.all():
             return rows, columns, array.data
         return rows[inside], columns[inside], array.data[inside]  # without BCOO's padding
+
+    def algebra(self, like: Any) -> JaxAlgebra:
+        return JaxAlgebra()
 
     flatten = staticmethod(_functions.flatten)
     from_numpy = staticmethod(_functions.from_numpy)

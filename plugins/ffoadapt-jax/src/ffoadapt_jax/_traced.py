@@ -1,7 +1,6 @@
 """A solver that is written in JAX, and the oracle in JAX for what it returns.
 
-The mathematics is `ffoadapt.experimental.BoxOracle`: the ghost system of l <= Ax <= u, with all m
-rows, is inverted as a whole, so that derivatives in both modes are products with its inverse.
+The mathematics is `ffoadapt.experimental.BoxOracle`.
 Functions are of one element, float64 throughout; `over` maps them over batch axes.
 """
 
@@ -16,6 +15,8 @@ import numpy as np
 
 from ffoadapt import BoxForm, TracedSolve
 from ffoadapt.experimental import BoxGhost, BoxOracle
+
+from ._algebra import JaxAlgebra
 
 __all__ = ["jvp", "over", "solve", "vjp"]
 
@@ -108,19 +109,7 @@ def _derivative(
     return lambda *tangents: over(one, axes)(ghosts, list(values), list(tangents))
 
 
-class _Loops:
-    """Loops that are compiled."""
-
-    def repeat(self, count: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
-        return jax.lax.fori_loop(0, count, step, carry)
-
-    def until(self, goes_on: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) -> Any:
-        return jax.lax.while_loop(goes_on, step, carry)
-
-
-# By elimination in JAX's own operations. On a CPU, jaxlib 0.10 splits a batch of LAPACK calls over
-# its threads and waits for them in one of them: two such calls at once, on two cores, wait forever.
-_oracle = BoxOracle(jnp, _Loops())
+_oracle = BoxOracle(JaxAlgebra())
 
 
 jax.tree_util.register_dataclass(BoxForm, data_fields=[*"PqAlu"], meta_fields=[])

@@ -9,6 +9,7 @@ float64 arrays of `Differentiable.pack`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ import ffoadapt
 from ffoadapt import Differentiable, DifferentiationError, ParameterError
 from ffoadapt.experimental import Keyed
 
+from . import _device
 from ._arrays import as_given, common_dtype, to_numpy
+from ._points import Points
 
 __all__ = ["call", "prepare", "solve"]
 
@@ -37,14 +40,14 @@ def _solve(arrays: list[Tensor], number: int, dtype: torch.dtype) -> list[Tensor
         raise _no_tangents()
     function = _function(number)
     outputs, state = function.forward([as_given(t) for t in arrays])
-    device = _device(arrays)
+    device = _place(arrays)
     tensors = [_tensor(v, device, dtype) for v in outputs]
     return tensors + [_tensor(v, device, torch.float64) for v in function.pack(state)]
 
 
 @_solve.register_fake
 def _(arrays: list[Tensor], number: int, dtype: torch.dtype) -> list[Tensor]:
-    function, device = _function(number), _device(arrays)
+    function, device = _function(number), _place(arrays)
     shapes = [tuple(t.shape) for t in arrays]
     outputs = [torch.empty(s, dtype=dtype, device=device) for s in function.output_shapes(shapes)]
     return outputs + [
@@ -104,6 +107,77 @@ def _backward(ctx: Any, cotangents: Sequence[Any]) -> Any:
 _solve.register_autograd(_backward, setup_context=_setup)
 
 
+# ------------------------------------------------------ where the tensors stay on their device
+
+
+@torch.library.custom_op("ffoadapt::point", mutates_args=())
+def _point(P: Tensor, q: Tensor, A: Tensor, l: Tensor, u: Tensor, number: int) -> list[Tensor]:
+    """See `Points.found`."""
+    return list(_points(number, P.device).found(P, q, A, l, u))
+
+
+@_point.register_fake
+def _(P: Tensor, q: Tensor, A: Tensor, l: Tensor, u: Tensor, number: int) -> list[Tensor]:
+    lead = torch.broadcast_shapes(P.shape[:-2], q.shape[:-1], A.shape[:-2], l.shape[:-1])
+    x, y = q.new_empty((*lead, q.shape[-1])), l.new_empty((*lead, l.shape[-1]))
+    rows = [torch.empty_like(y, dtype=torch.bool) for _ in range(2)]
+    return [x, y, *rows, x.new_empty(lead, dtype=torch.bool)]
+
+
+@torch.library.custom_op("ffoadapt::ghost", mutates_args=())
+def _ghost(
+    P: Tensor,
+    A: Tensor,
+    active: Tensor,
+    solved: Tensor,
+    top: Tensor,
+    bottom: Tensor,
+    number: int,
+) -> list[Tensor]:
+    """See `Points.columns`."""
+    return list(_points(number, P.device).columns(P, A, active, solved, top, bottom))
+
+
+@_ghost.register_fake
+def _(
+    P: Tensor,
+    A: Tensor,
+    active: Tensor,
+    solved: Tensor,
+    top: Tensor,
+    bottom: Tensor,
+    number: int,
+) -> list[Tensor]:
+    return [v.new_empty((*solved.shape, *v.shape[-2:])) for v in (top, bottom)]
+
+
+def _points(number: int, device: torch.device) -> Points:
+    function = _function(number)
+    route = _device.on_device(function, device)
+    if route is None:
+        raise ParameterError("the graph was made of a solver that can no longer be used in torch")
+    points = Points(device, *_device.sources(function, route, None))
+    points.moves = True
+    return points
+
+
+class _GraphPoints(Points):
+    """Points of operators: nothing that the solve does is recorded."""
+
+    def __init__(self, number: int, *rest: Any) -> None:
+        super().__init__(*rest)
+        self.number = number
+
+    def found(self, P: Any, q: Any, A: Any, l: Any, u: Any) -> tuple[Any, ...]:
+        return tuple(_point(P, q, A, l, u, self.number))
+
+    def columns(
+        self, P: Any, A: Any, active: Any, solved: Any, top: Any, bottom: Any
+    ) -> tuple[Any, Any]:
+        w, mu = _ghost(P, A, active, solved, top, bottom, self.number)
+        return w, mu
+
+
 def _states(number: int) -> int:
     """How many arrays the state has."""
     function = _function(number)
@@ -137,7 +211,7 @@ def _no_tangents() -> DifferentiationError:
     )
 
 
-def _device(arrays: Sequence[Tensor]) -> torch.device:
+def _place(arrays: Sequence[Tensor]) -> torch.device:
     return next((t.device for t in arrays if t.ndim), arrays[0].device)
 
 
@@ -153,6 +227,8 @@ def solve(key: str, arrays: list[Tensor]) -> list[Tensor]:
         raise _no_tangents()
     number = int(key)
     function = _functions.setdefault(number, Keyed.of(key))
+    if route := _device.on_device(function, _place(arrays)):
+        return _device.solved(function, route, arrays, partial(_GraphPoints, number))
     outputs = len(function.output_shapes([tuple(t.shape) for t in arrays]))
     return _solve(arrays, number, common_dtype(arrays))[:outputs]
 

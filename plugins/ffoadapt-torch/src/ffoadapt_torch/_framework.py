@@ -15,7 +15,8 @@ from torch.autograd import forward_ad
 
 from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError
 
-from . import _functions
+from . import _device, _functions
+from ._algebra import TorchAlgebra
 from ._arrays import as_given, common_dtype, sparse_parts, to_numpy
 from ._batching import batch_parameters, batched, front, output_ndims, unbatched
 
@@ -52,6 +53,9 @@ class TorchFramework(Framework):
             from . import _compiled
 
             return list(_compiled.solve(function.key, list(given)))
+        route = _device.on_device(function, device)
+        if route is not None:
+            return _device.solved(function, route, given)
         solve = _Solve if _transforms_active() else _PlainSolve
         return list(solve.apply(_Call(function, dtype, device, plain), *given))
 
@@ -62,6 +66,9 @@ class TorchFramework(Framework):
         if not isinstance(array, torch.Tensor) or array.layout is torch.strided:
             return None
         return sparse_parts(array)
+
+    def algebra(self, like: torch.Tensor) -> TorchAlgebra:
+        return TorchAlgebra(like.device)
 
     from_numpy = staticmethod(_functions.from_numpy)
     precise = staticmethod(_functions.precise)
