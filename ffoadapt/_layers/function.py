@@ -240,6 +240,9 @@ class SolveFunction(Keyed):
     def traced(self, framework: str, xp: Any, auto: bool = False) -> Traced | None:
         return None if self.on_report is not None else traced.route(self, framework, xp, auto)
 
+    def maps(self, xp: Any) -> Traced | None:
+        return Traced.maps(self.model, self.settings, xp, self.orders)
+
     def observe(self, shapes: Sequence[Shape], fetch: Callable[[], Any]) -> None:
         if self.latest.place is not None:
             self.latest.place[:] = [traced.Elsewhere(self, self.axes(shapes), fetch)]

@@ -77,5 +77,8 @@ class AtHost(Keyed):
     def traced(self, framework: str, xp: Any, auto: bool = False) -> None:
         return None
 
+    def maps(self, xp: Any) -> None:
+        return None
+
     def observe(self, shapes: Sequence[Shape], fetch: Callable[[], Any]) -> None:
         """Nothing: it is not called."""

@@ -69,6 +69,10 @@ class Differentiable(Protocol):
         ``auto``, ``solver="auto"`` takes a solver that does, if there is one.
         """
 
+    def maps(self, xp: Any) -> TracedSolve | None:
+        """A traced solve that has no `solve`, for derivatives of derivatives: what comes before and
+        after a point that is known. None where those of this program are not available."""
+
     def observe(self, shapes: Sequence[tuple[int, ...]], fetch: Callable[[], Any]) -> None:
         """A call with arguments of these shapes went by `traced`. ``fetch`` gives what `unpack`
         takes and the solver's name, should anybody ask how it went."""

@@ -81,9 +81,7 @@ class Traced:
         if any(getattr(settings, field.name) != field.default for field in others):
             return None
         structure = model.structure
-        if settings.resolve is not None or not structure.polyhedral:
-            return None
-        if not structure.dense and structure.n + structure.m > TRACED_SIZE:
+        if settings.resolve is not None or not _dense(structure):
             return None
         solver, name = find_solver(wanted, structure)
         if framework not in solver.traces:
@@ -95,6 +93,18 @@ class Traced:
         limit = np.inf if settings.accept_inaccurate else INACCURATE
         failed = 0.0 if settings.on_failure == "nan" else np.nan
         return cls(model, solver, name, options, xp, bool(settings.polish), limit, failed, orders)
+
+    @classmethod
+    def maps(
+        cls, model: ParametricProgram, settings: Settings, xp: Any, orders: Sequence[Any]
+    ) -> Traced | None:
+        """What comes before and after a point that is known, which cannot `solve`."""
+        exact = settings.resolve is None and not settings.smoothing
+        exact = exact and settings.infeasible != "closest" and settings.degenerate == "auto"
+        if not (exact and model.traceable and _dense(model.structure)):
+            return None
+        failed = 0.0 if settings.on_failure == "nan" else np.nan
+        return cls(model, None, "", {}, xp, False, np.inf, failed, orders)  # type: ignore[arg-type]
 
     def program(self, values: Sequence[Any]) -> BoxForm:
         values = [
@@ -154,6 +164,12 @@ class Traced:
                     f"and type {dtype}; expected real numbers of shape {tuple(like.shape)}"
                 )
         return x, dual, solved
+
+
+def _dense(structure: Structure) -> bool:
+    """Whether programs have flat cones alone, and may be written with dense matrices."""
+    small = structure.dense or structure.n + structure.m <= TRACED_SIZE
+    return structure.polyhedral and small
 
 
 def _traced_by(framework: str, structure: Structure) -> list[str]:

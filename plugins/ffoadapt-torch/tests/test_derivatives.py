@@ -145,9 +145,68 @@ def square(q: Any) -> Any:
         lambda q: torch.autograd.functional.hvp(square, q, q),
     ],
 )
-def test_second_derivatives_are_refused(derivative: Any) -> None:
-    with pytest.raises(ffoadapt.DifferentiationError, match="second derivatives"):
-        derivative(Q)
+def test_second_derivatives(derivative: Any) -> None:
+    """Every way gives the Hessian: of |x|^2, where x is linear in q, of x, or along q."""
+    found = derivative(Q)
+    jacobian = torch.func.jacrev(solve)(Q)
+    expected = 2.0 * jacobian.T @ jacobian
+    if isinstance(found, tuple):
+        torch.testing.assert_close(found[1], expected @ Q)
+    elif found.ndim == 3 and len(found) == 3:
+        assert not found.any()
+    else:
+        torch.testing.assert_close(found, expected.expand(found.shape))
+
+
+def test_second_derivatives_by_every_datum() -> None:
+    """Beside differences of the gradient, on the host's path, in a batch with shared data."""
+    rng = torch.Generator().manual_seed(3)
+    draw = lambda *shape: torch.randn(*shape, generator=rng, dtype=torch.float64)  # noqa: E731
+    root, x, G, A = draw(2, 4, 4), draw(2, 4), draw(5, 4), draw(1, 4)
+    P, h = root @ root.mT + 0.1 * torch.eye(4), x @ G.T + draw(2, 5).abs()
+    values = [P, 3 * draw(2, 4), G, h, A, x @ A.T]
+
+    def gradient(*values: Any) -> Any:
+        leaves = [v if v.requires_grad else v.clone().requires_grad_() for v in values]
+        out = ffoadapt.qp(*leaves)
+        total = (out.x**3).sum() + (out.z_ineq**2).sum() + out.y_eq.sin().sum()
+        return torch.autograd.grad(total, leaves, create_graph=True)
+
+    leaves = [v.clone().requires_grad_() for v in values]
+    weights = [draw(*v.shape) for v in values]
+    weights[0] = weights[0] + weights[0].mT
+    product = sum((g * w).sum() for g, w in zip(gradient(*leaves), weights, strict=True))
+    second = torch.autograd.grad(product, leaves)
+    for k, value in enumerate(values):
+        along = draw(*value.shape)
+        along = along + along.mT if k == 0 else along
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = [*values[:k], value + step * along, *values[k + 1 :]]
+            each = zip(gradient(*moved), weights, strict=True)
+            ends.append(float(sum((g.detach() * w).sum() for g, w in each)))
+        slope, found = (ends[0] - ends[1]) / 2e-5, float((second[k].detach() * along).sum())
+        assert found == pytest.approx(slope, rel=1e-6, abs=1e-6), k
+
+
+def test_second_derivatives_are_refused() -> None:
+    """Of curved cones, at a kink, and where a setting makes another derivative."""
+    layer, inside = cvxpy_layer(), torch.tensor([0.3, 0.2], dtype=torch.float64)
+    at_kink = torch.tensor([0.5, -0.5, 0.0], dtype=torch.float64)
+    zero, one = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+
+    def boxed(q: Any, **settings: Any) -> Any:
+        return ffoadapt.box_qp(EYE.to(q), -q, EYE.to(q), zero, one, **settings).x.square().sum()
+
+    for function, point, words in (
+        (lambda p: layer(p)[0].square().sum(), inside, "zero and nonnegative cones"),
+        (boxed, at_kink, "weakly active"),
+        (lambda q: boxed(q, smoothing=1e-3), at_kink + 0.1, "smoothing"),
+    ):
+        with pytest.raises(ffoadapt.DifferentiationError, match=f"second derivatives.*{words}"):
+            torch.func.hessian(function)(point)
+    found = torch.func.hessian(boxed)(at_kink + 0.1)
+    torch.testing.assert_close(found, torch.diag(2.0 * torch.tensor([1, 0, 1]).to(found)))
 
 
 # -------------------------------------------------------------------------------------- graphs

@@ -228,7 +228,8 @@ def solve(key: str, arrays: list[Tensor]) -> list[Tensor]:
     number = int(key)
     function = _functions.setdefault(number, Keyed.of(key))
     if route := _device.on_device(function, _place(arrays)):
-        return _device.solved(function, route, arrays, partial(_GraphPoints, number))
+        points = _device.points_of(function, route, arrays, partial(_GraphPoints, number))
+        return _device.solved(function, route, arrays, points)
     outputs = len(function.output_shapes([tuple(t.shape) for t in arrays]))
     return _solve(arrays, number, common_dtype(arrays))[:outputs]
 

@@ -19,7 +19,7 @@ from ._arrays import as_given, common_dtype, to_numpy
 from ._namespace import namespace
 from ._points import Points, point
 
-__all__ = ["on_device", "solved", "sources"]
+__all__ = ["on_device", "points_of", "solved", "sources"]
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -33,31 +33,37 @@ def on_device(function: Differentiable, device: torch.device) -> TracedSolve | N
 
 
 def solved(
-    function: Differentiable,
-    route: TracedSolve,
-    tensors: Sequence[Any],
-    made: Callable[..., Points] = Points,
+    function: Differentiable, route: TracedSolve, tensors: Sequence[Any], points: Points
 ) -> list[Any]:
-    """The outputs, of the tensors' dtype and on their device; ``made`` makes the points."""
+    """The outputs, of the tensors' dtype and on their device."""
+    dtype, device = common_dtype(tensors), points.device
+    given = [t.to(device=device, dtype=torch.float64) for t in tensors]
+    shapes = [t.shape[: t.ndim - core] for t, core in zip(given, function.ndims, strict=True)]
+    lead = torch.broadcast_shapes(*shapes)
+    function.output_shapes([tuple(t.shape) for t in given])  # refuses what does not fit
+    program = BoxForm(*_mapped(_program(route), given, function.ndims, lead))
+    x, y = point(points, (program.P, program.q, program.A, program.l, program.u))
+    parts = (program.P, program.q, program.A, program.l, program.u, x, y)
+    found = _mapped(_outputs(route), parts, (2, 1, 2, 1, 1, 1, 1), x.shape[:-1])
+    if points.seen and not _transforms_active():
+        shapes = [tuple(t.shape) for t in tensors]
+        function.observe(shapes, _fetching(route, tensors, program, x, y, lead))
+    return [v.reshape((*lead, *v.shape[x.ndim - 1 :])).to(dtype) for v in found]
+
+
+def points_of(
+    function: Differentiable, route: TracedSolve, tensors: Sequence[Any], made: Any = Points
+) -> Any:
+    """The points of a call with these tensors."""
     dtype, device = common_dtype(tensors), _device(function, tensors)
     if dtype in HALVES:
         raise ParameterError(
             f"the tensors are {str(dtype).removeprefix('torch.')}; a program is solved in float64, "
             "and its numbers must be known to float32 at least: convert them with .float()"
         )
-    given = [t.to(device=device, dtype=torch.float64) for t in tensors]
-    shapes = [t.shape[: t.ndim - core] for t, core in zip(given, function.ndims, strict=True)]
-    lead = torch.broadcast_shapes(*shapes)
-    function.output_shapes([tuple(t.shape) for t in given])  # refuses what does not fit
-    program = BoxForm(*_mapped(_program(route), given, function.ndims, lead))
     points = made(device, *sources(function, route, tensors))
-    x, y = point(points, (program.P, program.q, program.A, program.l, program.u))
-    parts = (program.P, program.q, program.A, program.l, program.u, x, y)
-    found = _mapped(_outputs(route), parts, (2, 1, 2, 1, 1, 1, 1), x.shape[:-1])
-    if made is Points and not _transforms_active():
-        shapes = [tuple(t.shape) for t in tensors]
-        function.observe(shapes, _fetching(route, tensors, program, x, y, lead))
-    return [v.reshape((*lead, *v.shape[x.ndim - 1 :])).to(dtype) for v in found]
+    points.seen = made is Points
+    return points
 
 
 def sources(function: Differentiable, route: TracedSolve, tensors: Sequence[Any] | None) -> Any:

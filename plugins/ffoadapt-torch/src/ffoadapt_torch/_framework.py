@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from ffoadapt import Differentiable, DifferentiationError, Framework, ParameterError
+from ffoadapt import Differentiable, Framework, ParameterError
 
-from . import _device, _functions
+from . import _device, _functions, _second
 from ._algebra import TorchAlgebra
 from ._arrays import as_given, common_dtype, sparse_parts, to_numpy
 from ._batching import batch_parameters, batched, front, output_ndims, unbatched
@@ -55,7 +55,8 @@ class TorchFramework(Framework):
             return list(_compiled.solve(function.key, list(given)))
         route = _device.on_device(function, device)
         if route is not None:
-            return _device.solved(function, route, given)
+            points = _device.points_of(function, route, given)
+            return _device.solved(function, route, given, points)
         solve = _Solve if _transforms_active() else _PlainSolve
         return list(solve.apply(_Call(function, dtype, device, plain), *given))
 
@@ -221,16 +222,26 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
+        ctx.call, ctx.needed, ctx.count, *rest = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*rest)
+        ctx.save_for_forward(*rest)
 
     @staticmethod
-    def backward(ctx: Any, *_: Any) -> Any:
-        raise DifferentiationError(
-            "second derivatives of a solution are not available: detach the gradient, or take "
-            "finite differences of it"
-        )
+    def backward(ctx: Any, *bars: Any) -> Any:
+        rest = ctx.saved_tensors
+        given = [v is not None for v in rest[ctx.count :]]
+        gradient = _second.gradient_of(ctx.call, ctx.needed, ctx.count, given)
+        some = [b for b, on in zip(bars, ctx.needed, strict=True) if on]
+        return None, None, None, *_second.pulled(gradient, rest, some)
 
-    jvp = backward
+    @staticmethod
+    def jvp(ctx: Any, _0: Any, _1: Any, _2: Any, *tangents: Any) -> Any:
+        rest = ctx.saved_tensors
+        given = [v is not None for v in rest[ctx.count :]]
+        gradient = _second.gradient_of(ctx.call, ctx.needed, ctx.count, given)
+        found = iter(_second.pushed(gradient, rest, tangents))
+        return tuple(next(found) if on else rest[0].new_zeros(()) for on in ctx.needed)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, call: _Call, needed: Any, count: int, *rest: Any) -> Any:
@@ -270,10 +281,26 @@ class _Tangent(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
+        ctx.call, ctx.count, *rest = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*rest)
+        ctx.save_for_forward(*rest)
 
-    backward = _Gradient.backward
-    jvp = _Gradient.jvp
+    @staticmethod
+    def backward(ctx: Any, *bars: Any) -> Any:
+        rest = ctx.saved_tensors
+        tangent = _second.tangent_of(
+            ctx.call, ctx.count, [v is not None for v in rest[ctx.count :]]
+        )
+        return None, None, *_second.pulled(tangent, rest, bars)
+
+    @staticmethod
+    def jvp(ctx: Any, _0: Any, _1: Any, *tangents: Any) -> Any:
+        rest = ctx.saved_tensors
+        tangent = _second.tangent_of(
+            ctx.call, ctx.count, [v is not None for v in rest[ctx.count :]]
+        )
+        return tuple(_second.pushed(tangent, rest, tangents))
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, call: _Call, count: int, *rest: Any) -> Any:

@@ -2,10 +2,10 @@
 
 Two autograd functions. `_Point` is (P, q, A, l, u) -> (x, y) of l <= Ax <= u, by a solver in torch
 or of a point that is known; its derivatives are products with the inverse of its ghost system,
-which are `_Ghost`, and whose derivatives are such products again: with K (w, mu) = (top, bottom) and
-K (a, b) = (the cotangents on w and mu), those on P and C are -(a w' + w a')/2 and -(mu a' + b w').
-The active rows stay as they are. Where a row is weakly active, or K is singular, there are no
-second derivatives.
+which are `_Ghost`, and whose derivatives are such products again: with K (w, mu) = (top, bottom)
+and K (a, b) = (the cotangents on w and mu), those on P and C are -(a w' + w a')/2 and
+-(mu a' + b w'). The active rows stay as they are. Where a row is weakly active, or K is singular,
+there are no second derivatives.
 
 Programs have any number of axes in front, each full or 1; the solver gets them as one.
 """
@@ -58,10 +58,11 @@ class Points:
         settled: Callable[[Any], tuple[bool, bool] | None],
     ) -> None:
         self.solve, self.failed, self.settled = solve, failed, settled
+        self.device = device
         self.oracle = BoxOracle(TorchAlgebra(device))
         self.known: tuple[bool, bool] | None = None
         self.kept: BoxGhost | None = None
-        self.moves = False
+        self.moves, self.seen = False, False
 
     def found(self, P: Any, q: Any, A: Any, l: Any, u: Any) -> tuple[Any, ...]:
         """x, y, the active rows, which of them hold at u, and where there are no second
@@ -75,8 +76,8 @@ class Points:
             v.expand(*lead, *v.shape[v.ndim - core :]).reshape(-1, *v.shape[v.ndim - core :])
             for v, core in zip(given, cores, strict=True)
         ]
-        p = BoxForm(*flat)
-        x, y, solved = self.solve(self.oracle, p)
+        x, y, solved = self.solve(self.oracle, BoxForm(*flat))
+        p = BoxForm(*(v.expand(len(x), *v.shape[1:]) for v in flat))
         x, y = (torch.where(solved[:, None], v, torch.nan) for v in (x, y))
         if not self.moves:
             self.settled(solved[None])
