@@ -4,6 +4,7 @@ called OPTIMAL and is none, a feasible program that is refused.
     python benchmarks/hunt.py --count 10000 --seed 0        # the table, and every offender
     python benchmarks/hunt.py --case 4711                   # one program in detail
     python benchmarks/hunt.py --family all --solver all     # what people hand in, to every solver
+    python benchmarks/hunt.py --solver ipm,ipm@torch        # a solver in torch's own arrays
 
 A program is built from a primal-dual solution, in sizes near 1 (`hunt_programs`, `hunt_families`),
 so that the truth is known without any solver (`hunt_truth`, `hunt_solution`). It then changes units
@@ -115,10 +116,19 @@ def settings_of(case: Case) -> dict[str, Any]:
     options: dict[str, Any] = {} if case.tolerance is None else {"tolerance": case.tolerance}
     if case.solver == "scs":
         options["max_iterations"] = 20_000
-    return {"solver": case.solver, "solver_options": options, "polish": case.polish}
+    return {"solver": name_of(case.solver), "solver_options": options, "polish": case.polish}
 
 
-def solve(case: Case) -> ffoadapt.Result:
+def name_of(solver: str) -> str:
+    """The solver's name, without the framework in whose arrays it is to work ("ipm@torch")."""
+    return solver.partition("@")[0]
+
+
+def solve(case: Case) -> Any:
+    if case.solver.endswith("@torch"):
+        from hunt_traced import solve_in_torch
+
+        return solve_in_torch(case, settings_of(case))
     return ffoadapt.solve(case.program(), on_failure="nan", **settings_of(case))
 
 
@@ -350,7 +360,7 @@ def _judge(task: Task) -> list[Outcome]:
 
 def takes(solver: str, case: Case) -> bool:
     """Whether a solver has the cones of the program."""
-    cones = registry.solvers("cone").get(solver)
+    cones = registry.solvers("cone").get(name_of(solver))
     return cones is None or {cone.kind for cone in case.cones} <= cones
 
 
@@ -369,7 +379,8 @@ def main() -> None:
     parser.add_argument(
         "--solver",
         default=None,
-        help="a name, several with commas, auto, or all installed; where nothing is said, auto, "
+        help="a name (ipm@torch for one in torch's arrays), several with commas, auto, or all "
+        "installed; where nothing is said, auto, "
         "and for random programs the solver that was drawn",
     )
     parser.add_argument(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from .._plugins.modeler import ParametricProgram
+from .._solve.acceptance import accept
 from .._solve.settings import Settings
 from .._solve.traced import Traced
 from .._types import Shape
@@ -61,8 +63,9 @@ class Elsewhere(Outcome):
         if self._asked is None:
             function: Function = self._function  # type: ignore[assignment]
             values, arrays, name = self._fetch()
-            self._asked = function.unpack(values, arrays)
-            self._asked.name = name
+            state = self._asked = function.unpack(values, arrays)
+            state.name = name
+            accept(state.batch, state.points, replace(function.settings, polish=False))
         return self._asked
 
     @property
