@@ -58,6 +58,6 @@ class BatchParts:
             )
         return list(found)
 
-    def built(self, level: str, leaves: Arrays) -> Sequence[Any]:
+    def built(self, level: str, leaves: Sequence[Any]) -> Sequence[Any]:
         known = self._known.get(level)
         return known[1](leaves) if known and leaves else ()

@@ -38,7 +38,7 @@ def _taken(array: jax.Array) -> jax.Array:
 
 
 def from_numpy(array: Any) -> jax.Array:
-    return _taken(np.array(array, dtype=np.float64))  # type: ignore[no-any-return]
+    return _taken(np.array(array, dtype=np.float64))
 
 
 def precise() -> AbstractContextManager[Any]:

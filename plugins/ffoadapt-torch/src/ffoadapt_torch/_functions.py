@@ -95,7 +95,8 @@ def recorded(
     given = [a.detach().requires_grad_() if on else a for a, on in zip(arrays, needed, strict=True)]
     with torch.enable_grad():
         if mapped is None:
-            shape, values = (-1,), _wide(function, given)
+            shape: tuple[int, ...] = (-1,)
+            values = _wide(function, given)
         else:
             shape = next(len(a) for a, on in zip(given, mapped, strict=True) if on), -1
             each = torch.func.vmap(
