@@ -5,7 +5,8 @@ for nonconvex), so its solution is that of a neighbour, even where the program i
 Proximal steps, each around the last solution, end at the solution of the program.
 
 With a curvature of 1e15 beside those 1e-7 it writes beyond its memory, which ends the process:
-objectives with more than 1e8 reach it in other units.
+objectives with more than 1e8 reach it in other units. So it does, with a quadratic objective, where
+rows of very different sizes all but depend on each other: rows reach it with entries near 1.
 """
 
 import highspy
@@ -39,10 +40,15 @@ class HighsSolver(Solver):
         P, x, inf = sparse.tril(p.P, format="csc"), np.zeros(n), np.full(n, np.inf)
         weight = options["qp_regularization_value"] if P.nnz else 0.0
         unit = max(1.0, P.data.max(initial=0.0) / 1e8)  # the largest is on the diagonal
+        rows = np.ones(m)
+        if P.nnz:
+            np.maximum.at(rows := np.zeros(m), A.indices, np.abs(A.data))
+            rows = np.exp2(-np.rint(np.log2(rows, where=rows > 0.0, out=np.zeros(m))))
+        l, u, entries = rows * p.l, rows * p.u, rows[A.indices] * A.data
         sizes = (n, m, A.nnz, P.nnz, 1, 1, 1, 0.0)  # by columns, triangular, minimize
-        data = (A.indptr, A.indices, A.data, P.indptr, P.indices, P.data / unit, x.astype("i4"))
+        data = (A.indptr, A.indices, entries, P.indptr, P.indices, P.data / unit, x.astype("i4"))
         for _ in range(10):
-            highs.passModel(*sizes, p.q / unit - weight * x, -inf, inf, p.l, p.u, *data)
+            highs.passModel(*sizes, p.q / unit - weight * x, -inf, inf, l, u, *data)
             highs.run()
             solution, last, name = highs.getSolution(), x, highs.getModelStatus().name
             x, y = np.array(solution.col_value), -unit * np.array(solution.row_dual)
