@@ -1,5 +1,8 @@
 """ffoadapt-highs: the conformance suite, and what is particular to HiGHS."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -42,3 +45,34 @@ def test_an_option_out_of_range_is_an_error() -> None:
     program = ffoadapt.ConeProgram.from_split(None, np.ones(1), [[-1.0]], [1.0])
     with pytest.raises(ffoadapt.SolveError, match="does not accept primal_feasibility_tolerance"):
         ffoadapt.solve(program, solver="highs", solver_options={"tolerance": 1e-15})
+
+
+ROWS = """
+import numpy as np, ffoadapt
+for k in range(150):
+    r = np.random.default_rng([1, k])
+    n = int(r.integers(2, 8))
+    m = int(r.integers(1, 2 * n))
+    L = r.normal(size=(n, int(r.integers(1, n + 1))))
+    P = L @ L.T * 10.0 ** r.uniform(-3, 3)
+    A, x = r.normal(size=(m, n)), r.normal(size=n)
+    for j in range(1, m):
+        if r.uniform() < 0.3:
+            near = 10.0 ** r.uniform(-12, -3) * r.normal(size=n) * (r.uniform() < 0.8)
+            A[j] = A[:j].T @ r.choice([-1, 1, 0, 0.5], j) + near
+    R = 10.0 ** r.uniform(-4, 4, m) if r.uniform() < 0.8 else np.ones(m)
+    A *= R[:, None]
+    b, room = A @ x, R * r.uniform(0, 1, m) * (r.uniform(size=m) < 0.6)
+    low = b - R * r.uniform(0, 1, m) * (room > 0)
+    l, u = np.where(r.uniform(size=m) < 0.5, low, np.where(room > 0, -np.inf, b)), b + room
+    form = ffoadapt.BoxForm(CSC(P), r.normal(size=n), CSC(A), l, u)
+    ffoadapt.get_plugin("solver", "highs").solve(form, OPTIONS, ffoadapt.Session())
+"""
+
+
+def test_rows_that_all_but_depend_do_not_end_the_process() -> None:
+    # In rows of very different sizes HiGHS loses count of its active set, and writes beyond it.
+    options = {"output_flag": False, "qp_regularization_value": 1e-7, "qp_iteration_limit": 10**5}
+    code = f"from scipy.sparse import csc_matrix as CSC\nOPTIONS = {options}\n{ROWS}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
