@@ -142,10 +142,11 @@ def test_a_shared_matrix_is_as_good_as_copies(threads: None, rank: int) -> None:
 
 @compiled
 def test_lost_ranks_are_left_to_others() -> None:
-    """A free direction, dependent rows, and an indefinite P are marked; neighbours are not."""
+    """A free direction, nearly dependent rows and an indefinite P are marked, no neighbours."""
     P, A, active = systems(5, 6, 4, 6)
     active[:] = True
     P[1], A[2, 3], P[3] = np.diag([1.0, 0, 0, 0, 0, 0]), A[2, 0] + A[2, 1], -P[3]
+    A[2, 3, 0] += 1e-6
     active[1] = False
     factor = BatchedFactor(P, A, unit(active))
     assert factor.fine.tolist() == [True, False, False, False, True]
@@ -308,7 +309,7 @@ def test_sizes_are_checked() -> None:
     with pytest.raises(ValueError, match="sizes of the batch"):
         factor.solve(np.ones((1, 2, 3)), np.ones((2, 2, 2)))
     with pytest.raises(IndexError):
-        _compiled.factorize(factor._state[0], 1, 3, 0.0, factor.fine)
+        _compiled.factorize(factor._state[0], 1, 3, 0.0, factor.fine, factor.lost)
     with pytest.raises(ValueError, match="sizes that fit"):
         _compiled.row_squares(2, 3, A[:1], np.ones((2, 2)))
     ones = np.ones((2, 3))

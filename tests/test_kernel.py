@@ -23,7 +23,11 @@ from ffoadapt._kernel import ghost, reference
 from ffoadapt._kernel.algebra import NumpyAlgebra
 from ffoadapt._kernel.measures import FIGURES
 from ffoadapt._kernel.polyhedral import LIMITS
+from ffoadapt._oracle.active_set import GhostBatch
+from ffoadapt._oracle.batched import BatchedFactor
 from ffoadapt._oracle.bounds import SURENESS
+from ffoadapt._oracle.dense import DenseFactor
+from ffoadapt._oracle.rows import ElementRows
 
 ROOT = Path(__file__).resolve().parents[1]
 SURE, REFINE = 1e-5, 1e-13
@@ -245,7 +249,7 @@ def prepared(kernel: Any, P: Any, A: Any, active: Any, curved: Any = None) -> tu
     (size, m), n = active.shape, P.shape[-1]
     counts, reused, fine = np.empty(size, np.int64), np.ones(size, bool), np.empty(size, bool)
     batch = kernel.prepare(n, m, size, P, A, active, None, curved, None, counts, reused)
-    kernel.factorize(batch, 0, size, SURE, fine)
+    kernel.factorize(batch, 0, size, SURE, fine, np.empty(size, np.int64))
     assert not reused.any()
     return batch, counts, fine
 
@@ -283,20 +287,64 @@ def test_solutions_of_systems(kernel: Any, n: int, m: int, shared: bool, flat: b
     assert not plain[2].any()
 
 
-def test_systems_without_full_rank_are_left_alone(kernel: Any) -> None:
-    """Equal rows, more rows than variables, a direction without curvature; and one that is fine."""
+def test_systems_without_full_rank(kernel: Any) -> None:
+    """Equal rows, more rows than variables, a direction without curvature; and one that is fine.
+
+    Where rows alone depend on each other the solution is the minimal one, or left alone.
+    """
     P, A = np.broadcast_to(np.eye(3), (4, 3, 3)).copy(), rng().standard_normal((4, 5, 3))
     active = np.array([[True, True, False, False, False]] * 4)
     A[0, 1], P[2, 2, 2] = A[0, 0], 0.0
     active[1], A[2, :, 2] = True, 0.0
     batch, _, fine = prepared(kernel, P, A, active)
-    assert fine.tolist() == [False, False, False, True]
+    assert fine[2:].tolist() == [False, True]
     v_x, v_z = np.ones((1, 4, 3)), np.ones((1, 4, 5))
     w, zeta, residual = np.full_like(v_x, 9.0), np.full_like(v_z, 9.0), np.full(4, 9.0)
     kernel.solve(batch, 0, 4, REFINE, v_x, v_z, w, zeta, residual)
-    assert (w[:, :3] == 9.0).all() and (zeta[:, :3] == 9.0).all() and (residual[:3] == 9.0).all()
+    for i in np.flatnonzero(~fine).tolist():
+        assert (w[:, i] == 9.0).all() and (zeta[:, i] == 9.0).all() and residual[i] == 9.0
     assert residual[3] <= 1e-12
     np.testing.assert_allclose(A[3, :2] @ w[0, 3], 1.0, rtol=1e-12)
+    for i in np.flatnonzero(fine[:2]).tolist():
+        C = A[i, active[i]]
+        K = np.block([[P[i], C.T], [C, np.zeros((len(C), len(C)))]])
+        right = np.linalg.pinv(K) @ np.ones(3 + len(C))
+        found = np.concatenate((w[0, i], zeta[0, i, active[i]]))
+        np.testing.assert_allclose(found, right, atol=1e-12)
+        assert not zeta[0, i, ~active[i]].any()
+
+
+@pytest.mark.parametrize("n, rows, penalized", [(6, 3, False), (9, 4, True), (30, 12, False)])
+@pytest.mark.parametrize("units", [1.0, 1e-4, 1e5])
+def test_dependent_rows_of_batches(n: int, rows: int, penalized: bool, units: float) -> None:
+    """Bounds on most variables, rows that follow from others, P singular or not, in any units: the
+    minimal solutions, as by the factorization of one element, and how many rows are lost."""
+    r, size = rng(n), 4
+    A = np.concatenate(
+        (r.standard_normal((size, rows, n)), np.broadcast_to(-np.eye(n), (size, n, n))), 1
+    )
+    A[:, rows - 1] = A[:, 0] - 2.0 * A[:, 1]
+    active = np.concatenate((np.ones((size, rows)), r.random((size, n)) < 0.6), 1) > 0.5
+    active[0, rows:] = True
+    P = definite(size, n) * units
+    if penalized:  # what is bent in one direction only, and held in the others
+        P = np.einsum("bi,bj->bij", *[r.standard_normal((size, n))] * 2) * units
+        active[:, rows:-1] = True
+    ghost = GhostBatch(active, np.zeros((size, 0)), (), np.full(size, np.inf))
+    factor = BatchedFactor(P, A, ghost)
+    v_x, v_z = r.standard_normal((2, size, n)), r.standard_normal((2, size, rows + n))
+    w, zeta, residual = factor.solve(v_x, v_z)
+    for i in range(size):
+        alone = DenseFactor(P[i], A[i], ElementRows(ghost, i))
+        assert factor.lost[i] == alone.dependent * factor.fine[i] and alone.dependent
+        if _kernel.compiled is not None:
+            assert factor.fine[i]
+        if factor.fine[i]:
+            others = alone.solve(v_x[:, i].T, v_z[:, i].T)
+            for value, other in ((w, others[0]), (zeta, others[1])):
+                scale = np.abs(other).max()
+                np.testing.assert_allclose(value[:, i].T, other, atol=1e-10 * scale)
+            np.testing.assert_allclose(residual[i], others[2].max(), rtol=1e-6)
 
 
 def test_what_is_in_doubt_is_not_settled(kernel: Any) -> None:

@@ -57,7 +57,7 @@ class Batch:
         self.fine = np.zeros(SIZE, bool)
 
     def factorize(self) -> None:
-        kernel.factorize(self.capsule, 0, SIZE, 1e-8, self.fine)
+        kernel.factorize(self.capsule, 0, SIZE, 1e-8, self.fine, np.empty(SIZE, np.int64))
 
     def solve(self) -> Any:
         v_x, v_z = np.ones((1, SIZE, N)), np.ones((1, SIZE, M))
@@ -108,7 +108,7 @@ def test_neighbours_that_are_none(near: Any) -> None:
 def test_batches_that_are_none() -> None:
     for wrong in (None, 3, kernel.memory(8)):
         with pytest.raises(ValueError, match="PyCapsule"):
-            kernel.factorize(wrong, 0, 1, 1e-8, np.empty(1, bool))
+            kernel.factorize(wrong, 0, 1, 1e-8, np.empty(1, bool), np.empty(1, np.int64))
 
 
 # ----------------------------------------------------------------- pointers, indices and orders

@@ -186,6 +186,9 @@ def prepare(rng: Rng, large: bool, batch: Any = None) -> Call:
     P, A = definite(rng, shared(rng, size), n), rng.normal(size=(shared(rng, size), m, n))
     active = rng.random((size, m)) < 0.3
     active[:, n:] = False
+    if rng.random() < 0.3:  # rows that depend on each other
+        A[:, m // 2 :] = 2.0 * A[:, : m - m // 2]
+        active |= rng.random((size, m)) < 0.7
     U = np.linalg.cholesky(P).transpose(0, 2, 1).copy() if rng.random() < 0.3 else None
     curved, arrays = None, [P, A, active]
     if m > 2 and rng.random() < 0.5:
@@ -219,7 +222,7 @@ def made(rng: Rng, large: bool) -> tuple[Any, Call]:
     first = prepare(rng, large)
     batch = first()
     size = first.arguments[2]
-    _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
+    _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool), np.empty(size, np.int64))
     if rng.random() < 0.5:
         return batch, first
     first = prepare(rng, large)
@@ -232,14 +235,14 @@ def made(rng: Rng, large: bool) -> tuple[Any, Call]:
 def factorize(rng: Rng, large: bool) -> Call:
     batch, call = made(rng, large)
     size = call.arguments[2]
-    at = [batch, *part(rng, size), 1e-8, np.empty(size, bool)]
-    return Call("factorize", at, (4,), arrays=call.arrays)
+    at = [batch, *part(rng, size), 1e-8, np.empty(size, bool), np.empty(size, np.int64)]
+    return Call("factorize", at, (4, 5), arrays=call.arrays)
 
 
 def solve(rng: Rng, large: bool) -> Call:
     batch, call = made(rng, large)
     n, m, size = call.arguments[:3]
-    _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
+    _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool), np.empty(size, np.int64))
     K = int(rng.integers(0, 4))
     K = K if n + m else 0
     v_x, v_z = rng.normal(size=(K, size, n)), rng.normal(size=(K, size, m))
@@ -252,7 +255,7 @@ def solve(rng: Rng, large: bool) -> Call:
 def bounds_suffice(rng: Rng, large: bool) -> Call:
     batch, call = made(rng, large)
     n, m, size = call.arguments[:3]
-    _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool))
+    _kernel.kernel.factorize(batch, 0, size, 1e-8, np.empty(size, bool), np.empty(size, np.int64))
     given = rng.normal(size=n), rng.normal(size=m), rng.random((shared(rng, size), m))
     at = [batch, *part(rng, size), *given, rng.random((size, FIGURES)), rng.random(size)]
     return Call("bounds_suffice", [*at, 1e-16, 1e-3, 1e-3, 1e-9], arrays=call.arrays)

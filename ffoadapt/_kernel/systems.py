@@ -69,8 +69,16 @@ def prepare(
 
 
 @np.errstate(all="ignore")  # as where it is compiled
-def factorize(batch: Systems, begin: int, end: int, share: float, fine: NDArray[np.bool_]) -> None:
+def factorize(
+    batch: Systems,
+    begin: int,
+    end: int,
+    share: float,
+    fine: NDArray[np.bool_],
+    lost: NDArray[np.int64],
+) -> None:
     part = slice(begin, end)
+    lost[part] = 0
     n = batch.P.shape[-1]
     if batch.K.shape[-1] != n + batch.A.shape[-2] or batch.curved:
         fine[part] = False

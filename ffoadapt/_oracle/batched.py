@@ -2,8 +2,8 @@
 
 `_compiled/` has the algorithm of `dense` for one element after the other, in as many threads as
 there are cores: for small programs Python would take many times as long as LAPACK. An element whose
-Cholesky pivots show a lost rank is marked and left to `DenseFactor`, as all are where the package
-was built without a compiler.
+Cholesky pivots show a lost rank is marked and left to `DenseFactor`, unless it is clear that rows
+alone depend on each other; so are all where the package was built without a compiler.
 """
 
 from __future__ import annotations
@@ -70,8 +70,10 @@ class BatchedFactor:
     ----------
     active
         (B,) the number of active rows.
+    lost
+        (B,) the number of these that depend on others.
     fine
-        (B,) bool: elements of full rank; the solutions of others are 0.
+        (B,) bool: elements that are factorized; the solutions of others are 0.
     complete
         Whether all are.
     """
@@ -117,21 +119,22 @@ class BatchedFactor:
     def _factorize(self, near: Sequence[Lent | None]) -> None:
         size = self._given[2]
         lent = tuple([one and (one[0]._state[0], one[1]) for one in near]) or None
-        active, fine = np.empty(size, dtype=np.int64), np.empty(size, dtype=bool)
+        active, lost = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
+        fine = np.empty(size, dtype=bool)
         borrowed = np.zeros(size, dtype=bool)
         batch = _kernel.kernel.prepare(*self._given, lent, active, borrowed)
 
         def factorize(part: slice) -> None:
-            _kernel.kernel.factorize(batch, part.start, part.stop, SURE, fine)
+            _kernel.kernel.factorize(batch, part.start, part.stop, SURE, fine, lost)
 
         spread(factorize, size, self._work[1] if borrowed.all() else sum(self._work))
-        self.active, self.fine, self._state = active, fine, (batch, borrowed, near)
+        self.active, self.lost, self.fine, self._state = active, lost, fine, (batch, borrowed, near)
         self.complete = bool(fine.all())
 
     def solve(self, v_x: Floats, v_z: Floats, refine: bool = True) -> tuple[Floats, Floats, Floats]:
         """See `Factor`; the residual of a solution that is not refined is not known, and 0.
 
-        Of elements without full rank the solution is 0.
+        Of elements that are not factorized the solution is 0.
         """
         v_x, v_z = plain(v_x, v_z)
         w, zeta, residual = np.zeros(v_x.shape), np.zeros(v_z.shape), np.zeros(self.fine.size)
@@ -152,9 +155,8 @@ class BatchedFactor:
 
     @property
     def rank(self) -> Rank:
-        """Of the elements of full rank."""
-        none = np.zeros(self.fine.size, dtype=np.int64)
-        return Rank(self.active, none, none)
+        """Of the elements that are factorized."""
+        return Rank(self.active, self.lost, np.zeros(self.fine.size, dtype=np.int64))
 
     def null(self) -> tuple[Floats, Floats]:
         """Nothing of these elements: they are of full rank."""

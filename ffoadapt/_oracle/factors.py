@@ -178,7 +178,7 @@ class Factors:
     def null(self, i: int) -> Pair | None:
         """(w, zeta) (B, n), (B, m): a random vector of what the system of element ``i`` leaves
         open, 0 in the others; None where that is nothing."""
-        if self.batched is not None and self.batched.fine[i]:
+        if self.batched is not None and self.batched.fine[i] and not self.batched.lost[i]:
             return None
         factor, structure = self.element(i), self.batch.structure
         if not factor.rank.deficiency:

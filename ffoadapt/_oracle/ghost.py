@@ -179,8 +179,10 @@ class GhostProblems(MeasuredPoints):
 
     @property
     def _regular(self) -> bool:
-        """Whether compiled code has factorized the systems of all, and s and z leave no gap."""
-        if self.factors.batched is None or not self.all_solved or self.factors.left:
+        """Whether compiled code has factorized the systems of all, of full rank, and s and z leave
+        no gap."""
+        batched = self.factors.batched
+        if batched is None or not self.all_solved or self.factors.left or batched.lost.any():
             return False
         return self.batch.structure.polyhedral or self.points.paired
 

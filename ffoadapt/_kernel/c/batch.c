@@ -20,6 +20,8 @@ static void release(Batch *b)
         free(a->own_has);
         free(a->own_sigma);
     }
+    for (Py_ssize_t i = 0; b->systems && i < b->size; i++)
+        free(b->systems[i].dependent);
     Py_XDECREF(b->near);
     give(b->memory, b->bytes);
     free(b->own_active);
@@ -171,7 +173,7 @@ static int reuse_nearby(Batch *b, PyObject *near, char *reused)
             return misfit();
         System *s = b->systems + i;
         const System *from = other->systems + j;
-        if (!b->ghosts || !from->fine || from->n != s->n || from->k != s->k)
+        if (!b->ghosts || !from->fine || from->dependent || from->n != s->n || from->k != s->k)
             continue;
         s->U = from->U, s->Y = from->Y, s->S = from->S, s->D = from->D;
         s->penalized = from->penalized, s->steepness = from->steepness;

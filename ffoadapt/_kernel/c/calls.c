@@ -19,32 +19,37 @@ static int worth_threads(const Batch *b, Py_ssize_t count)
 }
 
 const char factorize_doc[] =
-    "factorize(batch, begin, end, share, fine): fine is written";
+    "factorize(batch, begin, end, share, fine, lost): fine and lost, the number of rows "
+    "that depend on others, are written";
 
 PyObject *factorize_batch(PyObject *module, PyObject *args)
 {
     PyObject *capsule;
     Py_ssize_t begin, end;
     double share;
-    Py_buffer fine;
-    if (!PyArg_ParseTuple(args, "OnndO&", &capsule, &begin, &end, &share, bools_to_write, &fine))
+    enum { FINE, LOST, ARRAYS };
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "OnndO&O&", &capsule, &begin, &end, &share, bools_to_write, a + FINE,
+                          int64s_to_write, a + LOST))
         return NULL;
     Batch *b = part(capsule, begin, end);
-    int good = b && has(&fine, b->size);
+    int good = b && has(a + FINE, b->size) && has(a + LOST, b->size);
     if (b && !good)
-        PyErr_SetString(PyExc_ValueError, "fine is not of the size of the batch");
+        PyErr_SetString(PyExc_ValueError, "fine and lost are not of the size of the batch");
+    good = good && apart(a, 0, ARRAYS);
     if (good) {
         PyThreadState *thread = worth_threads(b, end - begin) ? PyEval_SaveThread() : NULL;
         for (Py_ssize_t i = begin; good && i < end; i++) {
             good = (!b->ghosts || assemble_curved(b->ghosts + i)) && factorize(b->systems + i, share);
-            ((char *)fine.buf)[i] = (char)b->systems[i].fine;
+            ((char *)a[FINE].buf)[i] = (char)b->systems[i].fine;
+            ((int64_t *)a[LOST].buf)[i] = lost_rows(b->systems + i);
         }
         if (thread)
             PyEval_RestoreThread(thread);
         if (!good)
             PyErr_NoMemory();
     }
-    PyBuffer_Release(&fine);
+    let_go(a, ARRAYS);
     return good ? Py_NewRef(Py_None) : NULL;
 }
 
@@ -163,7 +168,7 @@ PyObject *bounds_suffice_batch(PyObject *module, PyObject *args)
             for (Py_ssize_t i = begin; all && i < end; i++) {
                 const double *figures = (double *)a[MEASURED].buf + i * FIGURES;
                 const System *s = b->systems + i;
-                all = s->fine &&
+                all = s->fine && !s->dependent &&
                       bounds_suffice(respond(s, b->ghosts ? b->ghosts + i : NULL, a[SIGNS_X].buf,
                                       a[SIGNS_Z].buf, numbers(a + SQUARES, m, i), figures, work),
                               figures, ((double *)a[MARGINS].buf)[i], (double)(n + m), &limits);

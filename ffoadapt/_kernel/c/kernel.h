@@ -2,6 +2,7 @@
 
    linear.c   BLAS and LAPACK, from scipy
    system.c   one ghost KKT system: factors and solutions
+   dependent.c  one whose active rows depend on each other
    curved.c   the ghost rows of curved cones, which make a system of a program
    point.c    sizes and residuals of a point, and whether they leave a doubt
    memory.c   memory that is kept
@@ -78,6 +79,7 @@ static inline double smaller(double a, double b) { return a <= b || isnan(a) ? a
 
 int find_functions(void);
 int factor(int n, double *M);
+int factor_with_pivots(int n, double *M, int *order, double least, double *work);
 void divide(const char *on, int n, const double *U, int K, double *columns);
 void multiply(const char *on, int k, int n, const double *M, int K, double sign, const double *v,
               double scale, double *out);
@@ -96,7 +98,10 @@ extern const char memory_doc[];
 
 /* ------------------------------------------------------------------------------------- system.c */
 
-/* The data and factors of a system with k active rows; D are the k weights of the penalty. */
+typedef struct Dependent Dependent;
+
+/* The data and factors of a system with k active rows; D are the k weights of the penalty. Where rows
+   depend on each other, Y has these rows, and the factors are elsewhere. */
 typedef struct {
     int n, m, k;
     const double *P, *A;
@@ -107,6 +112,7 @@ typedef struct {
     int reused;     /* whether all factors are those of a system nearby */
     int penalized;    /* whether U is that of P + C'DC */
     int fine;         /* whether the factors are good for anything */
+    Dependent *dependent; /* NULL where the rank is full */
 } System;
 
 /* Right-hand sides or solutions: x (n, K), y (k, K). */
@@ -119,6 +125,12 @@ void scatter(const System *s, int K, const double *values, const double *weights
 void solve(const System *s, int K, double *x, double *y, double *full);
 size_t workspace_size(const System *s, int K, int refine);
 double solution(const System *s, int K, double limit, Pair at, double *work);
+
+/* ---------------------------------------------------------------------------------- dependent.c */
+
+int find_dependent(System *s);
+int lost_rows(const System *s);
+void solve_dependent(const System *s, int K, Pair at, double *work);
 
 /* ------------------------------------------------------------------------------------- curved.c */
 

@@ -3,6 +3,7 @@
 #include "kernel.h"
 
 static void (*dpotrf)(char *, int *, double *, int *, int *);
+static void (*dpstrf)(char *, int *, double *, int *, int *, int *, double *, double *, int *);
 static void (*dtrsv)(char *, char *, char *, int *, double *, int *, double *, int *);
 static void (*dtrsm)(char *, char *, char *, char *, int *, int *, double *, double *, int *,
                      double *, int *);
@@ -27,6 +28,15 @@ int factor(int n, double *M)
     if (n)
         dpotrf("L", &n, M, &n, &info);
     return info == 0;
+}
+
+/* The same with pivots, of which none is below `least`: rows and columns `order` (from 1 on) of M, the
+   rank being returned. work has room for 2 n. */
+int factor_with_pivots(int n, double *M, int *order, double least, double *work)
+{
+    int rank = 0, info = 0;
+    dpstrf("L", &n, M, &n, order, &rank, &least, work, &info);
+    return rank;
 }
 
 enum { FEW = 24 }; /* the order up to which a call of BLAS, which takes a lock, takes longer */
@@ -143,7 +153,8 @@ int find_functions(void)
 {
     const char *blas = "scipy.linalg.cython_blas";
     const char *lapack = "scipy.linalg.cython_lapack";
-    return find(lapack, "dpotrf", &dpotrf) && find(lapack, "dgeqrt", &dgeqrt) &&
+    return find(lapack, "dpotrf", &dpotrf) && find(lapack, "dpstrf", &dpstrf) &&
+            find(lapack, "dgeqrt", &dgeqrt) &&
            find(lapack, "dgemqrt", &dgemqrt) &&
            find(blas, "dtrsv", &dtrsv) && find(blas, "dtrsm", &dtrsm) &&
            find(blas, "dsyrk", &dsyrk) && find(blas, "dgemv", &dgemv) &&

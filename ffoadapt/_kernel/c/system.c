@@ -49,22 +49,11 @@ static void penalize(System *s)
     gather(s, s->Y);
 }
 
-/* The factors of a system, unless it has borrowed some; P is factorized unless U is known. False if
-   there is no memory. */
-int factorize(System *s, double share)
+/* The factors of a system of full rank, C being in Y; s->fine says whether there are any. `diagonal`
+   has room for n and for k. */
+static void factorize_regular(System *s, double share, double *diagonal)
 {
     ptrdiff_t n = s->n, k = s->k;
-    if (s->reused)
-        return 1;
-    if (k > n) { /* so many rows depend on each other */
-        s->fine = 0;
-        return 1;
-    }
-    double *diagonal = malloc((n + k + 1) * sizeof(double));
-    if (!diagonal)
-        return 0;
-    gather(s, s->Y);
-    s->steepness = dot(k * n, s->Y);
     s->fine = 1;
     s->penalized = 0;
     if (!s->known) {
@@ -86,8 +75,27 @@ int factorize(System *s, double share)
             diagonal[j] = s->S[j * k + j];
         s->fine = factor(s->k, s->S) && sure(share, s->k, s->S, diagonal);
     }
+}
+
+/* The factors of a system, unless it has borrowed some; P is factorized unless U is known. False if
+   there is no memory. */
+int factorize(System *s, double share)
+{
+    if (s->reused || s->dependent)
+        return 1;
+    double *diagonal = malloc(((size_t)s->n + s->k + 1) * sizeof(double));
+    if (!diagonal)
+        return 0;
+    gather(s, s->Y);
+    s->steepness = dot((ptrdiff_t)s->k * s->n, s->Y);
+    s->fine = 0;
+    if (s->k <= s->n) /* else rows depend on each other */
+        factorize_regular(s, share, diagonal);
     free(diagonal);
-    return 1;
+    if (s->fine)
+        return 1;
+    gather(s, s->Y);
+    return find_dependent(s);
 }
 
 /* Overwrites the right-hand side x (n, K), y (k, K) with the solution; full is (m, K). */
@@ -103,6 +111,15 @@ void solve(const System *s, int K, double *x, double *y, double *full)
     divide("T", s->k, s->S, K, y);
     multiply("N", s->k, s->n, s->Y, K, -1.0, y, 1.0, x);
     divide("T", s->n, s->U, K, x);
+}
+
+/* The same, whatever the rank; work is (3 n + 3 k) where rows depend on each other. */
+static void solve_any(const System *s, int K, Pair at, double *full, double *work)
+{
+    if (s->dependent)
+        solve_dependent(s, K, at, work);
+    else
+        solve(s, K, at.x, at.y, full);
 }
 
 /* What is left of `right` at `at`, and its sizes (K,) as in dense.relative_sizes. */
@@ -178,7 +195,8 @@ static double refined(const System *s, int K, double limit, Pair right, Pair at,
 /* The numbers that `solution` needs to work in. */
 size_t workspace_size(const System *s, int K, int refine)
 {
-    return (size_t)K * ((refine ? 3 : 0) * ((size_t)s->n + s->k) + s->m + 4);
+    size_t own = 3 * ((size_t)s->n + s->k); /* also where rows are not known to depend on others */
+    return own + (size_t)K * ((refine ? 3 : 0) * ((size_t)s->n + s->k) + s->m + 4);
 }
 
 /* Overwrites the right-hand side with the solution, without a limit with one that is not refined,
@@ -188,7 +206,7 @@ double solution(const System *s, int K, double limit, Pair at, double *work)
     ptrdiff_t n = s->n, m = s->m, k = s->k;
     double *full = work, *sizes = full + K * m, *next = sizes + 4 * K;
     if (!(limit < DBL_MAX)) {
-        solve(s, K, at.x, at.y, full);
+        solve_any(s, K, at, full, next);
         return 0.0;
     }
     Pair pairs[3];
@@ -198,6 +216,10 @@ double solution(const System *s, int K, double limit, Pair at, double *work)
     }
     memcpy(pairs[0].x, at.x, K * n * sizeof(double));
     memcpy(pairs[0].y, at.y, K * k * sizeof(double));
-    solve(s, K, at.x, at.y, full);
+    solve_any(s, K, at, full, next);
+    if (s->dependent) { /* of least squares, which no step makes better */
+        residual(s, K, pairs[0], at, pairs[1], full, sizes, sizes + K);
+        return largest(K, sizes);
+    }
     return refined(s, K, limit, pairs[0], at, pairs[1], pairs[2], full, sizes);
 }
