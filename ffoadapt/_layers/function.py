@@ -241,7 +241,7 @@ class SolveFunction(Keyed):
         return None if self.on_report is not None else traced.route(self, framework, xp, auto)
 
     def maps(self, xp: Any) -> Traced | None:
-        return Traced.maps(self.model, self.settings, xp, self.orders)
+        return traced.maps(self, xp)
 
     def observe(self, shapes: Sequence[Shape], fetch: Callable[[], Any]) -> None:
         if self.latest.place is not None:

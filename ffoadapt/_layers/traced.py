@@ -17,7 +17,7 @@ from .axes import Axes
 from .outcome import Outcome
 from .state import State
 
-__all__ = ["AtHost", "Elsewhere", "route"]
+__all__ = ["AtHost", "Elsewhere", "maps", "route"]
 
 
 class Function(Protocol):
@@ -44,6 +44,14 @@ def route(function: Any, framework: str, xp: Any, auto: bool) -> Traced | None:
         made = function.model, function.settings, framework, xp, function.orders, auto
         known[key] = Traced.of(*made)
     return known[key]
+
+
+def maps(function: Any, xp: Any) -> Traced | None:
+    """What comes before and after a point, or None; see `Differentiable.maps`."""
+    known = _routes.setdefault(function, {})
+    if xp not in known:
+        known[xp] = Traced.maps(function.model, function.settings, xp, function.orders)
+    return known[xp]
 
 
 class Elsewhere(Outcome):

@@ -235,6 +235,16 @@ def test_a_failed_element_is_nan_alone() -> None:
         torch.func.vmap(lambda h: ffoadapt.qp(P[0], q[0], G, h, A, b[0], solver="ipm").x)(h[:3])
 
 
+def test_without_rows_and_without_programs() -> None:
+    P, q = torch.diag(torch.tensor([2.0, 4.0], dtype=F64)), torch.tensor([[-2.0, 2.0]] * 3).to(F64)
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda q: ffoadapt.qp(P, q, solver="ipm").x))(q)
+    close([jacobian], [torch.diag(torch.tensor([-0.5, -0.25], dtype=F64)).expand(3, 2, 2)])
+    total = lambda q: (ffoadapt.qp(P, q, solver="ipm").x ** 3).sum()  # noqa: E731
+    hessian = torch.func.hessian(total)(q[0])
+    close([hessian], [torch.diag(torch.tensor([1.5, -0.1875], dtype=F64))])
+    assert ffoadapt.qp(P, q[:0], solver="ipm").x.shape == (0, 2)
+
+
 def test_singular_systems() -> None:
     """Repeated active rows, and a linear program with a vertex: as on the host, but for the share
     that each of the repeated rows has in their multiplier, which is the solver's choice."""

@@ -177,12 +177,56 @@ def test_only_what_is_asked_for_is_computed(float64, monkeypatch):
         lambda f: jax.jacrev(jax.jacrev(f)),
         lambda f: jax.jacfwd(jax.jacfwd(f)),
         lambda f: jax.jit(jax.hessian(f)),
+        lambda f: lambda c: jax.vmap(jax.hessian(f))(jnp.stack((c, c)))[1],
     ],
-    ids=["hessian", "jacrev", "jacfwd", "jit"],
+    ids=["hessian", "jacrev", "jacfwd", "jit", "vmap"],
 )
-def test_second_derivatives_are_a_clear_error(second, float64):
-    with pytest.raises(ffoadapt.DifferentiationError, match="second derivatives"):
-        second(lambda c: project(c) @ V)(jnp.asarray(C))
+def test_second_derivatives(second, float64):
+    """Of a projection, which is linear as long as the active rows stay; beside JAX's own."""
+    weighted = lambda project: lambda c: project(c) ** 3 @ V  # noqa: E731
+    found = second(weighted(project))(jnp.asarray(C))
+    np.testing.assert_allclose(found, jax.hessian(weighted(closed))(jnp.asarray(C)), atol=1e-9)
+
+
+def test_second_derivatives_by_matrices(float64):
+    """By every datum, beside differences of the gradient."""
+    rng = np.random.default_rng(3)
+    root, x, G = rng.normal(size=(3, 3)), rng.normal(size=3), rng.normal(size=(3, 3))
+    A = rng.normal(size=(1, 3))
+    h = G @ x + rng.uniform(0.0, 1.0, 3)
+    P = root @ root.T + 0.1 * np.eye(3)
+    data = tuple(map(jnp.asarray, (P, 3 * rng.normal(size=3), G, h, A, A @ x)))
+
+    def loss(*data):
+        x, z, y = ffoadapt.qp(*data, solver=SOLVER)
+        return jnp.sum(x**3) + jnp.sum(z**2) + jnp.sum(jnp.sin(y))
+
+    gradient = jax.grad(loss, argnums=tuple(range(6)))
+    along = [rng.normal(size=v.shape) for v in data]
+    along[0] = along[0] + along[0].T
+    _, found = jax.jvp(gradient, data, tuple(map(jnp.asarray, along)))
+    ends = [gradient(*(v + t * d for v, d in zip(data, along))) for t in (1e-5, -1e-5)]
+    for k, (ours, up, down) in enumerate(zip(found, *ends)):
+        ours = (ours + ours.T) / 2 if k == 0 else ours
+        np.testing.assert_allclose(ours, (up - down) / 2e-5, rtol=1e-5, atol=1e-5)
+
+
+def test_second_derivatives_are_a_clear_error(float64):
+    """Of curved cones, and at a kink."""
+    eye, zero, q = jnp.eye(2), jnp.zeros(2), jnp.array([-0.3, 0.5])
+    cones = [ffoadapt.SecondOrderCone(2)]
+
+    def curved(q):
+        return ffoadapt.cone_program(eye, q, -eye, zero, cones, solver=SOLVER).x @ q
+
+    with pytest.raises(ffoadapt.DifferentiationError, match="second derivatives.*nonnegative"):
+        jax.hessian(curved)(q)
+
+    def boxed(q):
+        return ffoadapt.box_qp(eye, -q, eye, zero, zero + 0.5, solver=SOLVER).x @ q
+
+    with pytest.raises(ffoadapt.DifferentiationError, match="second derivatives.*weakly active"):
+        jax.hessian(boxed)(q)
 
 
 def infeasible(h):

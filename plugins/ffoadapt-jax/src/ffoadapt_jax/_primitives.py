@@ -25,7 +25,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ffoadapt import Differentiable, DifferentiationError, TracedSolve
 
-from . import _traced
+from . import _second, _traced
 
 __all__ = ["solve"]
 
@@ -194,10 +194,7 @@ def _derivative_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
     arrays, state, linear = _split(primals, params)
     moves = tangents[len(arrays) + len(state) :]
     if any(type(t) is not ad.Zero for t in tangents[: len(arrays)]):
-        raise DifferentiationError(
-            "second derivatives of a solution are not available: put jax.lax.stop_gradient around "
-            "the gradient, or take finite differences of it"
-        )
+        return _second_jvp(primals, tangents, params)
     found = derivative_p.bind(*primals, **params)
     if all(type(t) is ad.Zero for t in moves):
         return found, [_no_tangent(v) for v in found]
@@ -206,6 +203,31 @@ def _derivative_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
         for t, v in zip(moves, linear, strict=True)
     ]
     return found, derivative_p.bind(*_varying_alike([*arrays, *state, *filled]), **params)
+
+
+def _second_jvp(primals: Any, tangents: Any, params: Any) -> Any:
+    """Second derivatives: the arrays move, too."""
+    arrays, state, linear = _split(primals, params)
+    function, count = params["function"], len(arrays)
+    with jax.enable_x64(True):
+        points = [jax.lax.bitcast_convert_type(w, jnp.float64) for w in state]
+        wide = [[jnp.asarray(v, jnp.float64) for v in part] for part in (arrays, linear)]
+        moves = [
+            jnp.zeros(v.shape, jnp.float64) if type(t) is ad.Zero else jnp.asarray(t, jnp.float64)
+            for t, v in zip(tangents, primals, strict=True)
+        ]
+        parts = [*moves[:count]], [*moves[count + len(state) :]]
+        known = not any(isinstance(v, jax.core.Tracer) for v in (*wide[0], *points))
+        if known and _second.refused(function, wide[0], points):
+            raise DifferentiationError(
+                "second derivatives of a solution are not available here: a row is weakly active "
+                "(the gradient jumps), or the active rows or the solution are not unique. Put "
+                "jax.lax.stop_gradient around the gradient, or take on_failure='nan', with NaN for "
+                "these elements alone"
+            )
+        found = derivative_p.bind(*primals, **params)
+        second = _second.moved(function, wide[0], points, wide[1], parts, params)
+        return found, [v.astype(f.dtype) for v, f in zip(second, found, strict=True)]
 
 
 def _derivative_transpose(cotangents: Any, *args: Any, **params: Any) -> Any:

@@ -18,7 +18,7 @@ from ffoadapt.experimental import BoxGhost, BoxOracle
 
 from ._algebra import JaxAlgebra
 
-__all__ = ["jvp", "over", "solve", "vjp"]
+__all__ = ["jvp", "oracle", "over", "solve", "vjp"]
 
 
 def over(function: Callable[..., Any], axes: int) -> Callable[..., Any]:
@@ -46,12 +46,12 @@ def solve(route: TracedSolve, axes: int, values: Sequence[Any]) -> tuple[Any, An
     def one(*values: Any) -> tuple[Any, Any]:
         p = route.program(values)
         x, y, solved = route.solve(p)
-        y = _oracle.signed(p, y)
+        y = oracle.signed(p, y)
         if route.polish:
-            x, y = _oracle.polished(p, x, y)
-        solved &= _oracle.convex(p.P) & jnp.isfinite(x).all() & jnp.isfinite(y).all()
+            x, y = oracle.polished(p, x, y)
+        solved &= oracle.convex(p.P) & jnp.isfinite(x).all() & jnp.isfinite(y).all()
         if np.isfinite(route.limit):
-            solved &= _oracle.residual(p, x, y) <= route.limit
+            solved &= oracle.residual(p, x, y) <= route.limit
         x, y = (jnp.where(solved, v, jnp.nan) for v in (x, y))
         return route.outputs(p, x, y), route.pack(p, x, y)
 
@@ -91,7 +91,7 @@ def _derivative(
     route: TracedSolve, axes: int, values: Sequence[Any], x: Any, y: Any, moved: Sequence[bool]
 ) -> Callable[..., list[Any]]:
     """The derivative at the points x, y, NaN where not solved, as a linear function."""
-    ghosts = over(lambda x, y, *values: _oracle.ghost(route.program(values), x, y), axes)(
+    ghosts = over(lambda x, y, *values: oracle.ghost(route.program(values), x, y), axes)(
         x, y, *values
     )
 
@@ -100,7 +100,7 @@ def _derivative(
         pairs = zip(values, moved, strict=True)
         full = [next(each) if on else jnp.zeros_like(v) for v, on in pairs]
         _, d = jax.jvp(route.program, (list(values),), (full,))
-        moves = d, *_oracle.tangents(ghost, d)
+        moves = d, *oracle.tangents(ghost, d)
         _, found = jax.jvp(route.outputs, (ghost.p, ghost.x, ghost.y), moves)
         if route.failed == 0.0:
             return [jnp.where(ghost.solved, v, 0.0) for v in found]
@@ -109,7 +109,7 @@ def _derivative(
     return lambda *tangents: over(one, axes)(ghosts, list(values), list(tangents))
 
 
-_oracle = BoxOracle(JaxAlgebra())
+oracle = BoxOracle(JaxAlgebra())
 
 
 jax.tree_util.register_dataclass(BoxForm, data_fields=[*"PqAlu"], meta_fields=[])

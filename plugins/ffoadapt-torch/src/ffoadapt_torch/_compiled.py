@@ -227,7 +227,7 @@ def solve(key: str, arrays: list[Tensor]) -> list[Tensor]:
         raise _no_tangents()
     number = int(key)
     function = _functions.setdefault(number, Keyed.of(key))
-    if route := _device.on_device(function, _place(arrays)):
+    if route := _device.route_of(function, arrays, _place(arrays)):
         points = _device.points_of(function, route, arrays, partial(_GraphPoints, number))
         return _device.solved(function, route, arrays, points)
     outputs = len(function.output_shapes([tuple(t.shape) for t in arrays]))

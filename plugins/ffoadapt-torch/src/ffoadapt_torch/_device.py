@@ -19,9 +19,19 @@ from ._arrays import as_given, common_dtype, to_numpy
 from ._namespace import namespace
 from ._points import Points, point
 
-__all__ = ["on_device", "points_of", "solved", "sources"]
+__all__ = ["on_device", "points_of", "route_of", "solved", "sources"]
 
 HALVES = (torch.float16, torch.bfloat16)
+
+
+def route_of(
+    function: Differentiable, tensors: Sequence[Any], device: torch.device
+) -> TracedSolve | None:
+    """The solve in torch's arrays for these tensors; None where the host has to be asked."""
+    pairs = zip(tensors, function.ndims, strict=True)
+    if any(0 in t.shape[: max(t.ndim - core, 0)] for t, core in pairs):  # a batch of none
+        return None
+    return on_device(function, device)
 
 
 def on_device(function: Differentiable, device: torch.device) -> TracedSolve | None:
@@ -101,7 +111,7 @@ def _mapped(
         own, shape = value.shape[: value.ndim - core], value.shape[value.ndim - core :]
         shared = prod(own) == 1 and (prod(lead) != 1 or k > 0)
         flat.append(value.reshape(shape) if shared else value.expand(*lead, *shape))
-        flat[-1] = flat[-1] if shared else flat[-1].reshape(-1, *shape)
+        flat[-1] = flat[-1] if shared else flat[-1].reshape(prod(lead), *shape)
         dims.append(None if shared else 0)
     return torch.func.vmap(function, tuple(dims))(*flat)
 

@@ -53,7 +53,7 @@ class TorchFramework(Framework):
             from . import _compiled
 
             return list(_compiled.solve(function.key, list(given)))
-        route = _device.on_device(function, device)
+        route = _device.route_of(function, given, device)
         if route is not None:
             points = _device.points_of(function, route, given)
             return _device.solved(function, route, given, points)

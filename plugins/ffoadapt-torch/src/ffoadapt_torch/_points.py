@@ -13,6 +13,7 @@ Programs have any number of axes in front, each full or 1; the solver gets them 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -73,7 +74,9 @@ class Points:
             *(v.shape[: v.ndim - core] for v, core in zip(given, cores, strict=True))
         )
         flat: list[Any] = [
-            v.expand(*lead, *v.shape[v.ndim - core :]).reshape(-1, *v.shape[v.ndim - core :])
+            v.expand(*lead, *v.shape[v.ndim - core :]).reshape(
+                prod(lead), *v.shape[v.ndim - core :]
+            )
             for v, core in zip(given, cores, strict=True)
         ]
         x, y, solved = self.solve(self.oracle, BoxForm(*flat))
@@ -103,8 +106,9 @@ class Points:
                 kept = self.kept = self.oracle.complete(kept)
             return kept
         lead = solved.shape
-        P = P.expand(*lead, n, n).reshape(-1, n, n)
-        A, active = A.expand(*lead, m, n).reshape(-1, m, n), active.reshape(-1, m)
+        size = prod(lead)
+        P = P.expand(*lead, n, n).reshape(size, n, n)
+        A, active = A.expand(*lead, m, n).reshape(size, m, n), active.reshape(size, m)
         x: Any = torch.zeros_like(P[..., 0])
         y: Any = torch.zeros_like(A[..., 0])
         p = BoxForm(P, x, A, y, y)
@@ -116,7 +120,9 @@ class Points:
     ) -> tuple[Any, Any]:
         """The solutions of the ghost systems, for columns (..., n, k) and (..., m, k)."""
         at, lead = self.ghosts(P, A, active, solved), solved.shape
-        flat = (v.expand(*lead, *v.shape[-2:]).reshape(-1, *v.shape[-2:]) for v in (top, bottom))
+        flat = (
+            v.expand(*lead, *v.shape[-2:]).reshape(prod(lead), *v.shape[-2:]) for v in (top, bottom)
+        )
         w, mu = self.oracle.solve_columns(at, *flat)
         return w.reshape((*lead, *w.shape[1:])), mu.reshape((*lead, *mu.shape[1:]))
 
