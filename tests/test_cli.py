@@ -154,6 +154,14 @@ def test_check_fails_with_1(odd: Path) -> None:
     assert done.stderr == ""
 
 
+def test_check_waives_by_pattern(odd: Path, capsys: Capture) -> None:
+    done = command(["check", "liar", "--waive", "*=it lies"], odd)
+    assert done.returncode == 0 and "waived: it lies" in done.stdout
+    for wrong, words in (("stationarity", "expected PATTERN=REASON"), ("nothing=why", "nothing")):
+        assert main(["check", "daqp", "--waive", wrong]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_check_of_an_unknown_solver_is_2(capsys: Capture) -> None:
     assert main(["check", "dapq"]) == 2
     assert "Did you mean 'daqp'?" in capsys.readouterr().err

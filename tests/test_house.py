@@ -111,3 +111,13 @@ def test_links_of_the_page_lead_somewhere() -> None:
     for target in targets:
         assert (PAGE.parent / target).is_file(), target
     assert ": architecture.md" in (ROOT / "mkdocs.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    "plugin", sorted((ROOT / "plugins").glob("ffoadapt-*")), ids=lambda p: p.name
+)
+def test_a_plugin_has_what_its_wheel_needs(plugin: Path) -> None:
+    """A licence, and the marker that its annotations are meant (PEP 561)."""
+    assert (plugin / "LICENSE").is_file()
+    (package,) = (path.parent for path in plugin.glob("src/*/__init__.py"))
+    assert (package / "py.typed").is_file()
