@@ -35,7 +35,7 @@ TOOLS = (
     "threadpoolctl>=3.5",
     "hatchling>=1.27",
     "pyparsing>=3.1,<3.3",  # what later ones deprecate, the oldest matplotlib still uses
-    "pip",
+    "pip>=23.3",
 )
 
 

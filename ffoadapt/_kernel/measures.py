@@ -138,7 +138,8 @@ class _Points:
         steepness, curvature = self.sizes.steepness[:, 0], self.sizes.curvature[:, 0]
 
         def size() -> Floats:
-            return np.sum(np.abs(self.q) * self._columns(), axis=-1)
+            columns = self._columns()
+            return np.sum((np.abs(self.q) + self.diagonal * columns) * columns, axis=-1)
 
         known = not self.curved.any(), rounding_gap(steepness, curvature, self.limits)
         return duality_gap(*terms, *known, size, self.limits)
@@ -224,7 +225,8 @@ def duality_gap(
     up, beside the size of the objective; 0 where it is rounding.
 
     Given are x'Px (B,) and the terms q_j x_j (B, n), b_i z_i and s_i z_i (B, m); ``terms`` gives
-    the size (B,) of the linear part of the objective where that of a solution may be 0.
+    the size (B,) of the objective's terms where that of a solution may be 0: of |z - Wx|^2 at
+    z = Wx it is, though z is not.
     """
     gap = np.abs(bent + linear.sum(axis=-1) + pushed.sum(axis=-1))
     if rows_pair:

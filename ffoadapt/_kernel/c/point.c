@@ -176,7 +176,7 @@ static double objective_gap(const Point *p, double bent, double *sizes, int *kno
         column_sizes(p, sizes);
     *known = 1;
     for (ptrdiff_t j = 0; j < p->n; j++)
-        size += fabs(p->q[j]) * sizes[j];
+        size += (fabs(p->q[j]) + p->P[j * p->n + j] * sizes[j]) * sizes[j];
     return ratio(gap, size);
 }
 
