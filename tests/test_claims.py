@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
 import ffoadapt
@@ -429,3 +430,33 @@ def test_empty_rows_do_not_say_how_far_the_constraints_are(solver: str) -> None:
     points = Points(x, np.zeros((1, 4)), z, [Status.OPTIMAL], [{}])
     again = units.restored(units.given(points), batch_of(program))
     assert np.abs(again.s - (b - batch_of(program).multiply("A", x))).max() < 1e-12
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("solver", ["clarabel", "piqp", "osqp", "scs"])
+def test_an_objective_that_vanishes_at_the_solution(solver: str, dense: bool) -> None:
+    """|z - a|^2 for z >= 0 with a > 0, through t = z - a: 0 at z = a, where a gap of rounding, or
+    of the solver's tolerance, is beside the size of the terms, not beside their sum."""
+    rng = np.random.default_rng(21)
+    for n in (3, 40):
+        a = rng.uniform(0.01, 2.0, n)
+        eye, none = np.eye(n), np.zeros((n, n))
+        P, A, G = (
+            np.block([[none, none], [none, 2 * eye]]),
+            np.hstack([eye, -eye]),
+            -np.eye(n, 2 * n),
+        )
+        if not dense:
+            P, A, G = map(sparse.csc_matrix, (P, A, G))
+        program = ConeProgram.from_split(P, np.zeros(2 * n), G, np.zeros(n), A, a)
+        result = ffoadapt.solve(program, solver)
+        assert result.status is Status.OPTIMAL, result.info
+        assert np.allclose(result.x[:n], a, atol=1e-6)
+        assert np.allclose(result.vjp(x=np.ones(2 * n)).b, 1.0, atol=1e-6)
+        # What is no solution is not called one.
+        wrong = ffoadapt.split_solver(
+            lambda *_, a=a, n=n: (np.r_[0.99 * a, -0.01 * a], np.zeros(n), -0.02 * a),
+            matrices="dense" if dense else "sparse",
+        )
+        with pytest.raises(ffoadapt.SolveError):
+            ffoadapt.solve(program, wrong, polish=False, accept_inaccurate=False)

@@ -205,7 +205,7 @@ def test_figures_of_a_point_that_is_no_solution(kernel: Any) -> None:
     assert figures[0, 4] == figures[0, 5] == 0.25  # 0.5 / 2, as stationarity is
     assert figures[0, 10] == pytest.approx(0.5 / 1.5)
     # sum |s z| = 1/2 is larger than the gap
-    assert figures[0, 11] == pytest.approx(0.5 / (2.25 + 3.0 + 3.0))
+    assert figures[0, 11] == pytest.approx(0.5 / (2.25 + 3.0 + 3.0 + 2.25))
     assert figures[0, 12] == pytest.approx(0.5 / 1.5 / LIMITS.row)
 
 

@@ -25,6 +25,7 @@ from .._kernel import measures, polyhedral
 from .._kernel.polyhedral import LIMITS
 from .._program.batch import ProgramBatch
 from .._program.points import Points
+from .._program.sizes import diagonal
 from .._types import Floats
 from .active_set import Scales
 from .certificate import infeasibility, stationarity
@@ -69,7 +70,12 @@ def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations
     far = measures.unmet_rows(s, left, free, structure.nonnegative, structure.equality)
 
     def size() -> Floats:
-        return np.sum(np.abs(batch.q) * column_sizes(batch, x), axis=-1)
+        columns = column_sizes(batch, x)
+        bent, pattern = columns, structure.P
+        if pattern is not None:
+            bent = columns[:, pattern.indices[pattern.diagonal]]
+        linear = np.sum(np.abs(batch.q) * columns, axis=-1)
+        return linear + np.sum(diagonal(batch) * bent**2, axis=-1)
 
     terms = partial(_row_terms, batch, x)
     row = measures.largest_row_violation(far, batch.norms, batch.b, length, terms, LIMITS)

@@ -14,7 +14,17 @@ from .._types import Floats
 if TYPE_CHECKING:
     from .batch import ProgramBatch
 
-__all__ = ["EPS", "FAINT", "FAR", "DataSizes", "allowance", "largest", "near_one", "row_squares"]
+__all__ = [
+    "EPS",
+    "FAINT",
+    "FAR",
+    "DataSizes",
+    "allowance",
+    "diagonal",
+    "largest",
+    "near_one",
+    "row_squares",
+]
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -43,7 +53,7 @@ class DataSizes(polyhedral.Sizes):
     def of(cls, batch: ProgramBatch) -> DataSizes:
         """Those of a batch."""
         b = batch.b if batch.unbounding is None else np.where(np.isfinite(batch.b), batch.b, 0.0)
-        data = np.abs(b) / batch.norms, batch.structure.nonnegative, batch.q, _diagonal(batch)
+        data = np.abs(b) / batch.norms, batch.structure.nonnegative, batch.q, diagonal(batch)
         with np.errstate(over="ignore"):
             return cls(*polyhedral.data_sizes(np, *data))
 
@@ -93,7 +103,7 @@ def near_one(batch: ProgramBatch) -> NDArray[np.bool_]:
     return np.broadcast_to(polyhedral.near_one(np, batch.sizes, rows, columns), batch.size)
 
 
-def _diagonal(batch: ProgramBatch) -> Floats:
+def diagonal(batch: ProgramBatch) -> Floats:
     """(B or 1, entries) the diagonal of P."""
     pattern = batch.structure.P
     if pattern is None:
