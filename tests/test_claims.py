@@ -460,3 +460,19 @@ def test_an_objective_that_vanishes_at_the_solution(solver: str, dense: bool) ->
         )
         with pytest.raises(ffoadapt.SolveError):
             ffoadapt.solve(program, wrong, polish=False, accept_inaccurate=False)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_far_bounds_do_not_excuse_a_gap(dense: bool) -> None:
+    """|x|^2 within bounds of 1e6: x = 0.03 is no solution, however far x may go."""
+    for n in (2, 30):
+        P, G = 2 * np.eye(n), np.vstack([np.eye(n), -np.eye(n)])
+        if not dense:
+            P, G = map(sparse.csc_matrix, (P, G))
+        program = ConeProgram.from_split(P, np.zeros(n), G, np.full(2 * n, 1e6))
+        off = ffoadapt.split_solver(
+            lambda *_, n=n: (np.full(n, 0.03), np.zeros(2 * n), np.zeros(0)),
+            matrices="dense" if dense else "sparse",
+        )
+        with pytest.raises(ffoadapt.SolveError):
+            ffoadapt.solve(program, off, polish=False, accept_inaccurate=False)

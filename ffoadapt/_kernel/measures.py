@@ -138,8 +138,9 @@ class _Points:
         steepness, curvature = self.sizes.steepness[:, 0], self.sizes.curvature[:, 0]
 
         def size() -> Floats:
-            columns = self._columns()
-            return np.sum((np.abs(self.q) + self.diagonal * columns) * columns, axis=-1)
+            linear = np.sum(np.abs(self.q) * self._columns(), axis=-1)
+            bent = self.diagonal * np.square(self._columns(held=True))
+            return linear + np.sum(bent, axis=-1)
 
         known = not self.curved.any(), rounding_gap(steepness, curvature, self.limits)
         return duality_gap(*terms, *known, size, self.limits)
@@ -151,9 +152,10 @@ class _Points:
         near: NDArray[np.bool_] = polyhedral.near_one(np, self.sizes, rows, columns)
         return near
 
-    def _columns(self) -> Floats:
-        """(B, n) the size of each variable."""
+    def _columns(self, held: bool = False) -> Floats:
+        """(B, n) the size of each variable, or, where ``held``, that which equalities say alone."""
         at = row_distances(self.held, self.sizes.farthest, self.norms, self.nonnegative)
+        at = np.where(self.equality, at, 0.0) if held else at
         said = np.abs(self.A * (at / self.squares)[..., None])
         return np.maximum(np.abs(self.x), np.maximum.reduce(said, axis=-2, initial=0.0))
 
@@ -225,8 +227,8 @@ def duality_gap(
     up, beside the size of the objective; 0 where it is rounding.
 
     Given are x'Px (B,) and the terms q_j x_j (B, n), b_i z_i and s_i z_i (B, m); ``terms`` gives
-    the size (B,) of the objective's terms where that of a solution may be 0: of |z - Wx|^2 at
-    z = Wx it is, though z is not.
+    the size (B,) of the objective's terms where that of a solution may be 0, as that of |t|^2 with
+    t = z - a is at z = a: bounds may be far away, so that of curvature equalities alone say it.
     """
     gap = np.abs(bent + linear.sum(axis=-1) + pushed.sum(axis=-1))
     if rows_pair:

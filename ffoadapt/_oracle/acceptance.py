@@ -70,12 +70,11 @@ def violations(batch: ProgramBatch, points: Points, scale: Scales) -> Violations
     far = measures.unmet_rows(s, left, free, structure.nonnegative, structure.equality)
 
     def size() -> Floats:
-        columns = column_sizes(batch, x)
-        bent, pattern = columns, structure.P
+        linear = np.sum(np.abs(batch.q) * column_sizes(batch, x), axis=-1)
+        held, pattern = column_sizes(batch, x, held=True), structure.P
         if pattern is not None:
-            bent = columns[:, pattern.indices[pattern.diagonal]]
-        linear = np.sum(np.abs(batch.q) * columns, axis=-1)
-        return linear + np.sum(diagonal(batch) * bent**2, axis=-1)
+            held = held[:, pattern.indices[pattern.diagonal]]
+        return linear + np.sum(diagonal(batch) * np.square(held), axis=-1)
 
     terms = partial(_row_terms, batch, x)
     row = measures.largest_row_violation(far, batch.norms, batch.b, length, terms, LIMITS)
@@ -138,9 +137,11 @@ def _row_terms(batch: ProgramBatch, x: Floats) -> Floats:
     return absolute.multiply("A", column_sizes(batch, x))
 
 
-def column_sizes(batch: ProgramBatch, x: Floats) -> Floats:
-    """(B, n) the size of each variable at points x (B, n)."""
-    b = np.where(np.isfinite(batch.b), batch.b, 0.0)
+def column_sizes(batch: ProgramBatch, x: Floats, held: bool = False) -> Floats:
+    """(B, n) the size of each variable at points x (B, n), or, where ``held``, that which
+    equalities say alone."""
+    counts = np.isfinite(batch.b) & batch.structure.equality if held else np.isfinite(batch.b)
+    b = np.where(counts, batch.b, 0.0)
     at = batch.sizes.farthest, batch.norms, batch.structure.nonnegative
     distance, A = measures.row_distances(b, *at) / batch.squares, np.abs(batch.A)
     found, pattern = np.abs(x), batch.structure.A

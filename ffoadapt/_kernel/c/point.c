@@ -105,8 +105,9 @@ int near_one(const Point *p, const double *columns)
            (most == 0.0 || (within(sqrt(least), near) && within(sqrt(most), near)));
 }
 
-/* The sizes (n) of the variables, see acceptance.column_sizes. */
-static void column_sizes(const Point *p, double *sizes)
+/* The sizes (n) of the variables, or, where `held`, those that equalities say alone; see
+   acceptance.column_sizes. */
+static void column_sizes(const Point *p, int held, double *sizes)
 {
     double farthest;
     distance(p, &farthest);
@@ -115,6 +116,8 @@ static void column_sizes(const Point *p, double *sizes)
     for (ptrdiff_t i = 0; i < p->m; i++) {
         const double *row = p->A + i * p->n;
         double far = isfinite(p->b[i]) ? fabs(p->b[i]) / p->squares[i] : 0.0;
+        if (held && p->kinds[i] != ZERO)
+            continue;
         if (p->kinds[i] == NONNEGATIVE)
             far = fmin(far, farthest / p->norms[i]);
         for (ptrdiff_t j = 0; far > 0.0 && j < p->n; j++)
@@ -142,7 +145,7 @@ static double row_violation(const Point *p, double length, const double *gap, do
         if (!(far > limits->unseen * norm * length) || far <= limits->small * fabs(b))
             continue;
         if (!*known)
-            column_sizes(p, sizes);
+            column_sizes(p, 0, sizes);
         *known = 1;
         double own = 0.0;
         for (ptrdiff_t j = 0; j < p->n; j++)
@@ -173,10 +176,13 @@ static double objective_gap(const Point *p, double bent, double *sizes, int *kno
     if (curvature > 0.0 && gap <= p->limits->rounding * steep * (steep / curvature))
         return 0.0;
     if (!*known)
-        column_sizes(p, sizes);
-    *known = 1;
+        column_sizes(p, 0, sizes);
     for (ptrdiff_t j = 0; j < p->n; j++)
-        size += (fabs(p->q[j]) + p->P[j * p->n + j] * sizes[j]) * sizes[j];
+        size += fabs(p->q[j]) * sizes[j];
+    column_sizes(p, 1, sizes);
+    *known = 0;
+    for (ptrdiff_t j = 0; j < p->n; j++)
+        size += p->P[j * p->n + j] * sizes[j] * sizes[j];
     return ratio(gap, size);
 }
 
