@@ -23,39 +23,43 @@ struct Dependent {
     int *single, *fixed, *others, *left, *kept, *order;
 };
 
-/* Which rows have one entry, one for each of their columns, and what is left. */
-static void find_singles(Dependent *e, ptrdiff_t k, ptrdiff_t n, const double *C, int *row_of)
+/* The row with one entry in each column, or -1: row_of (n,). How many there are is returned. */
+static ptrdiff_t find_singles(ptrdiff_t k, ptrdiff_t n, const double *C, int *row_of)
 {
+    ptrdiff_t found = 0;
     for (ptrdiff_t c = 0; c < n; c++)
         row_of[c] = -1;
     for (ptrdiff_t i = 0; i < k; i++) {
         ptrdiff_t count = 0, at = 0;
-        for (ptrdiff_t c = 0; c < n; c++)
+        for (ptrdiff_t c = 0; c < n && count < 2; c++)
             if (C[i * n + c] != 0.0)
                 count++, at = c;
         if (count == 1)
-            row_of[at] = (int)i;
-        e->order[i] = 0;
+            found += row_of[at] < 0, row_of[at] = (int)i;
     }
-    for (ptrdiff_t c = 0; c < n; c++)
-        if (row_of[c] >= 0) {
-            e->single[e->s] = row_of[c];
-            e->value[e->s] = C[row_of[c] * n + c];
-            e->order[row_of[c]] = 1;
-            e->fixed[e->s++] = (int)c;
-        } else
-            e->left[e->f++] = (int)c;
-    for (ptrdiff_t i = 0; i < k; i++)
-        if (!e->order[i])
-            e->others[e->r++] = (int)i;
+    return found;
 }
 
-static double largest_entry(ptrdiff_t n, const double *v)
+/* Sorts rows and variables by the rows with one entry. */
+static void sort_rows(Dependent *e, ptrdiff_t k, ptrdiff_t n, const double *C, const int *row_of)
 {
-    double found = 0.0;
-    for (ptrdiff_t i = 0; i < n; i++)
-        found = fmax(found, fabs(v[i]));
-    return found;
+    ptrdiff_t s = 0, f = 0, r = 0;
+    for (ptrdiff_t i = 0; i < k; i++)
+        e->order[i] = 0;
+    for (ptrdiff_t c = 0; c < n; c++)
+        if (row_of[c] >= 0) {
+            e->single[s] = row_of[c];
+            e->value[s] = C[row_of[c] * n + c];
+            e->order[row_of[c]] = 1;
+            e->fixed[s++] = (int)c;
+        } else
+            e->left[f++] = (int)c;
+    for (ptrdiff_t i = 0; i < k; i++)
+        if (!e->order[i])
+            e->others[r++] = (int)i;
+    for (ptrdiff_t o = 0; o < r; o++)
+        for (ptrdiff_t i = 0; i < f; i++)
+            e->rows[o * f + i] = C[(ptrdiff_t)e->others[o] * n + e->left[i]];
 }
 
 /* Writes H of the variables left, plus C'DC of the rows C (r, f) where there is a penalty, and makes it
@@ -131,13 +135,16 @@ static int find_independent(Dependent *e, ptrdiff_t k, double *M, double *scale,
 
 /* Completes N in the columns of the rows with one entry; false where its rows do not combine those of
    C (k, n) to nothing. `sum` has room for n, `size` for n and the r others. */
-static int complete_null(Dependent *e, ptrdiff_t k, ptrdiff_t n, const double *C, double *sum, double *size)
+static int complete_null(Dependent *e, ptrdiff_t k, ptrdiff_t n, const double *C, double *sum,
+                         double *size)
 {
     double least = INFINITY, most = 0.0, *columns = size, *rows = size + n;
     memset(columns, 0, n * sizeof(double));
     for (ptrdiff_t o = 0; o < e->r; o++) {
         const double *row = C + (ptrdiff_t)e->others[o] * n;
-        rows[o] = largest_entry(n, row);
+        rows[o] = 0.0;
+        for (ptrdiff_t c = 0; c < n; c++)
+            rows[o] = fmax(rows[o], fabs(row[c]));
         rows[o] = rows[o] > 0.0 ? rows[o] : 1.0;
         least = fmin(least, rows[o]), most = fmax(most, rows[o]);
         for (ptrdiff_t c = 0; c < n; c++)
@@ -168,26 +175,28 @@ static int complete_null(Dependent *e, ptrdiff_t k, ptrdiff_t n, const double *C
 }
 
 /* Memory for what depends on the sizes alone, all in one piece. */
-static Dependent *new_dependent(ptrdiff_t k, ptrdiff_t n)
+static Dependent *new_dependent(ptrdiff_t k, ptrdiff_t n, ptrdiff_t s)
 {
-    size_t numbers = n * n + 2 * k * n + 3 * k * k + 2 * k, whole = 3 * (size_t)k + 2 * n + k;
-    Dependent *e = calloc(1, sizeof(Dependent) + numbers * sizeof(double) + whole * sizeof(int));
+    ptrdiff_t r = k - s, f = n - s;
+    size_t numbers = f * f + 2 * r * f + 2 * r * r + k * r + s + r, whole = 2 * s + f + 2 * r + k;
+    Dependent *e = malloc(sizeof(Dependent) + numbers * sizeof(double) + whole * sizeof(int));
     if (!e)
         return NULL;
+    *e = (Dependent){s, r, f};
     e->U = (double *)(e + 1);
-    e->rows = e->U + n * n;
-    e->Y = e->rows + k * n;
-    e->R = e->Y + k * n;
-    e->N = e->R + k * k;
-    e->G = e->N + k * k;
-    e->value = e->G + k * k;
-    e->D = e->value + k;
-    e->single = (int *)((double *)(e + 1) + numbers);
-    e->fixed = e->single + k;
-    e->others = e->fixed + n;
-    e->left = e->others + k;
-    e->kept = e->left + n;
-    e->order = e->kept + k;
+    e->rows = e->U + f * f;
+    e->Y = e->rows + r * f;
+    e->R = e->Y + r * f;
+    e->G = e->R + r * r;
+    e->N = e->G + r * r;
+    e->value = e->N + k * r;
+    e->D = e->value + s;
+    e->single = (int *)(e->U + numbers);
+    e->fixed = e->single + s;
+    e->left = e->fixed + s;
+    e->others = e->left + f;
+    e->kept = e->others + r;
+    e->order = e->kept + r;
     return e;
 }
 
@@ -198,27 +207,21 @@ int find_dependent(System *s)
     ptrdiff_t n = s->n, k = s->k;
     if (!k || n > ORDER || k > 4 * ORDER)
         return 1;
-    Dependent *e = new_dependent(k, n);
+    const double *C = s->Y;
     double *work = malloc((2 * n + 4 * k + 1) * sizeof(double));
     int *row_of = malloc((n + 1) * sizeof(int));
-    if (!e || !work || !row_of) {
+    Dependent *e = row_of ? new_dependent(k, n, find_singles(k, n, C, row_of)) : NULL;
+    if (!e || !work) {
         free(e), free(work), free(row_of);
         return 0;
     }
-    const double *C = s->Y;
-    find_singles(e, k, n, C, row_of);
+    sort_rows(e, k, n, C, row_of);
     ptrdiff_t f = e->f, r = e->r;
-    for (ptrdiff_t o = 0; o < r; o++)
-        for (ptrdiff_t i = 0; i < f; i++)
-            e->rows[o * f + i] = C[(ptrdiff_t)e->others[o] * n + e->left[i]];
-    int good = r > 0 && factor_left(e, s, work);
-    if (r > 0 && !good) {
-        e->penalized = 1;
-        good = factor_left(e, s, work);
-    }
+    int good = r > 0 && (factor_left(e, s, work) || (e->penalized = 1, factor_left(e, s, work)));
     if (good) {
         divide("N", (int)f, e->U, (int)r, e->rows);
-        good = find_independent(e, k, s->S, work, work + r) && complete_null(e, k, n, C, work, work + n);
+        good = find_independent(e, k, s->S, work, work + r) &&
+               complete_null(e, k, n, C, work, work + n);
     }
     if (good) {
         for (ptrdiff_t i = 0; i < e->rank; i++)
