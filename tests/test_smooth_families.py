@@ -259,6 +259,18 @@ def test_units_change_nothing(name, objective, rows):
     assert result.report().verdict == solved(name, "slsqp")[0].report().verdict
 
 
+@pytest.mark.parametrize("solver", ["ipopt", "nlopt"])
+@pytest.mark.parametrize(("objective", "rows"), [(1e-8, 1.0), (1e8, 1e-3), (1.0, 1e4)])
+@pytest.mark.parametrize("name", ["inequalities", "hs071"])
+def test_units_change_nothing_whatever_solves(name, objective, rows, solver):
+    pytest.importorskip(MISSING[solver])
+    family = rescaled(TORCH[name], objective, rows)
+    layer, params = layer_of(family, solver)
+    result = layer.solve(params)
+    assert error_of(result.vjp(y=cotangent(family)), solved(name, "slsqp")[2]) < EXACT
+    assert result.report().verdict == "differentiable"
+
+
 # -------------------------------------------------------------------------- no derivative
 
 
