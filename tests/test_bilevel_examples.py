@@ -48,7 +48,7 @@ def framework(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize(
     ("script", "share", "lines"),
     [
-        ("bilevel_toys", "0.01", ["coreset", "non-singleton", "minimax", "200 starts", "|x|"]),
+        ("bilevel_toys", "0.01", ["coreset", "non-singleton", "minimax", "200 starts", "maximum"]),
         ("hyper_cleaning", "0.02", ["all labels", "BOME", "V-PBGD", "F2SA"]),
         ("ridge_penalties", "0.05", ["least squares", "a penalty a feature"]),
         ("decisions", "0.05", ["seed 0", "regret lower by"]),
@@ -114,3 +114,7 @@ def test_the_benchmark_runs() -> None:
         pytest.skip("needs torch")
     text = run("benchmarks/bilevel.py", "--share", "0.002")
     assert "hypergradient, Adam(0.1)" in text and "gradients alone" in text
+    for module, name in (("jaxopt", "jaxopt, implicit"), ("boat_torch", "BOAT, VFO")):
+        beside = "higher" if "boat" in module else "optax"
+        there = find_spec(module) is not None and find_spec(beside) is not None
+        assert (name if there else "is not installed") in text
