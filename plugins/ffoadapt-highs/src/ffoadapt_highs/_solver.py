@@ -51,7 +51,7 @@ class HighsSolver(Solver):
             highs.passModel(*sizes, p.q / unit - weight * x, -inf, inf, l, u, *data)
             highs.run()
             solution, last, name = highs.getSolution(), x, highs.getModelStatus().name
-            x, y = np.array(solution.col_value), -unit * np.array(solution.row_dual)
+            x, y = np.array(solution.col_value), -unit * rows * np.array(solution.row_dual)
             if name != "kOptimal" or weight * np.abs(x - last).max() <= 1e-10:
                 return Solution(x, y, None, Status.read(name.removeprefix("k")), {"status": name})
         return Solution(status=Status.ERROR, info={"message": "its proximal steps do not settle"})
