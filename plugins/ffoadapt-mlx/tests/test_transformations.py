@@ -132,3 +132,18 @@ def test_bilevel_agrees_with_the_closed_form():
         steps=100,
     )
     np.testing.assert_allclose(np.array(found.x), [0.5], atol=1e-3)
+
+
+def test_outputs_without_any_axis():
+    """The optimal value, and a variable that is one number."""
+
+    def value(q):
+        return ffoadapt.qp(np.eye(3), q, -np.eye(3), np.zeros(3), objective=True).objective
+
+    # x = (1, 1.5, 0) is also the gradient of the value, by the envelope theorem.
+    assert value(q()).shape == () and np.isclose(value(q()).item(), -1.625)
+    assert np.allclose(np.array(mx.grad(value)(q())), [1.0, 1.5, 0.0])
+    x, c = cp.Variable(), cp.Parameter()
+    layer = ffoadapt.Layer(cp.Problem(cp.Minimize((x - c) ** 2), [x <= 2]), [c], [x])
+    slope = mx.grad(lambda c: layer(c)[0])(mx.array(0.3))
+    assert slope.shape == () and np.isclose(slope.item(), 1.0)

@@ -128,7 +128,7 @@ def _scalar(function: Callable[..., Any]) -> Callable[..., mx.array]:
 
 
 def _array(array: Any, dtype: mx.Dtype) -> mx.array:
-    return mx.array(np.ascontiguousarray(array), dtype=dtype)
+    return mx.array(np.asarray(array, order="C"), dtype=dtype)
 
 
 def _float64(array: mx.array) -> Any:
