@@ -205,8 +205,8 @@ def test_second_derivatives_by_matrices(float64):
     along = [rng.normal(size=v.shape) for v in data]
     along[0] = along[0] + along[0].T
     _, found = jax.jvp(gradient, data, tuple(map(jnp.asarray, along)))
-    ends = [gradient(*(v + t * d for v, d in zip(data, along))) for t in (1e-5, -1e-5)]
-    for k, (ours, up, down) in enumerate(zip(found, *ends)):
+    ends = [gradient(*(v + t * d for v, d in zip(data, along, strict=True))) for t in (1e-5, -1e-5)]
+    for k, (ours, up, down) in enumerate(zip(found, *ends, strict=True)):
         ours = (ours + ours.T) / 2 if k == 0 else ours
         np.testing.assert_allclose(ours, (up - down) / 2e-5, rtol=1e-5, atol=1e-5)
 
@@ -219,13 +219,13 @@ def test_second_derivatives_are_a_clear_error(float64):
     def curved(q):
         return ffoadapt.cone_program(eye, q, -eye, zero, cones, solver=SOLVER).x @ q
 
-    with pytest.raises(ffoadapt.DifferentiationError, match="second derivatives.*nonnegative"):
+    with pytest.raises(ffoadapt.DifferentiationError, match=r"second derivatives.*nonnegative"):
         jax.hessian(curved)(q)
 
     def boxed(q):
         return ffoadapt.box_qp(eye, -q, eye, zero, zero + 0.5, solver=SOLVER).x @ q
 
-    with pytest.raises(ffoadapt.DifferentiationError, match="second derivatives.*weakly active"):
+    with pytest.raises(ffoadapt.DifferentiationError, match=r"second derivatives.*weakly active"):
         jax.hessian(boxed)(q)
 
 
