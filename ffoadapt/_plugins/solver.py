@@ -99,7 +99,7 @@ class Solver(ABC):
     """Whether threads solve in parallel."""
 
     traces: ClassVar[Collection[str]] = ()
-    """Frameworks in whose compiled programs `traced` can be called: ``("jax",)``."""
+    """Frameworks in whose arrays `traced` can be called: ``("jax", "torch")``."""
 
     def known_options(self) -> Collection[str] | None:
         """All option names of its own, to catch misspellings; None passes everything through."""
@@ -144,9 +144,11 @@ class Solver(ABC):
     def traced(self, program: Any, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         """Solve one program in the arrays of a framework of `traces`, without leaving it.
 
-        Called where that framework compiles (``jax.jit``), in place of `solve`, with dense
-        matrices: no value is known then, so nothing may depend on one but through the framework's
-        own control flow. The framework batches it (``jax.vmap``).
+        Called where that framework compiles (``jax.jit``), or where tensors stay on their device
+        (torch), in place of `solve`, with dense matrices. In JAX no value is known then, so nothing
+        may depend on one but through its own control flow, and JAX batches it (``jax.vmap``). In
+        torch all arrays have an axis of the batch in front, and so has what is returned;
+        ``torch.func.vmap`` maps what is written for one program.
 
         Parameters
         ----------
