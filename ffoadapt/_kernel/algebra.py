@@ -91,9 +91,9 @@ class NumpyAlgebra:
     ) -> Any:
         if not np.any(needed):
             return otherwise
-        found = np.array(otherwise)
-        found[needed] = function(*(v[needed] for v in given))
-        return found
+        result = np.array(otherwise)
+        result[needed] = function(*(v[needed] for v in given))
+        return result
 
 
 def _lower(matrix: Any) -> tuple[Any, Any]:

@@ -147,13 +147,13 @@ def _refined(K: Floats, X: Floats, v: Floats, n: int, limit: float) -> tuple[Flo
         if not (blocks > limit).any():
             break
         trial = y + ghost.times(X, left)
-        other, found, beside = _residual(K, v, trial, n)
-        better = found < np.maximum(size, limit)
+        other, smaller, beside = _residual(K, v, trial, n)
+        better = smaller < np.maximum(size, limit)
         last = not (size > limit).any()  # one step beyond, for the smaller block
         if not better.any():
             break
         y, left = (np.where(better[..., None], *v) for v in ((trial, y), (other, left)))
-        size, blocks = np.where(better, found, size), np.where(better, beside, blocks)
+        size, blocks = np.where(better, smaller, size), np.where(better, beside, blocks)
         if last:
             break
     return y, size

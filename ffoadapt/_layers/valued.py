@@ -148,8 +148,8 @@ class ValuedFunction(Keyed):
         on_canonical, direct = model.objective_vjp(state.values, v, needed)
         v = on_canonical[..., None]
         adjoint = Adjoint(state.batch, half, -v * x, -v * z)
-        found = derivatives.gradients(self.inside, state.inside, adjoint, needed)
-        pairs = zip(found, direct, strict=True)
+        gradients = derivatives.gradients(self.inside, state.inside, adjoint, needed)
+        pairs = zip(gradients, direct, strict=True)
         return [a if a is None or b is None else a + b for a, b in pairs]
 
     def jvp(self, state: ValuedState, tangents: Sequence[Floats | None]) -> list[Floats]:

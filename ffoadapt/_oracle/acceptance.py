@@ -110,8 +110,8 @@ def beside_cones(batch: ProgramBatch, points: Points, length: Floats) -> Floats:
 
 def _largest_rows(values: Floats, dim: int) -> Floats:
     """(B, count) the largest of each block of ``dim`` rows of (B, count * dim)."""
-    found: Floats = values.reshape(len(values), values.shape[1] // dim, dim).max(axis=-1)
-    return found
+    largest: Floats = values.reshape(len(values), values.shape[1] // dim, dim).max(axis=-1)
+    return largest
 
 
 def unbalanced(batch: ProgramBatch, points: Points) -> Mask:
@@ -144,12 +144,12 @@ def column_sizes(batch: ProgramBatch, x: Floats, held: bool = False) -> Floats:
     b = np.where(counts, batch.b, 0.0)
     at = batch.sizes.farthest, batch.norms, batch.structure.nonnegative
     distance, A = measures.row_distances(b, *at) / batch.squares, np.abs(batch.A)
-    found, pattern = np.abs(x), batch.structure.A
+    own, pattern = np.abs(x), batch.structure.A
     if not distance.any():
-        return found
+        return own
     if pattern is None:
         said = np.maximum.reduce(A * distance[..., None], axis=-2, initial=0.0)
-        return np.maximum(found, said)
+        return np.maximum(own, said)
     said = np.zeros((max(len(A), len(distance)), pattern.shape[1]))
     columns = pattern.columns
     for i, row in enumerate(said):
@@ -157,4 +157,4 @@ def column_sizes(batch: ProgramBatch, x: Floats, held: bool = False) -> Floats:
             A[i if len(A) > 1 else 0] * distance[i if len(distance) > 1 else 0][pattern.indices]
         )
         np.maximum.at(row, columns, values)
-    return np.maximum(found, said)
+    return np.maximum(own, said)

@@ -146,8 +146,8 @@ def examine(
     error_x: Any = bounds.error(worst(uncertain))
     error_z = error_x
     if smoothing or not error_x <= SURE:
-        found = _rounding_error(batch, scale, solve, response, v_z, uncertain, smoothing)
-        error_x, error_z = (_ratio(error, gain) for error in found)
+        errors = _rounding_error(batch, scale, solve, response, v_z, uncertain, smoothing)
+        error_x, error_z = (_ratio(error, gain) for error in errors)
     return Certificate(
         np.maximum(distance_x / x, distance_z / z),
         shift,
@@ -266,8 +266,8 @@ def _ratio(error: Floats, size: Floats, otherwise: Floats | None = None) -> Floa
 
 def _largest(values: Floats) -> Floats:
     """(..., B) the largest magnitude in each row of (..., B, r)."""
-    found: Floats = np.maximum.reduce(np.abs(values), axis=-1, initial=0.0)
-    return found
+    largest: Floats = np.maximum.reduce(np.abs(values), axis=-1, initial=0.0)
+    return largest
 
 
 def worst(values: Floats) -> float:

@@ -204,8 +204,8 @@ class _Spectral:
         self.deficiency = (round(in_rows), int(zero.sum()) - round(in_rows))
 
     def random_null(self) -> Floats:
-        found: Floats = self._null @ np.random.default_rng(0).standard_normal(self._null.shape[1])
-        return found
+        vector: Floats = self._null @ np.random.default_rng(0).standard_normal(self._null.shape[1])
+        return vector
 
     def solve(self, top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
         v = np.concatenate((top, bottom))

@@ -93,10 +93,10 @@ class DependentRows:
             if not _factored(U, bent):
                 return None
         solve_rows(U, Y)
-        found = _independent(Y @ Y.T)
-        if found is None:
+        known = _independent(Y @ Y.T)
+        if known is None:
             return None
-        R, kept, combination = found
+        R, kept, combination = known
         null = np.zeros((k, combination.shape[1]))
         null[others] = combination
         null[single] = -(rows[:, fixed].T @ combination) / value[:, None]
@@ -134,14 +134,14 @@ class DependentRows:
     def random_null(self) -> Floats:
         """A random vector (n + k,) of the null space of the ghost KKT matrix."""
         k, n = self.C.shape
-        found = np.zeros(n + k)
-        found[n:] = self.null @ np.random.default_rng(0).standard_normal(self.null.shape[1])
-        return found
+        vector = np.zeros(n + k)
+        vector[n:] = self.null @ np.random.default_rng(0).standard_normal(self.null.shape[1])
+        return vector
 
     def _projected(self, mu: Floats) -> Floats:
         """What is orthogonal to the null space."""
-        found: Floats = mu - self.null @ (self.null.T @ mu)
-        return found
+        projected: Floats = mu - self.null @ (self.null.T @ mu)
+        return projected
 
 
 def _singles(C: Floats) -> tuple[Ints, Ints]:

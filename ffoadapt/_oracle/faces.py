@@ -89,8 +89,8 @@ def harmless(batch: ProgramBatch, active: Mask, weak: Mask) -> Mask:
     single = np.asarray(entries.sum(axis=1)).reshape(-1) == 1.0
     own = np.asarray((entries @ (private & (coupled == 0)).T.astype(np.float64)).T > 0.0)
     decoupled = np.asarray((entries @ (private & alone).T.astype(np.float64)).T > 0.0) & single
-    found: Mask = ~(weak & ~(own | decoupled)).any(axis=-1)
-    return found
+    fine: Mask = ~(weak & ~(own | decoupled)).any(axis=-1)
+    return fine
 
 
 def decided(
@@ -213,16 +213,18 @@ def _movable(H: Any, C: Any, B: Any) -> Mask:
 def _definite(H: Any) -> Mask:
     """(n,) variables in which H is positive definite beyond doubt: where Hd = 0, these are 0."""
     diagonal = H.diagonal()
-    found: Mask = np.zeros(diagonal.size, dtype=bool)
+    definite: Mask = np.zeros(diagonal.size, dtype=bool)
     if not H.nnz:
-        return found
+        return definite
     count, labels = connected_components(H, directed=False)
     sizes = np.bincount(labels, minlength=count)
-    found[:] = (sizes[labels] == 1) & (diagonal > 0.0)
+    definite[:] = (sizes[labels] == 1) & (diagonal > 0.0)
     for label in np.flatnonzero((sizes > 1) & (sizes <= 2 * FACE_SIZE)).tolist():
         at = np.flatnonzero(labels == label)
-        found[at] = diagonal[at].min() > 0.0 and definite_factor(H[at][:, at].toarray()) is not None
-    return found
+        definite[at] = (
+            diagonal[at].min() > 0.0 and definite_factor(H[at][:, at].toarray()) is not None
+        )
+    return definite
 
 
 def _negative(E: Floats, B: Floats) -> Mask:
@@ -230,7 +232,7 @@ def _negative(E: Floats, B: Floats) -> Mask:
     scale = np.maximum(np.abs(E).max(axis=0, initial=0.0), np.abs(B).max(axis=0, initial=0.0))
     scale[scale == 0.0] = 1.0
     E, B = _unit(E / scale), _unit(B / scale)
-    found = np.zeros(len(B), dtype=bool)
+    negative = np.zeros(len(B), dtype=bool)
     left = np.arange(len(B))
     while left.size:
         # Rows that do not move at all along what is left.
@@ -241,11 +243,11 @@ def _negative(E: Floats, B: Floats) -> Mask:
             break
         stuck = _blocked(B_left)
         if not stuck.any():
-            found[left] = True
+            negative[left] = True
             break
         E = np.vstack((E, B[left[stuck]]))
         left = left[~stuck]
-    return found
+    return negative
 
 
 def _blocked(B: Floats) -> Mask:

@@ -157,11 +157,11 @@ class Factors:
     ) -> tuple[Floats, Floats, Floats]:
         """The solution of element ``i`` for columns v_x (n, K) and v_z (m, K)."""
         factor = self.element(i)
-        found = factor.solve(v_x, v_z, refine, random)
-        if not isinstance(factor, EigenbasisFactor) or found[2].max(initial=0.0) <= ROUGH:
-            return found
+        solved = factor.solve(v_x, v_z, refine, random)
+        if not isinstance(factor, EigenbasisFactor) or solved[2].max(initial=0.0) <= ROUGH:
+            return solved
         if self.batch.structure.n > DENSE_FULL[0] or factor.converges:
-            return found
+            return solved
         self.each[i] = self._dense(i)
         return self.each[i].solve(v_x, v_z, refine)
 
@@ -171,8 +171,8 @@ class Factors:
         known = (0, 0, 0) if self.batched is None else self.batched.rank
         counts = [np.zeros(self.batch.size, dtype=np.int64) + count for count in known]
         for i in self.left:
-            for found, count in zip(counts, self.element(i).rank, strict=True):
-                found[i] = count
+            for row, count in zip(counts, self.element(i).rank, strict=True):
+                row[i] = count
         return Rank(*counts)
 
     def null(self, i: int) -> Pair | None:

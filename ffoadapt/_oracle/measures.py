@@ -56,17 +56,19 @@ class Measures:
         if not self._complete:
             at = self.scales.slack(self.points.s), self.scales.dual(self.points.z)
             outside, gap = curved_violations(self.batch.structure, *at)
-            found = self._figures.copy()  # another thread may read it
-            found[:, 5] = np.maximum(found[:, 5], outside)
-            found[:, 4] = np.maximum(np.maximum(found[:, 4], gap), outside)
+            figures = self._figures.copy()  # another thread may read it
+            figures[:, 5] = np.maximum(figures[:, 5], outside)
+            figures[:, 4] = np.maximum(np.maximum(figures[:, 4], gap), outside)
             if outside.any():
-                row = beside_cones(self.batch, self.points, found[:, 8:9])
-                found[:, 10] = np.maximum(found[:, 10], row)
+                row = beside_cones(self.batch, self.points, figures[:, 8:9])
+                figures[:, 10] = np.maximum(figures[:, 10], row)
             with np.errstate(all="ignore"):
-                grown = np.maximum(found[:, 0] / found[:, 8], found[:, 1] / found[:, 9]).clip(1.0)
-                doubt = np.maximum(found[:, 4] * grown / LIMITS.data, found[:, 10] / LIMITS.row)
-            found[:, 12] = np.maximum(found[:, 12], doubt)
-            self._figures, self._complete = found, True
+                grown = np.maximum(
+                    figures[:, 0] / figures[:, 8], figures[:, 1] / figures[:, 9]
+                ).clip(1.0)
+                doubt = np.maximum(figures[:, 4] * grown / LIMITS.data, figures[:, 10] / LIMITS.row)
+            figures[:, 12] = np.maximum(figures[:, 12], doubt)
+            self._figures, self._complete = figures, True
         return self._figures
 
     @lazy

@@ -54,8 +54,8 @@ def curved_violations(structure: Structure, s_hat: Floats, z_hat: Floats) -> tup
             continue
         at = slice(start, start + count * cone.dim)
         s_at, z_at = s_hat[:, at], z_hat[:, at]
-        for hat, found in ((s_at, cone.violation), (z_at, cone.dual_violation)):
-            far = found(hat.reshape(-1, cone.dim)).reshape(hat.shape[0], count)
+        for hat, violation in ((s_at, cone.violation), (z_at, cone.dual_violation)):
+            far = violation(hat.reshape(-1, cone.dim)).reshape(hat.shape[0], count)
             outside = np.maximum(outside, far.max(axis=-1, initial=0.0))
         gaps = (s_at * z_at).reshape(s_at.shape[0], count, cone.dim).sum(axis=-1)
         worst = np.maximum(worst, np.abs(gaps).max(axis=-1, initial=0.0))

@@ -120,12 +120,12 @@ class Resolved:
         for _ in range(TRIES):
             ahead, behind = self._moved(left, step[left], v_x[left], v_z[left], sizes)
             pairs = [ahead, behind]
-            found = ~np.any([np.isnan(v).any(axis=-1) for pair in pairs for v in pair], axis=0)
-            at, (x1, z1), (x0, z0) = left[found], *((x[found], z[found]) for x, z in pairs)
+            complete = ~np.any([np.isnan(v).any(axis=-1) for pair in pairs for v in pair], axis=0)
+            at, (x1, z1), (x0, z0) = left[complete], *((x[complete], z[complete]) for x, z in pairs)
             width = step[at, None] * (2.0 if how.central else 1.0)
             w[at], zeta[at] = (x1 - x0) / width, (z1 - z0) / width
             mean.x[at], mean.z[at] = 0.5 * (x1 + x0), 0.5 * (z1 + z0)
-            left = left[~found]
+            left = left[~complete]
             if not left.size:
                 return w, zeta, mean
             step[left] *= SHORTER
@@ -170,8 +170,8 @@ class Resolved:
             weight = np.tile(self._how.proximal * sizes[at], len(signs))
             bend -= weight[:, None] * np.tile(points.x[at], (len(signs), 1))
             some = _curved(some, weight)
-        found = self._solve(some.shifted(shift, bend))
-        first, behind = (found.x[:count], found.z[:count]), (found.x[-count:], found.z[-count:])
+        solved = self._solve(some.shifted(shift, bend))
+        first, behind = (solved.x[:count], solved.z[:count]), (solved.x[-count:], solved.z[-count:])
         return (first if self._how.central else (points.x[at], points.z[at])), behind
 
 

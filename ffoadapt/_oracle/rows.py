@@ -149,16 +149,16 @@ class _Part:
 
     def times(self, v: Floats) -> Floats:
         """The rows that are there times v: (size, ...)."""
-        found = self.all_times(v)
+        products = self.all_times(v)
         if self.size == self.on.size:
-            return found.reshape(self.size, *v.shape[1:])
-        return found[self.on]
+            return products.reshape(self.size, *v.shape[1:])
+        return products[self.on]
 
     def add_all_transpose(self, u: Floats, out: Floats) -> None:
         """Add the transpose of all rows times u (count, k, ...) to ``out`` (m, ...)."""
         block = self.block
-        found = self.rows.swapaxes(1, 2) @ u.reshape(*self.on.shape, -1)
-        out[block.rows] += found.reshape(block.count * block.dim, *u.shape[2:])
+        products = self.rows.swapaxes(1, 2) @ u.reshape(*self.on.shape, -1)
+        out[block.rows] += products.reshape(block.count * block.dim, *u.shape[2:])
 
     def add_transpose(self, u: Floats, out: Floats) -> None:
         """Add the transpose of the rows that are there times u (size, ...) to ``out`` (m, ...)."""

@@ -106,9 +106,9 @@ class Workspace:
 
     def largest(self, magnitudes: Floats) -> Floats:
         """(size,) the largest entry of each row of the whole matrix."""
-        found: Floats = np.maximum.reduceat(magnitudes, self.upper.indptr[:-1])
-        np.maximum.at(found, self.upper.indices, magnitudes)
-        return found
+        sizes: Floats = np.maximum.reduceat(magnitudes, self.upper.indptr[:-1])
+        np.maximum.at(sizes, self.upper.indices, magnitudes)
+        return sizes
 
     def below(self, data: Floats) -> tuple[Any, Any]:
         """The columns right of P, C' and the diagonal under it, and their transpose; not copied."""
@@ -146,12 +146,12 @@ class Shelf:
     def take(self, key: Hashable, make: Callable[[], Workspace]) -> Workspace:
         """A workspace with this key that nobody else has."""
         with self._lock:
-            found = self._idle.pop(key, None)
-            if found:
-                space = found.pop()
+            idle = self._idle.pop(key, None)
+            if idle:
+                space = idle.pop()
                 self._entries -= space.inner.size
-                if found:
-                    self._idle.setdefault(key, []).extend(found)
+                if idle:
+                    self._idle.setdefault(key, []).extend(idle)
                 return space
         return make()
 
@@ -221,5 +221,5 @@ class Lease:
 
     def solve(self, right: Floats) -> Floats:
         """The solution of the factorized system."""
-        found: Floats = self.space.ldl.solve(right)
-        return found
+        solution: Floats = self.space.ldl.solve(right)
+        return solution

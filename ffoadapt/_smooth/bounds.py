@@ -55,14 +55,14 @@ class BoundsFunction:
         self.absent = (False, False)
 
     def __call__(self, low: Any, high: Any, *leaves: Any) -> Any:
-        found = called(self.function, self.rebuild(leaves))
-        if not isinstance(found, tuple | list) or len(found) != 2:
+        returned = called(self.function, self.rebuild(leaves))
+        if not isinstance(returned, tuple | list) or len(returned) != 2:
             raise ParameterError(
-                f"bounds returned a {type(found).__name__}; expected a pair (lower, upper)"
+                f"bounds returned a {type(returned).__name__}; expected a pair (lower, upper)"
             )
-        self.absent = found[0] is None, found[1] is None
+        self.absent = returned[0] is None, returned[1] is None
         total = 0.0 * low.sum()
-        for weight, bound in ((low, found[0]), (high, found[1])):
+        for weight, bound in ((low, returned[0]), (high, returned[1])):
             if bound is not None:
                 if isinstance(bound, list | tuple | np.ndarray):
                     bound = self.framework.from_numpy(np.asarray(bound, dtype=np.float64))
@@ -80,10 +80,10 @@ class BoundsFunction:
             raise ProblemError("the bounds hold NaN; expected numbers, or infinities for none")
 
         def pull(low_bar: Floats, high_bar: Floats) -> list[Any]:
-            found = self._gradients(low_bar, high_bar, model.leaves, True)[2:]
+            gradients = self._gradients(low_bar, high_bar, model.leaves, True)[2:]
             return [
                 None if g is None else np.asarray(g, dtype=np.float64).reshape(leaf.shape)
-                for g, leaf in zip(found, model.numbers, strict=True)
+                for g, leaf in zip(gradients, model.numbers, strict=True)
             ]
 
         return Bounds(low, high, pull, lambda tangents: self._push(model, tangents))
@@ -94,14 +94,14 @@ class BoundsFunction:
         framework = self.framework
         with framework.precise():
             given = [framework.from_numpy(low), framework.from_numpy(high), *leaves]
-            found = framework.gradients(self, given, [True, True, *(needed for _ in leaves)])[1]
-            return [None if g is None else framework.to_numpy(g) for g in found]
+            gradients = framework.gradients(self, given, [True, True, *(needed for _ in leaves)])[1]
+            return [None if g is None else framework.to_numpy(g) for g in gradients]
 
     def _both(self, leaves: Sequence[Any]) -> list[Floats]:
         """The values, which are gradients in their weights."""
         ones = np.ones(self.n)
-        found = self._gradients(ones, ones, leaves, False)[:2]
-        return [np.zeros(self.n) if g is None else np.asarray(g).reshape(self.n) for g in found]
+        gradients = self._gradients(ones, ones, leaves, False)[:2]
+        return [np.zeros(self.n) if g is None else np.asarray(g).reshape(self.n) for g in gradients]
 
     def _push(self, model: Model, tangents: Sequence[Floats | None]) -> tuple[Floats, Floats]:
         """How both change along tangents of the leaves."""
@@ -142,8 +142,8 @@ def _fits(bound: Any, shape: Shape) -> None:
 def sizes_of(x: Floats) -> Floats:
     """Of numbers, no smaller than a share of the largest."""
     size = np.abs(x)
-    found: Floats = np.maximum(size, 1e-2 * (float(size.max(initial=0.0)) or 1.0))
-    return found
+    sizes: Floats = np.maximum(size, 1e-2 * (float(size.max(initial=0.0)) or 1.0))
+    return sizes
 
 
 def constant_bounds(bounds: Any, shape: Shape) -> tuple[Floats, Floats]:
@@ -155,18 +155,18 @@ def constant_bounds(bounds: Any, shape: Shape) -> tuple[Floats, Floats]:
             f"bounds is {bounds!r}; expected a pair (lower, upper) of numbers or arrays, or a "
             "function of params that returns one"
         )
-    found = []
+    arrays = []
     for name, bound, none in (("lower", bounds[0], -np.inf), ("upper", bounds[1], np.inf)):
         try:
             array = np.asarray(none if bound is None else bound, dtype=np.float64)
-            found.append(np.broadcast_to(array, shape))
+            arrays.append(np.broadcast_to(array, shape))
         except (TypeError, ValueError, RuntimeError) as error:
             raise ParameterError(
                 f"the {name} bounds are no numbers of shape {shape}: {error}"
             ) from error
         if np.isnan(array).any():
             raise ParameterError(f"the {name} bounds hold NaN")
-    return found[0], found[1]
+    return arrays[0], arrays[1]
 
 
 def _no_pull(*_: Any) -> Any:

@@ -46,12 +46,12 @@ class ByHand:
         """Gradients in the leaves of params, each (rows, *shape); None where none were given."""
         if self.params is None:
             return None
-        found = flatten(self.params)[0]
-        if len(found) != count:
+        gradients = flatten(self.params)[0]
+        if len(gradients) != count:
             raise ShapeError(
-                f"a gradient in params has {len(found)} leaves; expected {count}, as params has"
+                f"a gradient in params has {len(gradients)} leaves; expected {count}, as params has"
             )
-        return [np.asarray(g, np.float64).reshape(self.value.size, -1) for g in found]
+        return [np.asarray(g, np.float64).reshape(self.value.size, -1) for g in gradients]
 
 
 def combined(w: Floats, objective: ByHand, rest: Sequence[ByHand], count: int) -> Any:

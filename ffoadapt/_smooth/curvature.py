@@ -76,8 +76,8 @@ class Curvature:
         if size == 0.0:
             return np.zeros_like(u)
         if self.how == "exact":
-            found = place.model.along(place.y, place.weights, place.units * u)[0]
-            return place.units * found
+            product = place.model.along(place.y, place.weights, place.units * u)[0]
+            return place.units * product
         if self.how == "dense" and not (u * ~self.free).any():
             return self.matrix @ u
         t = self.step / size

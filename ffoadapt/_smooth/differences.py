@@ -31,14 +31,14 @@ PIECE = 1 << 16
 def steps(span: float) -> Floats:
     """The steps of a table where a unit step moves by ``span``, relatively; each needs the function
     at plus and at minus it."""
-    found: Floats = START / span / FACTOR ** np.arange(LEVELS, dtype=np.float64)
-    return found
+    lengths: Floats = START / span / FACTOR ** np.arange(LEVELS, dtype=np.float64)
+    return lengths
 
 
 def line_derivative(ends: Floats, at: Floats) -> tuple[Floats, float, float]:
     """`line_derivatives` of one function."""
-    found, errors, best = line_derivatives([ends], at)
-    return found[0], float(errors[0]), best
+    derivatives, errors, best = line_derivatives([ends], at)
+    return derivatives[0], float(errors[0]), best
 
 
 def line_derivatives(ends: Sequence[Floats], at: Floats) -> tuple[list[Floats], Floats, float]:
@@ -77,12 +77,12 @@ def line_derivatives(ends: Sequence[Floats], at: Floats) -> tuple[list[Floats], 
     rounding = (np.abs(entries) @ (1.0 / at))[child]
     doubts = np.maximum(doubts, EPS * large * rounding[:, None])
     chosen, errors = doubts.argmin(axis=0), doubts.min(axis=0)
-    found, split = [], 0
+    derivatives, split = [], 0
     for size, entry, e in zip(sizes.tolist(), child[chosen].tolist(), ends, strict=True):
-        found.append((entries[entry] @ plain[:, split : split + size]).reshape(e.shape[1:]))
+        derivatives.append((entries[entry] @ plain[:, split : split + size]).reshape(e.shape[1:]))
         split += size
-    far = np.abs(plain[:, : sizes[0]] - found[0].reshape(-1)).max(axis=-1, initial=0.0)
-    return found, errors, float(at[far.argmin()])
+    far = np.abs(plain[:, : sizes[0]] - derivatives[0].reshape(-1)).max(axis=-1, initial=0.0)
+    return derivatives, errors, float(at[far.argmin()])
 
 
 @lru_cache(maxsize=8)

@@ -75,10 +75,10 @@ def least_squares_duals(place: Place) -> Duals:
         columns[:, : len(rows)] = rows.T
         columns[low, len(rows) + np.arange(low.size)] = -1.0
         columns[high, len(rows) + low.size + np.arange(high.size)] = 1.0
-        found = nnls(columns, -gradient)[0]
-        lower[low] = found[len(rows) : len(rows) + low.size] / D[low]
-        upper[high] = found[len(rows) + low.size :] / D[high]
-        z = _signed(found, split, count)
+        fit = nnls(columns, -gradient)[0]
+        lower[low] = fit[len(rows) : len(rows) + low.size] / D[low]
+        upper[high] = fit[len(rows) + low.size :] / D[high]
+        z = _signed(fit, split, count)
     else:
         free = np.ones(n, dtype=bool)
         free[low] = free[high] = False
@@ -92,8 +92,8 @@ def least_squares_duals(place: Place) -> Duals:
     return Duals(ineq, z[split:], lower, upper)
 
 
-def _signed(found: Floats, split: int, count: int) -> Floats:
+def _signed(fit: Floats, split: int, count: int) -> Floats:
     """Multipliers of inequalities, and of equalities the positive less the negative parts."""
-    z = found[:count].copy()
-    z[split:] -= found[count : 2 * count - split]
+    z = fit[:count].copy()
+    z[split:] -= fit[count : 2 * count - split]
     return z

@@ -27,17 +27,17 @@ def starts(given: Floats, shape: tuple[int, ...], size: int, last: object) -> li
     """(n,) for each of ``size`` elements: those given, or the last solutions where there are."""
     count = int(np.prod(shape))
     if given.shape == shape:
-        found = [given.reshape(-1)] * size
+        points = [given.reshape(-1)] * size
     elif given.size == size * count and given.shape[given.ndim - len(shape) :] == shape:
-        found = list(given.reshape(size, -1))
+        points = list(given.reshape(size, -1))
     else:
         raise ParameterError(
             f"start has shape {given.shape}; expected {shape}, or one for each of the {size} batch "
             "elements"
         )
     if isinstance(last, list) and len(last) == size:
-        found = [p if point is None else point for point, p in zip(last, found, strict=True)]
-    return found
+        points = [p if point is None else point for point, p in zip(last, points, strict=True)]
+    return points
 
 
 def solve_element(
@@ -98,9 +98,9 @@ class telling:  # noqa: N801 - reads as what it does
         if error is None or self.single:
             return
         if isinstance(error, FFOAdaptError):
-            found = copy(error)
-            found.args = (f"batch element {self.i}: {error}",)
-            raise found from error
+            named = copy(error)
+            named.args = (f"batch element {self.i}: {error}",)
+            raise named from error
         error.add_note(f"in batch element {self.i}")
 
 
@@ -113,9 +113,9 @@ def point_of(start: Any) -> Floats:
         Where it is none of numbers, or they are not finite.
     """
     try:
-        found = np.array(plain(start), dtype=np.float64)
+        numbers = np.array(plain(start), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"start is no array of numbers: {error}") from error
-    if not np.isfinite(found).all():
+    if not np.isfinite(numbers).all():
         raise ParameterError("start holds what is not finite; expected finite numbers")
-    return found
+    return numbers

@@ -60,19 +60,19 @@ class Evaluation:
         known = self._which
         if self._rows is not None and which.tobytes() == self._key:
             return self._rows
-        found = np.zeros((which.size, self.y.size))
+        chosen = np.zeros((which.size, self.y.size))
         missing = np.ones(which.size, dtype=bool)
         if known is not None and self._rows is not None and known.size:
             at = np.minimum(np.searchsorted(known, which), known.size - 1)
             missing = known[at] != which
-            found[~missing] = self._rows[at[~missing]]
+            chosen[~missing] = self._rows[at[~missing]]
         if missing.any():
             weights = np.zeros((int(missing.sum()), self.values.size))
             weights[np.arange(len(weights)), 1 + which[missing]] = 1.0
             record = self._record
             if record is not None and len(weights) <= PULLS:
-                found[missing] = [record.gradient(w, again=True) for w in weights]
+                chosen[missing] = [record.gradient(w, again=True) for w in weights]
             else:
-                found[missing] = self.model.each(self.y, weights)[0]
-        self._which, self._rows, self._key = which, found, which.tobytes()
-        return found
+                chosen[missing] = self.model.each(self.y, weights)[0]
+        self._which, self._rows, self._key = which, chosen, which.tobytes()
+        return chosen

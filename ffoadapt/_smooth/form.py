@@ -86,8 +86,8 @@ class SmoothForm:
                 there = _size(self.gradient(beside))
                 sizes[0] = max(sizes[0], there if np.isfinite(there) else 0.0)
         fine = ((CLOSE[0] <= sizes) & (sizes <= CLOSE[1])) | (sizes == 0.0)
-        found: Floats = np.divide(1.0, sizes, out=np.ones(sizes.size), where=~fine)
-        return found
+        inverse: Floats = np.divide(1.0, sizes, out=np.ones(sizes.size), where=~fine)
+        return inverse
 
     def restored(self, y: Floats, dual: tuple[Floats, ...] | None) -> tuple[Floats, Any]:
         """A solver's answer in the user's units."""
@@ -151,13 +151,13 @@ class SmoothForm:
                 at = (y if self._plain else y * self._units).reshape(self.n)
                 self._here, self._found = Evaluation(self.model, at.copy()), {}
                 self._at = key
-            found = self._found.get(what)
-            if found is None:
-                found = self._found[what] = find(self._here)
+            known = self._found.get(what)
+            if known is None:
+                known = self._found[what] = find(self._here)
         except BaseException as error:
             self.error = error  # solvers swallow some
             raise
-        return found.copy()
+        return known.copy()
 
     def _slope(self, at: Evaluation) -> Floats:
         return at.gradient * (self._units * self._scale[0])

@@ -133,7 +133,7 @@ class SmoothFunction(AtHost):
                 cotangent = cotangent.reshape(sizes)
             flat.append(cotangent)
         count = int(np.prod(lead))
-        found = [
+        totals = [
             np.zeros((count, axes.size, *shape)) if on else None
             for shape, on in zip(self.shapes, needed, strict=True)
         ]
@@ -146,12 +146,12 @@ class SmoothFunction(AtHost):
                     continue
                 with telling(i, axes.single):
                     leaves = self._leaves(state, i, parts, needed)
-                for total, leaf in zip(found, leaves, strict=True):
+                for total, leaf in zip(totals, leaves, strict=True):
                     if total is not None:
                         total[k, i] = leaf
         if self.on_report is not None:
             self.on_report(self.reports(state))
-        shaped = [None if g is None else g.reshape((*lead, *g.shape[1:])) for g in found]
+        shaped = [None if g is None else g.reshape((*lead, *g.shape[1:])) for g in totals]
         return axes.unflatten(shaped, len(lead))
 
     def _leaves(

@@ -76,10 +76,10 @@ class Functions:
     def outputs(self, y: Any, *leaves: Any) -> list[Any]:
         """The arrays that all functions return, objective first."""
         params, at = self.rebuild(leaves), y if self._flat else y.reshape(self.shape)
-        found: list[Any] = []
+        arrays: list[Any] = []
         for part in self.parts:
-            found += part.values(params, at)
-        return found
+            arrays += part.values(params, at)
+        return arrays
 
     def check(self, y: Floats, leaves: Sequence[Any]) -> None:
         """That all return what they should at y, for leaves of the framework.
@@ -126,22 +126,22 @@ class Part:
 
     def values(self, params: Any, y: Any) -> Any:
         """Its arrays; or values and gradients `ByHand`, which NumPy's users return."""
-        found: Any = self.function(params, y)
-        kind: Any = type(found)
-        if kind is self._kind and found.shape == self._shape:
-            return [found]
+        returned: Any = self.function(params, y)
+        kind: Any = type(returned)
+        if kind is self._kind and returned.shape == self._shape:
+            return [returned]
         if self.functions.framework.gradients_by_hand:
-            found = ByHand(self.name, found, y)
-            self.rows = found.value.size
-            return found
-        arrays = list(found) if isinstance(found, list | tuple) else [found]
+            returned = ByHand(self.name, returned, y)
+            self.rows = returned.value.size
+            return returned
+        arrays = list(returned) if isinstance(returned, list | tuple) else [returned]
         for array in arrays:
             self._belongs(array)
         if self.name == "objective" and (len(arrays) != 1 or _size(arrays[0]) != 1):
             raise NotScalarError([tuple(a.shape) for a in arrays])
         self.rows = sum(map(_size, arrays))
-        if len(arrays) == 1 and arrays[0] is found:
-            self._kind, self._shape = type(found), found.shape
+        if len(arrays) == 1 and arrays[0] is returned:
+            self._kind, self._shape = type(returned), returned.shape
         return arrays
 
     def __call__(self, y: Any, *leaves: Any) -> Any:

@@ -156,11 +156,11 @@ class Ghost:
         """Rows that depend on others, or on the bounds that hold."""
         return len(self.rows) - self.basis[1].size
 
-    def weights(self, found: Solved) -> Floats:
+    def weights(self, direction: Solved) -> Floats:
         """(1 + rows,) the multipliers of a solution, as `Place.weights` are."""
         weights = np.zeros_like(self.place.weights)
-        weights[1 + self.active_rows] = found.ineq
-        weights[1 + self.place.m :] = found.eq
+        weights[1 + self.active_rows] = direction.ineq
+        weights[1 + self.place.m :] = direction.eq
         return weights
 
     # -- the curvature
@@ -259,15 +259,15 @@ class Ghost:
             self.steps += 1
             return self.project(product[free]), product
 
-        found = krylov.conjugate_gradients(apply, b, self.project, self.goal)
-        if not found.trouble:
-            self.condition = max(self.condition, found.largest / found.lowest)
-            return found.x, found.product, found.residual * share
+        iterated = krylov.conjugate_gradients(apply, b, self.project, self.goal)
+        if not iterated.trouble:
+            self.condition = max(self.condition, iterated.largest / iterated.lowest)
+            return iterated.x, iterated.product, iterated.residual * share
         if small:
             return self._spectral(b, size)
-        self.negative |= found.trouble == "negative"
+        self.negative |= iterated.trouble == "negative"
         u, residual = krylov.cgls(lambda u: apply(u)[0], b)
-        stalled = found.trouble == "stalled" or residual > krylov.STALLED
+        stalled = iterated.trouble == "stalled" or residual > krylov.STALLED
         self.flat = max(self.flat, int(stalled))
         return u, apply(u)[1], residual * share
 

@@ -72,36 +72,36 @@ def conjugate_gradients(
     exponent = math.frexp(float(np.abs(b).max()))[1]
     b = np.ldexp(b, -exponent)
     size = float(np.linalg.norm(b))
-    found = Conjugate(np.zeros_like(b), np.zeros(0))
+    result = Conjugate(np.zeros_like(b), np.zeros(0))
     r, p, rr = b.copy(), b.copy(), size * size
     history = [1.0]
     for step in range(limit):
         Ap, whole = apply(p)
         curvature = float(p @ Ap)
         if not step:
-            found.product = np.zeros_like(whole)
+            result.product = np.zeros_like(whole)
         share = curvature / float(p @ p)
-        found.lowest, found.largest = min(found.lowest, share), max(found.largest, share)
+        result.lowest, result.largest = min(result.lowest, share), max(result.largest, share)
         if not curvature > 0.0:
             scale = float(np.linalg.norm(p) * np.linalg.norm(Ap))
-            found.trouble = "negative" if curvature < -NEGATIVE * scale else "stalled"
+            result.trouble = "negative" if curvature < -NEGATIVE * scale else "stalled"
             break
         alpha = rr / curvature
-        found.x, found.product = found.x + alpha * p, found.product + alpha * whole
+        result.x, result.product = result.x + alpha * p, result.product + alpha * whole
         r = project(r - alpha * Ap)
         new = float(r @ r)
-        found.residual = np.sqrt(new) / size
-        history.append(found.residual)
+        result.residual = np.sqrt(new) / size
+        history.append(result.residual)
         if history[-1] < tolerance:
             break
         stuck = step >= SETTLED and min(history[-PATIENCE:]) > 0.5 * min(history[:-PATIENCE])
         if stuck and min(history) < NOISE:
             break
         p, rr = r + (new / rr) * p, new
-    if not found.trouble and found.residual > max(STALLED, tolerance):
-        found.trouble = "stalled"
-    found.x, found.product = (np.ldexp(v, exponent) for v in (found.x, found.product))
-    return found
+    if not result.trouble and result.residual > max(STALLED, tolerance):
+        result.trouble = "stalled"
+    result.x, result.product = (np.ldexp(v, exponent) for v in (result.x, result.product))
+    return result
 
 
 def cgls(apply: Callable[[Floats], Floats], b: Floats) -> tuple[Floats, float]:

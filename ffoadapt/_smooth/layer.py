@@ -113,10 +113,10 @@ class SmoothLayer:
     def solution(self, params: Any, start: Any = None) -> SmoothSolution:
         """y and all multipliers, differentiable."""
         outputs, outcome = self._solution(params, start)
-        found: SmoothSolution = SmoothSolution(*outputs)
+        result: SmoothSolution = SmoothSolution(*outputs)
         if outcome is not None:
-            found.__dict__["outcome"] = outcome
-        return found
+            result.__dict__["outcome"] = outcome
+        return result
 
     def _solution(self, params: Any, start: Any) -> tuple[list[Any], SmoothOutcome | None]:
         framework, leaves, function = self._function(params)
@@ -217,18 +217,18 @@ class SmoothLayer:
                 for shape, core in zip(shapes, known, strict=True)
             ]
         try:
-            found = self._checked(framework, tree, names, list(shapes))
+            checked = self._checked(framework, tree, names, list(shapes))
         except NotScalarError as error:
             # What makes an objective of a batch returns one number for each of its elements.
             first = error.shape[0] if error.shape else 0
             for cores in _readings(shapes, first):
                 with suppress(FFOAdaptError):
-                    found = self._checked(framework, tree, names, cores)
+                    checked = self._checked(framework, tree, names, cores)
                     break
             else:
                 raise
-        self._cores[form] = found
-        return found
+        self._cores[form] = checked
+        return checked
 
     def _checked(
         self, framework: Framework, tree: Any, names: Any, cores: list[tuple[int, ...]]

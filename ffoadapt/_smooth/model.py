@@ -61,8 +61,8 @@ class Model:
         with framework.precise():
             given = [framework.from_numpy(y), *self.leaves]
             needed = [True, *[leaves] * len(self.leaves)]
-            found = framework.recorded(self.functions.outputs, given, needed)
-        return None if found is None else Recorded(self, *found, y.shape, leaves)
+            record = framework.recorded(self.functions.outputs, given, needed)
+        return None if record is None else Recorded(self, *record, y.shape, leaves)
 
     def _records(self, y: Floats, leaves: bool, moved: Any) -> Recorded | None:
         """The functions at several y (k, n), for leaves of their own where ``moved`` gives them, or
@@ -75,8 +75,8 @@ class Model:
         mapped = [True, *[more is not self.leaves] * len(more)]
         with framework.precise():
             given, needed = [framework.from_numpy(y), *more], [True, *[leaves] * len(more)]
-            found = framework.recorded(self.functions.outputs, given, needed, mapped)
-        return None if found is None else Recorded(self, *found, y.shape, leaves)
+            record = framework.recorded(self.functions.outputs, given, needed, mapped)
+        return None if record is None else Recorded(self, *record, y.shape, leaves)
 
     def at(self, y: Floats, w: Floats, leaves: bool = False) -> tuple[Floats, Floats, list[Any]]:
         """Gradient in y (n,), values (1 + rows,), and where asked for the gradients in leaves."""
@@ -89,10 +89,14 @@ class Model:
         self.calls += 1
         with framework.precise():
             given = [framework.from_numpy(y), framework.from_numpy(w), *self.leaves]
-            _, found = framework.gradients(self.functions, given, needed)
+            _, gradients = framework.gradients(self.functions, given, needed)
             if leaves:
-                return self._read(found, y.shape, w.shape, ())
-            return self._array(found[0], (), y.shape), self._array(found[1], (), w.shape), []
+                return self._read(gradients, y.shape, w.shape, ())
+            return (
+                self._array(gradients[0], (), y.shape),
+                self._array(gradients[1], (), w.shape),
+                [],
+            )
 
     def each(
         self, y: Floats, w: Floats, leaves: bool = False, moved: Sequence[Floats] | None = None
@@ -120,8 +124,10 @@ class Model:
         with framework.precise():
             others = self.leaves if moved is None else [*map(framework.from_numpy, moved)]
             given = [framework.from_numpy(y), framework.from_numpy(w), *others]
-            _, found = framework.gradients_each(self.functions, given, mapped, needed)
-            return self._read(found if leaves else found[:2], y.shape[-1:], w.shape[-1:], (size,))
+            _, gradients = framework.gradients_each(self.functions, given, mapped, needed)
+            return self._read(
+                gradients if leaves else gradients[:2], y.shape[-1:], w.shape[-1:], (size,)
+            )
 
     def along(
         self, y: Floats, w: Floats, dy: Floats, dw: Floats | None = None
@@ -133,29 +139,29 @@ class Model:
             given = [framework.from_numpy(y), framework.from_numpy(w), *self.leaves]
             moves = [framework.from_numpy(dy), None if dw is None else framework.from_numpy(dw)]
             moves += [None] * len(self.leaves)
-            found = framework.curvature(self.functions, given, moves)
-            return self._read(found, y.shape, w.shape, ())
+            products = framework.curvature(self.functions, given, moves)
+            return self._read(products, y.shape, w.shape, ())
 
     def _read(
-        self, found: Sequence[Any], y: Any, w: Any, lead: tuple[int, ...]
+        self, parts: Sequence[Any], y: Any, w: Any, lead: tuple[int, ...]
     ) -> tuple[Floats, Floats, list[Any]]:
         read = self._array
-        if self.functions.framework.gradients_by_hand and any(g is None for g in found[2:]):
+        if self.functions.framework.gradients_by_hand and any(g is None for g in parts[2:]):
             raise DifferentiationError(
                 "a function for NumPy returned no gradient in params, so there is none of the "
                 "solution; return (value, (in params, in y)), or ask for jvp"
             )
-        pairs = zip(found[2:], self.numbers, strict=False)
+        pairs = zip(parts[2:], self.numbers, strict=False)
         leaves = [read(g, lead, n.shape) for g, n in pairs]
-        return read(found[0], lead, y), read(found[1], lead, w), leaves
+        return read(parts[0], lead, y), read(parts[1], lead, w), leaves
 
     def _array(self, gradient: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
         shape = (*lead, *shape)
         if gradient is None:
             return np.zeros(shape)
         array = self.functions.framework.to_numpy(gradient)
-        found: Floats = np.asarray(array, dtype=np.float64)
-        return found if found.shape == shape else found.reshape(shape)
+        numbers: Floats = np.asarray(array, dtype=np.float64)
+        return numbers if numbers.shape == shape else numbers.reshape(shape)
 
 
 class Recorded:
@@ -173,8 +179,8 @@ class Recorded:
     def gradient(self, w: Floats, again: bool = False) -> Floats:
         """Of the sum of all with weights w (1 + rows,), in y: zeros where it is in none."""
         self._model.calls += 1
-        found: Floats | None = self._pull(w, again)[0]
-        return np.zeros(self._shape) if found is None else found
+        product: Floats | None = self._pull(w, again)[0]
+        return np.zeros(self._shape) if product is None else product
 
     def gradients(self, w: Floats) -> tuple[Floats, list[Floats]]:
         """In y, and in the leaves."""
@@ -209,9 +215,9 @@ class Shifted(Model):
         return self._shifted(y, w, super().each(y, w, leaves, moved))
 
     def _shifted(
-        self, y: Floats, w: Floats, found: tuple[Floats, Floats, list[Any]]
+        self, y: Floats, w: Floats, along: tuple[Floats, Floats, list[Any]]
     ) -> tuple[Floats, Floats, list[Any]]:
-        gradient, values, leaves = found
+        gradient, values, leaves = along
         moved = np.broadcast_to(self.moved, (*y.shape[:-1], self.moved.size))
         more = np.concatenate(((y @ self.tilt)[..., None], moved), axis=-1)
         return gradient + w[..., :1] * self.tilt, values + more, leaves

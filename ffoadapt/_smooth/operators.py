@@ -119,15 +119,15 @@ def _operator(name: str, given: Any, shape: tuple[int, int]) -> LinearOperator:
         zero = np.zeros(shape[0])
         return LinearOperator(shape, matvec=lambda v: zero, rmatvec=lambda v: zero, dtype=float)
     try:
-        found = aslinearoperator(given)
+        operator = aslinearoperator(given)
     except TypeError as error:
         raise OptionError(
             f"{name} is a {type(given).__name__}; expected a scipy.sparse.linalg.LinearOperator, "
             "or an object with shape, matvec and rmatvec"
         ) from error
-    if found.shape != shape:
-        raise ShapeError(f"{name} has shape {found.shape}; expected {shape}")
-    return found
+    if operator.shape != shape:
+        raise ShapeError(f"{name} has shape {operator.shape}; expected {shape}")
+    return operator
 
 
 @dataclass(eq=False)
@@ -176,15 +176,15 @@ class OperatorFunction(AtHost):
         if q.ndim > 1 or b.ndim > 1:
             raise ShapeError("operator_program takes no batches; call it for each element")
         form = ConeForm(self.P, q, self.A, b, self.cones)
-        found = self.solver.solve(form, {**self.solver.defaults, **self.options}, Session())
-        state = self._state(q, b, found)
+        solution = self.solver.solve(form, {**self.solver.defaults, **self.options}, Session())
+        state = self._state(q, b, solution)
         self.states[:] = [state]
         return [state.x.copy(), state.s.copy(), state.z.copy()], state
 
-    def _state(self, q: Floats, b: Floats, found: Solution) -> OperatorState:
-        if not found.status.solved:
-            raise SolveError(f"the solver did not solve the program: {found.status.value}")
-        x, z = (np.asarray(v, dtype=np.float64) for v in (found.x, found.dual))
+    def _state(self, q: Floats, b: Floats, solution: Solution) -> OperatorState:
+        if not solution.status.solved:
+            raise SolveError(f"the solver did not solve the program: {solution.status.value}")
+        x, z = (np.asarray(v, dtype=np.float64) for v in (solution.x, solution.dual))
         if x.shape != q.shape or z.shape != b.shape:
             raise SolveError(
                 f"the solver returned x and z of shapes {x.shape} and {z.shape}; expected "
@@ -208,7 +208,7 @@ class OperatorFunction(AtHost):
         active = np.flatnonzero(equal | (dual > slack))
         margin = float(larger.min(initial=np.inf))
         status = Status.OPTIMAL if kkt <= ERROR else Status.OPTIMAL_INACCURATE
-        return OperatorState(self, x, s, z, status, dict(found.info), active, margin, kkt)
+        return OperatorState(self, x, s, z, status, dict(solution.info), active, margin, kkt)
 
     @property
     def _equal(self) -> NDArray[np.bool_]:

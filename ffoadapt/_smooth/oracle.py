@@ -44,19 +44,19 @@ class SmoothOracle:
         """Gradients in the leaves."""
         model = self.place.model
         before = model.calls
-        found = self._solution(given, True)
-        leaves, solved = found.leaves, found.solved
+        along = self._solution(given, True)
+        leaves, solved = along.leaves, along.solved
         if self.bounds.pull is not None:
             parts = self.bounds.pull(solved.lower, -solved.upper)
             leaves = [a if b is None else a + b for a, b in zip(leaves, parts, strict=True)]
         self.asked = True
         self.calls = model.calls - before if not self.calls else self.calls
-        self._note(found)
+        self._note(along)
         return leaves
 
-    def _note(self, found: Along) -> None:
-        self.error = max(self.error, found.error)
-        self.residual = max(self.residual, found.residual)
+    def _note(self, along: Along) -> None:
+        self.error = max(self.error, along.error)
+        self.residual = max(self.residual, along.residual)
 
     def _solution(self, given: Cotangents, leaves: bool) -> Along:
         solved = self.ghost.solve(given.y, given.ineq, given.eq, given.lower, given.upper)
@@ -64,11 +64,11 @@ class SmoothOracle:
             place, w = self.place, self.ghost.weights(solved)
             moved = place.model.along(place.y, place.weights, solved.d, w)[2]
             return Along(solved, moved, place.residual, solved.residual)
-        found = Refinement(self.ghost, given, solved, leaves)
-        if found.relative > POOR and not self.ghost.curvature.measured:
+        refinement = Refinement(self.ghost, given, solved, leaves)
+        if refinement.relative > POOR and not self.ghost.curvature.measured:
             self.ghost = Ghost(self.place, self.how)
             return self._solution(given, leaves)
-        return found.refined()
+        return refinement.refined()
 
     def jvp(self, tangents: Sequence[Floats | None]) -> tuple[Floats, Duals]:
         """Tangents on y and on the multipliers from those on the leaves."""
@@ -80,9 +80,9 @@ class SmoothOracle:
             upper = -upper
         m = place.m
         given = Cotangents(v, values[1 : 1 + m], values[1 + m :], lower, upper)
-        found = self._solution(given, False)
-        self._note(found)
-        ineq, solved = np.zeros(m), found.solved
+        along = self._solution(given, False)
+        self._note(along)
+        ineq, solved = np.zeros(m), along.solved
         ineq[self.ghost.active_rows] = solved.ineq
         return solved.d, Duals(ineq, solved.eq, solved.lower, solved.upper)
 

@@ -89,9 +89,9 @@ class Scale:
 def _direction(n: int) -> Floats:
     """(n,) random signs and sizes near 1."""
     rng = np.random.default_rng(n)
-    found: Floats = rng.uniform(0.5, 1.0, n) * rng.choice((-1.0, 1.0), n)
-    found.flags.writeable = False
-    return found
+    direction: Floats = rng.uniform(0.5, 1.0, n) * rng.choice((-1.0, 1.0), n)
+    direction.flags.writeable = False
+    return direction
 
 
 def _sizes(y: Floats) -> Floats:
@@ -99,8 +99,8 @@ def _sizes(y: Floats) -> Floats:
     largest = size.max(initial=0.0)
     if y.size > DENSE or largest == 0.0:
         return np.ones(y.size)
-    found: Floats = np.maximum(size, NARROW * largest)
-    return found
+    sizes: Floats = np.maximum(size, NARROW * largest)
+    return sizes
 
 
 class Place:
@@ -232,8 +232,8 @@ class Place:
     def active(self) -> NDArray[np.bool_]:
         """(candidates,) which hold."""
         slack, dual = self.pairs
-        found: NDArray[np.bool_] = dual > slack
-        return found
+        active: NDArray[np.bool_] = dual > slack
+        return active
 
     @lazy
     def at_bounds(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

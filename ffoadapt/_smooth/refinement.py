@@ -118,8 +118,8 @@ class Refinement:
         y, weights = place.y + signed * d, place.weights + signed * w
         bends, values, moved = place.model.each(y, weights, leaves)
         every = [bends * place.units, values, *moved]
-        found, errors, self.step = differences.line_derivatives(every, at)
-        return (found[0] / place.units, found[1], found[2:]), errors
+        derivatives, errors, self.step = differences.line_derivatives(every, at)
+        return (derivatives[0] / place.units, derivatives[1], derivatives[2:]), errors
 
     def _difference(
         self, along: Solved, t: float, leaves: bool
@@ -174,11 +174,11 @@ def _largest(arrays: Sequence[Floats]) -> float:
     return max((float(np.abs(v).max(initial=0.0)) for v in arrays), default=0.0)
 
 
-def _span(found: Solved, place: Place) -> float:
+def _span(solved: Solved, place: Place) -> float:
     """The largest change of a variable along d, beside the variable."""
     size = np.abs(place.y)
     if place.typical is None:
         sizes = np.maximum(size, 1e-2 * max(1.0, float(size.max(initial=0.0))))
     else:
         sizes = np.maximum(size, place.typical)
-    return float((np.abs(found.d) / sizes).max(initial=0.0))
+    return float((np.abs(solved.d) / sizes).max(initial=0.0))

@@ -44,13 +44,13 @@ def resolved(
             settings.solver, kinds(model.functions, moved), n, settings.solver_options
         )
         how, typical = curvature_of(settings, n), settings.typical_of(n)
-        found = solve(Evaluation(model, start), moved, runs, how, True, typical)
-        if found.place is None:
+        answer = solve(Evaluation(model, start), moved, runs, how, True, typical)
+        if answer.place is None:
             raise DifferentiationError(
                 f"curvature='resolve' could not solve the program with cotangents times "
-                f"{sign:.1e} added: {found.info.get('message', found.status.value)}"
+                f"{sign:.1e} added: {answer.info.get('message', answer.status.value)}"
             )
-        ends.append(found.place)
+        ends.append(answer.place)
     ahead, behind = ends
     parts = [place.model.at(p.y, p.weights, True)[2] for p in ends]
     leaves = [(a - b) / (2.0 * delta) for a, b in zip(*parts, strict=True)]

@@ -105,11 +105,11 @@ class SmoothResult(SmoothOutcome):
                     f"the cotangent on {name} has shape {array.shape}, expected {expected}"
                 )
             given.append(array)
-        found = self._function.vjp(self._state, given, [True] * len(self._function.names))
-        return self._function.functions.rebuild([np.asarray(g) for g in found])
+        gradients = self._function.vjp(self._state, given, [True] * len(self._function.names))
+        return self._function.functions.rebuild([np.asarray(g) for g in gradients])
 
     def jvp(self, params: Any) -> SmoothSolution:
         """Tangents on all outputs from those on params, a tree like it (None for zero)."""
         leaves = tangents_of(self._framework, self._params, params)
-        found: SmoothSolution = SmoothSolution(*self._function.jvp(self._state, leaves))
-        return found
+        tangents: SmoothSolution = SmoothSolution(*self._function.jvp(self._state, leaves))
+        return tangents

@@ -117,12 +117,12 @@ class TrustConstr(_Scipy):
 
     def solve(self, program: SmoothForm, options: Options, session: Session) -> Solution:
         try:
-            found = self._solved(program, options, False)
+            solution = self._solved(program, options, False)
         except _OutsideError as error:
-            found = Solution(status=Status.ERROR, info={"message": str(error)})
-        if found.status is Status.ERROR and program.kinds - {"equalities"}:
-            found = self._solved(program, options, True)
-        return found
+            solution = Solution(status=Status.ERROR, info={"message": str(error)})
+        if solution.status is Status.ERROR and program.kinds - {"equalities"}:
+            solution = self._solved(program, options, True)
+        return solution
 
     def _solved(self, program: SmoothForm, options: Options, inside: bool) -> Solution:
         p, constraints, given = program, [], dict(options)
@@ -177,10 +177,10 @@ def _finite(function: Any) -> Any:
     """The function, but it is an error where it has no value: scipy would go on until the end."""
 
     def asked(y: Any) -> Any:
-        found = function(y)
-        if not np.isfinite(found).all():
+        value = function(y)
+        if not np.isfinite(value).all():
             raise _OutsideError("it came to a point at which a function has no finite value")
-        return found
+        return value
 
     return asked
 

@@ -79,8 +79,8 @@ def solvers_for(
     limit = given.get("time_limit")
 
     def made(solver: Any) -> Run:
-        found, name = _find(solver, kinds)
-        return Run(found, name, translate_options(found, name, given), limit)
+        loaded, name = _find(solver, kinds)
+        return Run(loaded, name, translate_options(loaded, name, given), limit)
 
     if wanted != "auto":
         return [lambda: made(wanted)]
@@ -90,28 +90,28 @@ def solvers_for(
 
 def _find(solver: Any, kinds: frozenset[str]) -> tuple[Solver, str]:
     if isinstance(solver, str):
-        found, name = registry.get("solver", solver), solver
+        loaded, name = registry.get("solver", solver), solver
     else:
-        found = solver() if isinstance(solver, type) else solver
-        name = found.name or type(found).__name__
-    if not isinstance(found, Solver):
+        loaded = solver() if isinstance(solver, type) else solver
+        name = loaded.name or type(loaded).__name__
+    if not isinstance(loaded, Solver):
         raise OptionError(
-            f"solver={solver!r} is a {type(found).__name__}; expected a name, an ffoadapt.Solver "
+            f"solver={solver!r} is a {type(loaded).__name__}; expected a name, an ffoadapt.Solver "
             "of form 'smooth', or a function decorated with ffoadapt.smooth_solver"
         )
-    if found.form != "smooth":
+    if loaded.form != "smooth":
         raise UnsupportedProblemError(
             f"the solver {name!r} takes matrices, not functions; installed solvers that would do: "
             f"{_able(kinds)}. For matrices use ffoadapt.qp, box_qp or cone_program"
         )
-    lacking = sorted(kinds - frozenset(found.cones))
+    lacking = sorted(kinds - frozenset(loaded.cones))
     if lacking:
         raise UnsupportedProblemError(
             f"the solver {name!r} takes no {' and no '.join(lacking)}; it has "
-            f"{sorted(found.cones) or 'no constraints'}. Installed solvers that would do: "
+            f"{sorted(loaded.cones) or 'no constraints'}. Installed solvers that would do: "
             f"{_able(kinds)}"
         )
-    return found, name
+    return loaded, name
 
 
 def _able(kinds: frozenset[str]) -> str:
@@ -154,18 +154,18 @@ def _judged(
     form: SmoothForm,
     bounds: Bounds,
     name: str,
-    found: Solution,
+    solution: Solution,
     how: str,
     polish: bool,
     typical: Floats | None,
 ) -> Answer:
-    info = {"solver": name, **found.info}
+    info = {"solver": name, **solution.info}
     model, n = form.model, form.n
-    y, message = _point(found, n)
+    y, message = _point(solution, n)
     if y is None:
-        failed = found.status if not found.status.solved else Status.ERROR
+        failed = solution.status if not solution.status.solved else Status.ERROR
         return Answer(failed, {"message": message, **info} if message else info)
-    y, given = form.restored(y, _duals(found, form, name))
+    y, given = form.restored(y, _duals(solution, form, name))
     y = np.clip(y, bounds.lower, bounds.upper)
     zero = Duals.none(n, form.m_ineq, form.m_eq)
     place = Place(model, bounds.lower, bounds.upper, y, zero, typical, form.at(y))
@@ -182,8 +182,8 @@ def _judged(
         return Answer(Status.OPTIMAL, info, place)
     if place.residual <= INACCURATE:
         return Answer(Status.OPTIMAL_INACCURATE, info, place)
-    if not found.status.solved:
-        return Answer(found.status, info)
+    if not solution.status.solved:
+        return Answer(solution.status, info)
     info["message"] = (
         f"it called a point solved that violates a constraint by {place.infeasibility:.1e} and "
         f"the optimality conditions by {place.residual:.1e} (relative); try another solver or "
@@ -192,15 +192,15 @@ def _judged(
     return Answer(Status.ERROR, info)
 
 
-def _point(found: Solution, n: int) -> tuple[Floats | None, str]:
-    if found.x is None:
-        return None, "" if not found.status.solved else "it returned no point"
+def _point(solution: Solution, n: int) -> tuple[Floats | None, str]:
+    if solution.x is None:
+        return None, "" if not solution.status.solved else "it returned no point"
     try:
-        if np.asarray(found.x).dtype.kind == "c":
+        if np.asarray(solution.x).dtype.kind == "c":
             return None, f"it returned complex numbers; expected {n} real ones"
-        y = np.asarray(found.x, dtype=np.float64)
+        y = np.asarray(solution.x, dtype=np.float64)
     except (TypeError, ValueError):
-        return None, f"it returned a {type(found.x).__name__}; expected {n} numbers"
+        return None, f"it returned a {type(solution.x).__name__}; expected {n} numbers"
     if y.size != n:
         return None, f"it returned a point of shape {y.shape}; expected ({n},)"
     if not np.isfinite(y).all():
@@ -208,17 +208,17 @@ def _point(found: Solution, n: int) -> tuple[Floats | None, str]:
     return y.reshape(n), ""
 
 
-def _duals(found: Solution, form: SmoothForm, name: str) -> tuple[Floats, ...] | None:
+def _duals(solution: Solution, form: SmoothForm, name: str) -> tuple[Floats, ...] | None:
     """What the solver gives, None where it gives none."""
-    if found.dual is None:
+    if solution.dual is None:
         return None
     shapes = [(form.m_ineq,), (form.m_eq,), (form.n,), (form.n,)]
     try:
-        parts = [np.asarray(v, dtype=np.float64).reshape(-1) for v in found.dual]
+        parts = [np.asarray(v, dtype=np.float64).reshape(-1) for v in solution.dual]
     except (TypeError, ValueError):
         parts = []
     if [v.shape for v in parts] != shapes:
-        got = [v.shape for v in parts] or type(found.dual).__name__
+        got = [v.shape for v in parts] or type(solution.dual).__name__
         raise UnsupportedProblemError(
             f"the solver {name!r} returned duals {got}; expected (z_ineq, z_eq, z_lower, z_upper) "
             f"of shapes {shapes}, or None"

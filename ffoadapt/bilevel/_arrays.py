@@ -85,21 +85,21 @@ class Flat:
     def vector(self, arrays: Sequence[Any]) -> Floats:
         """A copy of the numbers of the leaves, None being zero."""
         to_numpy, parts = self.framework.to_numpy, self.parts
-        found = np.zeros(parts[-1][0].stop if parts else 0)
+        joined = np.zeros(parts[-1][0].stop if parts else 0)
         for array, (part, shape) in zip(arrays, parts, strict=True):
             if array is not None:
-                found[part].reshape(shape)[...] = to_numpy(array)
-        return found
+                joined[part].reshape(shape)[...] = to_numpy(array)
+        return joined
 
     def arrays(self, vector: Floats, wide: bool = False) -> Arrays:
         """The leaves with these numbers."""
         from_numpy = self.framework.from_numpy
-        found = [from_numpy(vector[part].reshape(shape)) for part, shape in self.parts]
+        each = [from_numpy(vector[part].reshape(shape)) for part, shape in self.parts]
         if not wide and not self.all_wide:
-            return [like(a, m) for a, m in zip(found, self.models, strict=True)]
+            return [like(a, m) for a, m in zip(each, self.models, strict=True)]
         return [
             a if device is None else a.to(device)
-            for a, device in zip(found, self.devices, strict=True)
+            for a, device in zip(each, self.devices, strict=True)
         ]
 
     def widened(self, arrays: Sequence[Any]) -> Arrays:

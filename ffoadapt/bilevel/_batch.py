@@ -43,20 +43,20 @@ class BatchParts:
                 )
             batch = batch.get(level, ())
         if batch is None or (isinstance(batch, tuple) and not batch):
-            found, build = list[Any](), lambda leaves: ()
+            flat, build = list[Any](), lambda leaves: ()
         else:
             if not isinstance(batch, tuple | list):
                 batch = (batch,)
-            found, build = self.framework.flatten(tuple(batch))
+            flat, build = self.framework.flatten(tuple(batch))
         if known is None:
-            check_arrays(f"the {level} batch", found, self.framework)
-            self._known[level] = (len(found), build)
-        elif known[0] != len(found):
+            check_arrays(f"the {level} batch", flat, self.framework)
+            self._known[level] = (len(flat), build)
+        elif known[0] != len(flat):
             raise ShapeError(
-                f"a batch of the {level} function holds {len(found)} arrays; earlier ones held "
+                f"a batch of the {level} function holds {len(flat)} arrays; earlier ones held "
                 f"{known[0]}"
             )
-        return list(found)
+        return list(flat)
 
     def built(self, level: str, leaves: Sequence[Any]) -> Sequence[Any]:
         known = self._known.get(level)

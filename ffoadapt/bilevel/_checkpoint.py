@@ -152,8 +152,8 @@ def _check_same(path: Path, known: Mapping[str, Any], about: Mapping[str, Any]) 
 
 def _array(problem: BilevelProblem, model: Any, array: Any) -> Any:
     with problem.framework.precise():
-        found = cast(problem.framework.from_numpy(array), str(array.dtype))
-    return found.to(model.device) if hasattr(found, "to") else found
+        restored = cast(problem.framework.from_numpy(array), str(array.dtype))
+    return restored.to(model.device) if hasattr(restored, "to") else restored
 
 
 def _encoded(value: Any, arrays: list[Any], to_numpy: Callable[[Any], Any]) -> Any:
@@ -187,5 +187,5 @@ def _decoded(value: Any, arrays: list[Any], array: Callable[[Any], Any]) -> Any:
         return array(arrays[content])
     if kind == "dict":
         return {k: _decoded(v, arrays, array) for k, v in content}
-    found = [_decoded(v, arrays, array) for v in content]
-    return found if kind == "list" else tuple(found)
+    decoded = [_decoded(v, arrays, array) for v in content]
+    return decoded if kind == "list" else tuple(decoded)

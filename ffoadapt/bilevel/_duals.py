@@ -116,7 +116,7 @@ def _paired(duals: Any, rows: Any) -> Any:
 
 def _point(problem: BilevelProblem, solution: Any, model: Any) -> Arrays:
     """y and its duals as arrays of the framework; zeros where there are none."""
-    found = []
+    parts = []
     for name in ("y", *DUALS):
         value = getattr(solution, name)
         if value is None:
@@ -128,5 +128,5 @@ def _point(problem: BilevelProblem, solution: Any, model: Any) -> Arrays:
         if isinstance(value, np.ndarray):
             value = problem.framework.from_numpy(value)
         value = value.detach() if hasattr(value, "detach") else value
-        found.append(like(value, model))
-    return found
+        parts.append(like(value, model))
+    return parts

@@ -77,12 +77,12 @@ class Certificate:
         function = gradient or self.evaluate
         if function is None:
             raise ParameterError("this certificate has no problem: give check() the gradient of F")
-        found = [np.asarray(function(point), dtype=np.float64) for point in self.points]
-        if any(g.shape != self.center.shape for g in found):
+        each = [np.asarray(function(point), dtype=np.float64) for point in self.points]
+        if any(g.shape != self.center.shape for g in each):
             raise ParameterError(
-                f"gradient gave shape {found[0].shape}; expected {self.center.shape}"
+                f"gradient gave shape {each[0].shape}; expected {self.center.shape}"
             )
-        gradients = np.stack(found)
+        gradients = np.stack(each)
         norm = float(np.linalg.norm(self.weights @ gradients))
         return Certificate(
             self.radius, self.epsilon, self.center, self.points, gradients, self.weights, norm,
@@ -177,8 +177,8 @@ class Goldstein(Algorithm):
         share = np.random.default_rng((self.seed, count)).random()
         at, move = memory["at"], memory["move"]
         w = problem.project_x(flat.arrays(at + share * move))
-        found = hypergradient(problem, w, y, memory["lower"], batch, self.tolerance)
-        slope = flat.vector(found.gradient)
+        implicit = hypergradient(problem, w, y, memory["lower"], batch, self.tolerance)
+        slope = flat.vector(implicit.gradient)
         points = [*memory["points"], flat.vector(w)]
         gradients = [*memory["gradients"], slope]
         at = at + move
@@ -200,13 +200,13 @@ class Goldstein(Algorithm):
             "count": count + 1,
             "points": points,
             "gradients": gradients,
-            "lower": found.memory,
+            "lower": implicit.memory,
             "certificate": certificate,
             "done": done,
         }
-        record = {"value": found.value, "radius": memory["radius"], "norm": norm}
+        record = {"value": implicit.value, "radius": memory["radius"], "norm": norm}
         moved = problem.project_x(flat.arrays(at))
-        return moved, found.y, memory, record
+        return moved, implicit.y, memory, record
 
     def certificate(self, problem: BilevelProblem, state: BilevelState) -> Certificate | None:
         """Of the last full block; None before there is one."""
@@ -228,8 +228,8 @@ def _certified(center: Floats, points: Floats, gradients: Floats, radius: float)
     """The shortest combination of the gradients at the points within the radius."""
     near = np.linalg.norm(points - center, axis=1) <= radius
     weights, norm = minimum_norm(gradients[near])
-    found = {"radius": radius, "center": center, "weights": weights, "norm": norm}
-    return {**found, "points": points[near], "gradients": gradients[near]}
+    certificate = {"radius": radius, "center": center, "weights": weights, "norm": norm}
+    return {**certificate, "points": points[near], "gradients": gradients[near]}
 
 
 def _clipped(move: Floats, slope: Floats, longest: float, block: int) -> Floats:

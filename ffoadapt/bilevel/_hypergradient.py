@@ -57,7 +57,7 @@ class Hypergradient(Algorithm):
         memory: Mapping[str, Any],
         batch: Any,
     ) -> tuple[Arrays, Arrays, Mapping[str, Any], Mapping[str, float]]:
-        found = hypergradient(problem, x, y, memory["lower"], batch, self.tolerance)
-        moved, kept = move_x(problem, x, found.gradient, memory["x"], self)
-        memory = {"x": kept, "lower": found.memory}
-        return moved, found.y, memory, {"value": found.value, **found.record}
+        implicit = hypergradient(problem, x, y, memory["lower"], batch, self.tolerance)
+        moved, kept = move_x(problem, x, implicit.gradient, memory["x"], self)
+        memory = {"x": kept, "lower": implicit.memory}
+        return moved, implicit.y, memory, {"value": implicit.value, **implicit.record}

@@ -79,8 +79,24 @@ def _check_map(problem: BilevelProblem, x: Arrays, batch: Any) -> None:
 def _constant(problem: BilevelProblem, x: Arrays, batch: Any) -> bool:
     """Whether the framework says that y has nothing of x, or y is the same wherever x is.
 
-    A gradient of zero says neither: y of a linear program moves in jumps.
+    A gradient of zero says neither: y of a linear program moves in jumps. A program need not be
+    differentiable: its duals may be all that is used of it.
     """
+    if problem.kind == "map":
+        moves = _gradient_moves(problem, x, batch)
+        if moves is not None:
+            return not moves
+    first = problem.framework.flatten(problem.answer(x, batch))[0]
+    for other in (near(x, 1.0), [-a for a in near(x, 2.0)], [a - 3.0 for a in near(x, 3.0)]):
+        with contextlib.suppress(Exception):  # where it has no answer nothing is known
+            again = problem.framework.flatten(problem.answer(other, batch))[0]
+            if _any([a - b for a, b in zip(again, first, strict=True)]):
+                return False
+    return True
+
+
+def _gradient_moves(problem: BilevelProblem, x: Arrays, batch: Any) -> bool | None:
+    """Whether y moves with x, where its gradient says so; None where it is zero."""
     rest = problem.batches.parts("lower", batch)
 
     def total(*arrays: Any) -> Any:
@@ -89,19 +105,11 @@ def _constant(problem: BilevelProblem, x: Arrays, batch: Any) -> bool:
         return sum(a.sum() for a in problem.framework.flatten(tree)[0])
 
     needed = [True] * len(x) + [False] * len(rest)
-    _, found = problem.framework.gradients(total, [*x, *rest], needed)
-    slopes = found[: len(x)]
+    _, gradients = problem.framework.gradients(total, [*x, *rest], needed)
+    slopes = gradients[: len(x)]
     if all(g is None for g in slopes):
-        return True
-    if _any([g for g in slopes if g is not None]):
         return False
-    first = problem.framework.flatten(problem.answer(x, batch))[0]
-    for other in (near(x, 1.0), [-a for a in near(x, 2.0)], [a - 3.0 for a in near(x, 3.0)]):
-        with contextlib.suppress(Exception):  # where it has no answer nothing is known
-            again = problem.framework.flatten(problem.answer(other, batch))[0]
-            if _any([a - b for a, b in zip(again, first, strict=True)]):
-                return False
-    return True
+    return True if _any([g for g in slopes if g is not None]) else None
 
 
 def _any(arrays: Sequence[Any]) -> bool:

@@ -82,14 +82,14 @@ def _implicit(
     tolerance: float,
 ) -> Reduced:
     level = _Level(problem, x, batch)
-    found = _minimize(level.lower, problem.flat_y.vector(y), memory.get("pairs"), tolerance)
-    f, fx, fy = problem.upper(level.x, level.leaves(found.point), batch)
+    minimum = _minimize(level.lower, problem.flat_y.vector(y), memory.get("pairs"), tolerance)
+    f, fx, fy = problem.upper(level.x, level.leaves(minimum.point), batch)
     right = -problem.flat_y.vector(fy)
     age = int(memory.get("age", 0))
     steps = dict(memory.get("steps", {})) if age % REFRESH else {}
 
     def difference(name: str, function: Callable[[Floats], Floats], along: Floats) -> Floats:
-        return _difference(function, found.point, along, steps, name)
+        return _difference(function, minimum.point, along, steps, name)
 
     d, residual, curved = _adjoint(
         lambda p: difference("curvature", level.slope, p), right, tolerance
@@ -98,15 +98,15 @@ def _implicit(
     if d.any():
         total = total + difference("output", level.slope_x, d)
     record = {
-        "lower_error": found.error,
+        "lower_error": minimum.error,
         "adjoint_residual": residual,
         "lowest_curvature": curved,
     }
     return Reduced(
         float(f),
         problem.flat_x.arrays(total),
-        problem.flat_y.narrowed(level.leaves(found.point)),
-        {"pairs": found.pairs, "steps": steps, "age": age + 1},
+        problem.flat_y.narrowed(level.leaves(minimum.point)),
+        {"pairs": minimum.pairs, "steps": steps, "age": age + 1},
         record,
     )
 
@@ -152,12 +152,12 @@ def _adjoint(
         return np.zeros_like(right), 0.0, np.inf
 
     def apply(p: Floats) -> tuple[Floats, Floats]:
-        found = product(p)
-        return found, found
+        iterated = product(p)
+        return iterated, iterated
 
     limit = min(ITERATIONS, 2 * right.size)
-    found = krylov.conjugate_gradients(apply, right, lambda r: r, tolerance, limit)
-    return found.x, found.residual, found.lowest
+    iterated = krylov.conjugate_gradients(apply, right, lambda r: r, tolerance, limit)
+    return iterated.x, iterated.residual, iterated.lowest
 
 
 def _difference(
@@ -177,9 +177,9 @@ def _difference(
         return (function(point + t * along) - function(point - t * along)) / (2.0 * t)
     at = differences.steps(span)
     ends = np.stack([function(point + t * along) for t in (*at, *-at)])
-    found, _, best = differences.line_derivative(ends, at)
+    derivative, _, best = differences.line_derivative(ends, at)
     steps[name] = best * span
-    return found
+    return derivative
 
 
 # ---------------------------------------------------------------------------------- lower level

@@ -110,11 +110,11 @@ class BilevelProblem:
         return self.tree_x(x), self.tree_y(y)
 
     def _leaves(self, name: str, tree: Any, models: Arrays) -> Arrays:
-        found = list(self.framework.flatten(tree)[0])
-        if len(found) != len(models):
-            raise ShapeError(f"{name} has {len(found)} arrays; the problem's has {len(models)}")
-        same_shapes(name, models, found)
-        return [a.detach() if hasattr(a, "detach") else a for a in found]
+        leaves = list(self.framework.flatten(tree)[0])
+        if len(leaves) != len(models):
+            raise ShapeError(f"{name} has {len(leaves)} arrays; the problem's has {len(models)}")
+        same_shapes(name, models, leaves)
+        return [a.detach() if hasattr(a, "detach") else a for a in leaves]
 
     def check_shapes(self, before: Sequence[Sequence[Any]], after: Sequence[Sequence[Any]]) -> None:
         """See `Algorithm.step`."""
@@ -135,13 +135,13 @@ class BilevelProblem:
         function = self._project.get(name)
         if function is None:
             return leaves
-        found = list(self.framework.flatten(function(build(leaves)))[0])
-        if len(found) != len(leaves):
+        projected = list(self.framework.flatten(function(build(leaves)))[0])
+        if len(projected) != len(leaves):
             raise ShapeError(
-                f"project[{name!r}] gave {len(found)} arrays for the {len(leaves)} of {name}"
+                f"project[{name!r}] gave {len(projected)} arrays for the {len(leaves)} of {name}"
             )
-        same_shapes(f"project[{name!r}]'s result", leaves, found)
-        return found
+        same_shapes(f"project[{name!r}]'s result", leaves, projected)
+        return projected
 
     # -- gradients
 
@@ -168,8 +168,8 @@ class BilevelProblem:
         """Value and gradients in ``arrays`` of ``function(*arrays, *constants)``; one call."""
         self.gradient_calls += 1
         needed = [True] * len(arrays) + [False] * len(constants)
-        value, found = self.framework.gradients(function, [*arrays, *constants], needed)
-        return value, _filled(arrays, found[: len(arrays)])
+        value, slopes = self.framework.gradients(function, [*arrays, *constants], needed)
+        return value, _filled(arrays, slopes[: len(arrays)])
 
     def value(self, x: Arrays, y: Arrays, batch: Any = ()) -> float:
         """f alone; no gradient call."""
@@ -207,12 +207,12 @@ class BilevelProblem:
             asked = [needed != "y"] * len(x) + [needed != "x"] * len(y) + [False] * len(rest)
             self._asked[key] = asked
         arrays = [*x, *y, *rest]
-        value, found = self.framework.gradients(function, arrays, asked)
+        value, slopes = self.framework.gradients(function, arrays, asked)
         first, last = len(x), len(x) + len(y)
         return (
             value,
-            _filled(x, found[:first]) if needed != "y" else [],
-            _filled(y, found[first:last]) if needed != "x" else [],
+            _filled(x, slopes[:first]) if needed != "y" else [],
+            _filled(y, slopes[first:last]) if needed != "x" else [],
         )
 
     def descend(
@@ -232,8 +232,8 @@ class BilevelProblem:
 
         def slopes(function: Any, x: Arrays, y: Arrays, rest: Arrays) -> Arrays:
             asked = [False] * len(x) + [True] * len(y) + [False] * len(rest)
-            _, found = framework.gradients(function, [*x, *y, *rest], asked)
-            return _filled(y, found[len(x) : len(x) + len(y)])
+            _, gradients = framework.gradients(function, [*x, *y, *rest], asked)
+            return _filled(y, gradients[len(x) : len(x) + len(y)])
 
         def descent(
             x: Arrays, y: Arrays, lower: Arrays, size: Any, upper: Arrays, share: Any
@@ -247,8 +247,8 @@ class BilevelProblem:
 
     def plus(self, a: Arrays, b: Arrays, scale: float = 1.0) -> Arrays:
         """a + scale * b."""
-        found: Arrays = self._plus(a, b, scale)
-        return found
+        total: Arrays = self._plus(a, b, scale)
+        return total
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """See `Framework.compiled`; of a function that lives as long as the problem."""

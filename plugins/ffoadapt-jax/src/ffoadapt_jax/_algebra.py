@@ -94,5 +94,5 @@ def _by_elimination(matrix: Any) -> Any:
 
 @_half.def_vmap
 def _(size: int, batched: Any, matrix: Any) -> Any:
-    found = jax.lax.platform_dependent(matrix, cpu=_by_elimination, default=_by_library)
-    return found, (True, True)
+    inverse = jax.lax.platform_dependent(matrix, cpu=_by_elimination, default=_by_library)
+    return inverse, (True, True)

@@ -49,8 +49,8 @@ def gradients(
     function: Callable[..., Any], arrays: Sequence[Any], needed: Sequence[bool]
 ) -> tuple[Any, list[Any]]:
     """See `ffoadapt.Framework.gradients`."""
-    value, found = _kept(function, tuple(needed), None)(*arrays)
-    each = iter(found)
+    value, parts = _kept(function, tuple(needed), None)(*arrays)
+    each = iter(parts)
     return value, [next(each) if on else None for on in needed]
 
 
@@ -78,10 +78,10 @@ def gradients_each(
 ) -> tuple[Any, list[Any]]:
     """See `ffoadapt.Framework.gradients_each`; all at once where JAX can batch the function."""
     try:
-        values, found = _kept(function, tuple(needed), tuple(mapped))(*arrays)
+        values, parts = _kept(function, tuple(needed), tuple(mapped))(*arrays)
     except (NotImplementedError, TypeError, ValueError):
         return Framework.gradients_each(self, function, arrays, mapped, needed)
-    each = iter(found)
+    each = iter(parts)
     return values, [next(each) if on else None for on in needed]
 
 
@@ -96,10 +96,10 @@ def curvature(
 def _kept(function: Callable[..., Any], needed: Any, mapped: Any) -> Any:
     """What was compiled for the function, as long as that lives."""
     known = _compiled.setdefault(function, {})
-    found = known.get((needed, mapped))
-    if found is None:
-        found = known[needed, mapped] = jax.jit(_made(function, needed, mapped))
-    return found
+    compiled = known.get((needed, mapped))
+    if compiled is None:
+        compiled = known[needed, mapped] = jax.jit(_made(function, needed, mapped))
+    return compiled
 
 
 def _made(function: Callable[..., Any], needed: Any, mapped: Any) -> Callable[..., Any]:

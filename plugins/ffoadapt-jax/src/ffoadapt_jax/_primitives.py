@@ -40,8 +40,8 @@ def solve(function: Differentiable, dtype: Any, arrays: Sequence[jax.Array]) -> 
     """The outputs, of this dtype. All arrays have the same number of batch axes."""
     count = len(function.output_shapes([a.shape for a in arrays]))
     params = {"function": function, "dtype": np.dtype(dtype)}
-    found: list[jax.Array] = solve_p.bind(*_varying_alike(arrays), **params)
-    return found[:count]
+    results: list[jax.Array] = solve_p.bind(*_varying_alike(arrays), **params)
+    return results[:count]
 
 
 # ------------------------------------------------------------------------------- the solution
@@ -56,23 +56,23 @@ def _solve_shapes(*arrays: Any, function: Differentiable, dtype: Any) -> list[An
 
 def _solve(*arrays: Any, function: Differentiable, dtype: Any) -> list[Any]:
     # In the type in which they came, which says what rounding may have done to them.
-    found, state = function.forward([np.asarray(a) for a in arrays])
-    outputs = [np.asarray(v, dtype=dtype) for v in found]
+    values, state = function.forward([np.asarray(a) for a in arrays])
+    outputs = [np.asarray(v, dtype=dtype) for v in values]
     return outputs + [_words(v) for v in function.pack(state)]
 
 
 def _solve_batch(args: Any, dims: Any, **params: Any) -> Any:
-    found = solve_p.bind(*_fronted(args, dims), **params)
-    return found, [0] * len(found)
+    results = solve_p.bind(*_fronted(args, dims), **params)
+    return results, [0] * len(results)
 
 
 def _solve_jvp(primals: Any, tangents: Any, *, function: Differentiable, dtype: Any) -> Any:
-    found = solve_p.bind(*primals, function=function, dtype=dtype)
+    results = solve_p.bind(*primals, function=function, dtype=dtype)
     count = len(function.output_shapes([p.shape for p in primals]))
     moved = tuple(type(t) is not ad.Zero for t in tangents)
     moves = derivative_p.bind(
         *primals,
-        *found[count:],
+        *results[count:],
         *(t for t, on in zip(tangents, moved, strict=True) if on),
         function=function,
         moved=moved,
@@ -80,7 +80,7 @@ def _solve_jvp(primals: Any, tangents: Any, *, function: Differentiable, dtype: 
         transposed=False,
         extra=0,
     )
-    return found, [*moves, *(_no_tangent(word) for word in found[count:])]
+    return results, [*moves, *(_no_tangent(word) for word in results[count:])]
 
 
 def _solve_traced(route: TracedSolve, *args: Any, **params: Any) -> list[Any]:
@@ -143,10 +143,10 @@ def _derivative(*args: Any, **params: Any) -> list[Any]:
     state = function.unpack([of_solve(v) for v in given], [of_solve(v) for v in saved])
     right = [of_linear(v) for v in linear]
     if params["transposed"]:
-        found = [g for g in function.vjp(state, right, moved) if g is not None]
+        parts = [g for g in function.vjp(state, right, moved) if g is not None]
     else:
-        found = _tangents(function, state, right, moved, len(several))
-    results = [np.moveaxis(v, range(len(several)), several) for v in found]
+        parts = _tangents(function, state, right, moved, len(several))
+    results = [np.moveaxis(v, range(len(several)), several) for v in parts]
     shapes = _derivative_shapes(*args, **params)
     return [np.asarray(v, dtype=s.dtype) for v, s in zip(results, shapes, strict=True)]
 
@@ -164,9 +164,9 @@ def _derivative_traced(route: TracedSolve, *args: Any, **params: Any) -> list[An
         apply = _traced.vjp if params["transposed"] else _traced.jvp
         return apply(route, axes, values, x, y, moved, right)
 
-    found = _traced.over(one, params["extra"])(*args)
+    parts = _traced.over(one, params["extra"])(*args)
     shapes = _derivative_shapes(*args, **params)
-    return [v.astype(s.dtype) for v, s in zip(found, shapes, strict=True)]
+    return [v.astype(s.dtype) for v, s in zip(parts, shapes, strict=True)]
 
 
 def _tangents(
@@ -186,8 +186,8 @@ def _tangents(
 
 def _derivative_batch(args: Any, dims: Any, **params: Any) -> Any:
     params["extra"] += 1
-    found = derivative_p.bind(*_fronted(args, dims), **params)
-    return found, [0] * len(found)
+    results = derivative_p.bind(*_fronted(args, dims), **params)
+    return results, [0] * len(results)
 
 
 def _derivative_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
@@ -195,14 +195,14 @@ def _derivative_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
     moves = tangents[len(arrays) + len(state) :]
     if any(type(t) is not ad.Zero for t in tangents[: len(arrays)]):
         return _second_jvp(primals, tangents, params)
-    found = derivative_p.bind(*primals, **params)
+    results = derivative_p.bind(*primals, **params)
     if all(type(t) is ad.Zero for t in moves):
-        return found, [_no_tangent(v) for v in found]
+        return results, [_no_tangent(v) for v in results]
     filled = [
         jnp.zeros(v.shape, v.dtype) if type(t) is ad.Zero else t
         for t, v in zip(moves, linear, strict=True)
     ]
-    return found, derivative_p.bind(*_varying_alike([*arrays, *state, *filled]), **params)
+    return results, derivative_p.bind(*_varying_alike([*arrays, *state, *filled]), **params)
 
 
 def _second_jvp(primals: Any, tangents: Any, params: Any) -> Any:
@@ -225,9 +225,9 @@ def _second_jvp(primals: Any, tangents: Any, params: Any) -> Any:
                 "jax.lax.stop_gradient around the gradient, or take on_failure='nan', with NaN for "
                 "these elements alone"
             )
-        found = derivative_p.bind(*primals, **params)
+        results = derivative_p.bind(*primals, **params)
         second = _second.moved(function, wide[0], points, wide[1], parts, params)
-        return found, [v.astype(f.dtype) for v, f in zip(second, found, strict=True)]
+        return results, [v.astype(f.dtype) for v, f in zip(second, results, strict=True)]
 
 
 def _derivative_transpose(cotangents: Any, *args: Any, **params: Any) -> Any:
@@ -240,8 +240,8 @@ def _derivative_transpose(cotangents: Any, *args: Any, **params: Any) -> Any:
         for c, s in zip(cotangents, shapes, strict=True)
     ]
     turned = {**params, "transposed": not params["transposed"]}
-    found = derivative_p.bind(*_varying_alike([*arrays, *state, *bars]), **turned)
-    summed = [_reduced(g, v.shape) for g, v in zip(found, linear, strict=True)]
+    pulled = derivative_p.bind(*_varying_alike([*arrays, *state, *bars]), **turned)
+    summed = [_reduced(g, v.shape) for g, v in zip(pulled, linear, strict=True)]
     return [None] * (len(arrays) + len(state)) + summed
 
 
@@ -334,17 +334,17 @@ def _register(primitive: Any, shapes: Any, compute: Any, compute_traced: Any) ->
 
         def callback(*values: Any) -> list[Any]:
             sent = [_floats(v) if on else np.asarray(v) for v, on in zip(values, wide, strict=True)]
-            found = compute(*sent, **params)
-            return [_words(v) if v.dtype == np.float64 else v for v in found]
+            received = compute(*sent, **params)
+            return [_words(v) if v.dtype == np.float64 else v for v in received]
 
         words = [
             jax.ShapeDtypeStruct((*s.shape, 2), np.uint32) if s.dtype == np.float64 else s
             for s in wanted
         ]
-        found = jax.pure_callback(callback, words, *given, vmap_method="sequential")
+        received = jax.pure_callback(callback, words, *given, vmap_method="sequential")
         return [
             jax.lax.bitcast_convert_type(v, np.float64) if s.dtype == np.float64 else v
-            for v, s in zip(found, wanted, strict=True)
+            for v, s in zip(received, wanted, strict=True)
         ]
 
     def lower(context: Any, *args: Any, **params: Any) -> Any:

@@ -48,8 +48,10 @@ def moved(
         )
     axes = arrays[0].ndim - params["extra"] - function.ndims[0]
     kind = tuple(params[key] for key in ("transposed", "moved", "extra"))
-    found: list[Any] = _moved(route, axes, kind, list(arrays), list(state), list(linear), tangents)
-    return found
+    results: list[Any] = _moved(
+        route, axes, kind, list(arrays), list(state), list(linear), tangents
+    )
+    return results
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -67,16 +69,16 @@ def _moved(
     def derivative(arrays: Any, state: Any, linear: Any) -> list[Any]:
         outputs = _outputs(route, axes, state[0], state[-1])
         if transposed:
-            found = jax.vjp(outputs, *arrays)[1](list(linear))
-            return [g for g, on in zip(found, moving, strict=True) if on]
+            gradients = jax.vjp(outputs, *arrays)[1](list(linear))
+            return [g for g, on in zip(gradients, moving, strict=True) if on]
         each = iter(linear)
         pairs = zip(arrays, moving, strict=True)
         moves = [next(each) if on else jnp.zeros_like(v) for v, on in pairs]
         return list(jax.jvp(outputs, tuple(arrays), tuple(moves))[1])
 
     def whole(arrays: Any, linear: Any) -> list[Any]:
-        found: list[Any] = over(derivative, extra)(arrays, state, linear)
-        return found
+        results: list[Any] = over(derivative, extra)(arrays, state, linear)
+        return results
 
     return list(jax.jvp(whole, (arrays, linear), tangents)[1])
 
@@ -107,8 +109,8 @@ def _outputs(route: TracedSolve, axes: int, x: Any, y: Any) -> Callable[..., lis
         return list(route.outputs(p, *_point(p, x, y)))
 
     def outputs(*arrays: Any) -> list[Any]:
-        found: list[Any] = over(one, axes)(x, y, *arrays)
-        return found
+        results: list[Any] = over(one, axes)(x, y, *arrays)
+        return results
 
     return outputs
 

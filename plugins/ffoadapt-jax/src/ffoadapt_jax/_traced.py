@@ -55,8 +55,8 @@ def solve(route: TracedSolve, axes: int, values: Sequence[Any]) -> tuple[Any, An
         x, y = (jnp.where(solved, v, jnp.nan) for v in (x, y))
         return route.outputs(p, x, y), route.pack(p, x, y)
 
-    found: tuple[Any, Any] = over(one, axes)(*values)
-    return found
+    point: tuple[Any, Any] = over(one, axes)(*values)
+    return point
 
 
 def jvp(

@@ -54,11 +54,11 @@ def solved(
     program = BoxForm(*_mapped(_program(route), given, function.ndims, lead))
     x, y = point(points, (program.P, program.q, program.A, program.l, program.u))
     parts = (program.P, program.q, program.A, program.l, program.u, x, y)
-    found = _mapped(_outputs(route), parts, (2, 1, 2, 1, 1, 1, 1), x.shape[:-1])
+    outputs = _mapped(_outputs(route), parts, (2, 1, 2, 1, 1, 1, 1), x.shape[:-1])
     if points.seen and not _transforms_active():
         shapes = [tuple(t.shape) for t in tensors]
         function.observe(shapes, _fetching(route, tensors, program, x, y, lead))
-    return [v.reshape((*lead, *v.shape[x.ndim - 1 :])).to(dtype) for v in found]
+    return [v.reshape((*lead, *v.shape[x.ndim - 1 :])).to(dtype) for v in outputs]
 
 
 def points_of(

@@ -240,8 +240,8 @@ class _Gradient(torch.autograd.Function):
         rest = ctx.saved_tensors
         given = [v is not None for v in rest[ctx.count :]]
         gradient = _second.gradient_of(ctx.call, ctx.needed, ctx.count, given)
-        found = iter(_second.pushed(gradient, rest, tangents))
-        return tuple(next(found) if on else rest[0].new_zeros(()) for on in ctx.needed)
+        pushed = iter(_second.pushed(gradient, rest, tangents))
+        return tuple(next(pushed) if on else rest[0].new_zeros(()) for on in ctx.needed)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, call: _Call, needed: Any, count: int, *rest: Any) -> Any:

@@ -81,8 +81,8 @@ def gradients(
         asked = [a for a, on in zip(given, needed, strict=True) if on]
         if not value.requires_grad:
             return value, [None] * len(given)
-        found = iter(torch.autograd.grad(value, asked, allow_unused=True))
-    return value.detach(), [next(found) if on else None for on in needed]
+        parts = iter(torch.autograd.grad(value, asked, allow_unused=True))
+    return value.detach(), [next(parts) if on else None for on in needed]
 
 
 def recorded(
@@ -120,8 +120,8 @@ def recorded(
         outputs, cotangents = weighted(parts, weights)
         if not outputs:
             return [None] * len(asked)
-        found = torch.autograd.grad(outputs, asked, cotangents, again, allow_unused=True)
-        return [None if g is None else g.numpy() for g in found]
+        gradients = torch.autograd.grad(outputs, asked, cotangents, again, allow_unused=True)
+        return [None if g is None else g.numpy() for g in gradients]
 
     return numbers, pull
 
@@ -184,10 +184,10 @@ def gradients_each(
     )
     try:
         with torch.enable_grad():
-            found, values = batched(*(a.detach() for a in arrays))
+            parts, values = batched(*(a.detach() for a in arrays))
     except (RuntimeError, TypeError, ValueError, NotImplementedError):
         return Framework.gradients_each(self, function, arrays, mapped, needed)
-    each = iter(found)
+    each = iter(parts)
     return values.detach(), [next(each).detach() if on else None for on in needed]
 
 
@@ -207,5 +207,5 @@ def curvature(
         )
         if not isinstance(total, torch.Tensor) or not total.requires_grad:  # linear
             return [torch.zeros_like(a) for a in given]
-        found = torch.autograd.grad(total, given, allow_unused=True)
-    return [torch.zeros_like(a) if g is None else g for a, g in zip(given, found, strict=True)]
+        products = torch.autograd.grad(total, given, allow_unused=True)
+    return [torch.zeros_like(a) if g is None else g for a, g in zip(given, products, strict=True)]

@@ -29,9 +29,9 @@ class Namespace:
         self._kept: dict[int, tuple[Any, torch.Tensor]] = {}
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(_COMPAT, name)
-        self.__dict__[name] = found
-        return found
+        function = getattr(_COMPAT, name)
+        self.__dict__[name] = function
+        return function
 
     def asarray(self, array: Any) -> Any:
         """The tensor of a constant, which is kept as long as the array: it travels once."""

@@ -289,8 +289,8 @@ class _Ghost(torch.autograd.Function):
             front(v, dim, size).movedim(0, -1) for v, dim in zip(given[5:], dims[5:], strict=True)
         )
         columns = top.shape[-2:]
-        found = _Ghost.apply(points, *given[:5], top.flatten(-2), bottom.flatten(-2))
-        return tuple(v.unflatten(-1, columns).movedim(-1, 0) for v in found), (0, 0)
+        solved = _Ghost.apply(points, *given[:5], top.flatten(-2), bottom.flatten(-2))
+        return tuple(v.unflatten(-1, columns).movedim(-1, 0) for v in solved), (0, 0)
 
 
 def _fronted(given: Sequence[Any], dims: Any, size: int, cores: Sequence[int]) -> list[Any]:

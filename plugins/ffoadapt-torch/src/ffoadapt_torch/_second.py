@@ -36,15 +36,15 @@ def gradient_of(
 
     def gradient(*values: Any) -> tuple[Any, ...]:
         tensors, each = values[:count], iter(values[count:])
-        found, pull = _vjp(outputs, *tensors)
+        results, pull = _vjp(outputs, *tensors)
         bars = [
-            next(each) if on else torch.zeros_like(v) for on, v in zip(given, found, strict=True)
+            next(each) if on else torch.zeros_like(v) for on, v in zip(given, results, strict=True)
         ]
-        extra = max(bar.ndim - v.ndim for bar, v in zip(bars, found, strict=True))
+        extra = max(bar.ndim - v.ndim for bar, v in zip(bars, results, strict=True))
         full = torch.broadcast_shapes(
-            *(bar.shape[:extra] for bar, v in zip(bars, found, strict=True) if bar.ndim > v.ndim)
+            *(bar.shape[:extra] for bar, v in zip(bars, results, strict=True) if bar.ndim > v.ndim)
         )
-        bars = [b.expand(*full, *v.shape) for b, v in zip(bars, found, strict=True)]
+        bars = [b.expand(*full, *v.shape) for b, v in zip(bars, results, strict=True)]
         for _ in range(extra):
             pull = torch.func.vmap(pull)
         return tuple(g for g, on in zip(pull(tuple(bars)), needed, strict=True) if on)
@@ -61,16 +61,16 @@ def tangent_of(call: Any, count: int, given: Sequence[bool]) -> Callable[..., tu
         moves = [
             next(each) if on else torch.zeros_like(v) for on, v in zip(given, tensors, strict=True)
         ]
-        found: tuple[Any, ...] = _jvp(outputs, tuple(tensors), tuple(moves))[1]
-        return found
+        tangents: tuple[Any, ...] = _jvp(outputs, tuple(tensors), tuple(moves))[1]
+        return tangents
 
     return tangent
 
 
 def pulled(function: Outputs, given: Sequence[Any], bars: Sequence[Any]) -> list[Any]:
     """Cotangents on what is given, None for None, of a function of what is not None."""
-    found, pull = _vjp(function, *(v for v in given if v is not None))
-    full = [torch.zeros_like(v) if b is None else b for v, b in zip(found, bars, strict=True)]
+    values, pull = _vjp(function, *(v for v in given if v is not None))
+    full = [torch.zeros_like(v) if b is None else b for v, b in zip(values, bars, strict=True)]
     each = iter(pull(tuple(full)))
     return [None if v is None else next(each) for v in given]
 
@@ -83,8 +83,8 @@ def pushed(function: Outputs, given: Sequence[Any], moves: Sequence[Any]) -> tup
     if forward_ad._current_level < 0 or _transforms_active():
         return _jvp(function, values, full)[1]
     # Forward mode is not nested outside of torch.func: twice the reverse one is forward mode.
-    found, pull = _vjp(function, *values)
-    _, turned = _vjp(lambda *bars: pull(bars), *map(torch.zeros_like, found))
+    outputs, pull = _vjp(function, *values)
+    _, turned = _vjp(lambda *bars: pull(bars), *map(torch.zeros_like, outputs))
     return turned(full)
 
 
