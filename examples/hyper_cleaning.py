@@ -75,8 +75,8 @@ def fitted(images: Any, labels: Any) -> Any:
         slope = images.T @ (np.exp(log) - hot) / len(images) + 2 * RIDGE * W
         return -(hot * log).sum() / len(images) + RIDGE * (W**2).sum(), slope.ravel()
 
-    found = minimize(loss, np.zeros(images.shape[1] * 10), jac=True, method="L-BFGS-B")
-    return found.x.reshape(-1, 10)
+    fit = minimize(loss, np.zeros(images.shape[1] * 10), jac=True, method="L-BFGS-B")
+    return fit.x.reshape(-1, 10)
 
 
 def accuracy(W: Any, part: Any) -> float:
@@ -129,14 +129,14 @@ def study(kit: Any, bar: Any, data: Any, seeds: int, share: float) -> tuple[list
         for name in SETTINGS:
             result, path, seconds = cleaned(kit, bar, parts, name, share, seed)
             score = accuracy(result.y, parts["test"])
-            found = (score, f1(result.x, clean), result.gradient_calls, seconds)
-            scores.setdefault(name, []).append(found)
+            figures = (score, f1(result.x, clean), result.gradient_calls, seconds)
+            scores.setdefault(name, []).append(figures)
             if name == "BOME":
                 curve = [(accuracy(W, parts["test"]), f1(x, clean)) for x, W in path[::10]]
                 kept = np.asarray(result.x), clean, np.array(curve)
     rows = []
-    for name, found in scores.items():
-        score, good, calls, seconds = np.array(found, dtype=float).mean(axis=0)
+    for name, figures in scores.items():
+        score, good, calls, seconds = np.array(figures, dtype=float).mean(axis=0)
         cells = [f"{good:.3f}", f"{calls:,.0f}", f"{seconds:.1f}"] if calls else ["", "", ""]
         rows.append([name, f"{score:.3f}", *cells])
     return rows, kept

@@ -236,11 +236,11 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     ready = [name for name in FRAMEWORKS if name in ffoadapt.frameworks()]
     of_functions = ffoadapt.solvers("smooth")  # this program is one of matrices
-    found = [plugin.name for plugin in ffoadapt.plugins() if plugin.kind == "solver"]
-    found = [name for name in found if name not in of_functions]
+    solvers = [plugin.name for plugin in ffoadapt.plugins() if plugin.kind == "solver"]
+    solvers = [name for name in solvers if name not in of_functions]
     output = Path(__file__).parent / "output" / "portfolio.png"
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--solvers", nargs="+", default=found, help="default: all installed")
+    parser.add_argument("--solvers", nargs="+", default=solvers, help="default: all installed")
     parser.add_argument("--frameworks", nargs="+", default=ready, choices=list(FRAMEWORKS))
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=output, help="the plot; a PNG file")

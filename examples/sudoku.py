@@ -86,15 +86,15 @@ def small_puzzles() -> tuple[Any, Any]:
     """Puzzles of 4 x 4 and solutions, each puzzle once, and to be filled in without a guess."""
     every = np.unique(boards(2, 20_000, 0), axis=0)  # 192 of 288
     rng = np.random.default_rng(1)
-    found: dict[bytes, tuple[Any, Any]] = {}
-    while len(found) < TRAIN + TEST:
+    puzzles: dict[bytes, tuple[Any, Any]] = {}
+    while len(puzzles) < TRAIN + TEST:
         board = every[rng.integers(len(every))]
         shown = np.zeros(16, dtype=bool)
         shown[rng.permutation(16)[: rng.integers(HINTS[0], HINTS[1] + 1)]] = True
         shown = shown.reshape(4, 4)
         if filled(board, shown):
-            found[np.where(shown, board, -1).tobytes()] = board, shown
-    digits, shown = (np.array(part) for part in zip(*found.values(), strict=True))
+            puzzles[np.where(shown, board, -1).tobytes()] = board, shown
+    digits, shown = (np.array(part) for part in zip(*puzzles.values(), strict=True))
     return hot(digits, shown), hot(digits, np.ones_like(shown))
 
 
@@ -232,10 +232,10 @@ def peers(rules: Rules, puzzles: Any, solutions: Any) -> Any:
     layer = CvxpyLayer(cp.Problem(objective, [A @ z == b, z >= 0]), [p, A, b], [z])
     A = rules.start["A"].clone().requires_grad_()
     began = time.perf_counter()
-    (found,) = layer(puzzles, A, A @ rules.start["z0"].exp())
+    (solved,) = layer(puzzles, A, A @ rules.start["z0"].exp())
     between = time.perf_counter()
-    mean_squares(None, found, None, solutions).backward()
-    return between - began, time.perf_counter() - between, A.grad.numpy(), found.detach().numpy()
+    mean_squares(None, solved, None, solutions).backward()
+    return between - began, time.perf_counter() - between, A.grad.numpy(), solved.detach().numpy()
 
 
 def large() -> None:
@@ -244,22 +244,22 @@ def large() -> None:
     rules = Rules(kit, 3)
     puzzles, solutions = map(kit.array, large_puzzles(NINE_BATCH))
     ours(rules, puzzles, solutions)  # the first call of a shape also sets up
-    found = {"ffoadapt": ours(rules, puzzles, solutions)}
+    times = {"ffoadapt": ours(rules, puzzles, solutions)}
     if importlib.util.find_spec("cvxpylayers") is None:
         print("cvxpylayers is not installed, left out: pip install cvxpylayers")
     else:
-        found["cvxpylayers"] = peers(rules, puzzles, solutions)
+        times["cvxpylayers"] = peers(rules, puzzles, solutions)
     A, b = rules.start["A"].numpy(), rules.start["A"].numpy().sum(axis=1)  # z0 = 0
     rows = []
-    for name, (forward, back, slope, z) in found.items():
+    for name, (forward, back, slope, z) in times.items():
         off = max(abs(z @ A.T - b).max(), -z.min())
         value = (0.5 * EPSILON * z * z - puzzles.numpy() * z).sum(axis=1).mean()
         cells = [*(f"{s:.2f}" for s in (forward, back, forward + back)), f"{off:.0e}"]
         rows.append([name, *cells, f"{value:.5f}", f"{abs(slope).max():.4f}"])
     header = ("9 x 9, a batch of 8", "s forward", "s back", "s in all", "violation")
     print(table((*header, "objective", "largest slope"), rows))
-    if "cvxpylayers" in found:
-        share = sum(found["ffoadapt"][:2]) / sum(found["cvxpylayers"][:2])
+    if "cvxpylayers" in times:
+        share = sum(times["ffoadapt"][:2]) / sum(times["cvxpylayers"][:2])
         print(f"share of its seconds: {share:.3f}")
 
 

@@ -38,8 +38,8 @@ def test_errors_fall_with_the_step_as_they_should():
 
 def test_a_pass_asks_for_no_more_than_it_needs():
     """Evaluations and gradients of the functions in a forward and backward pass of a program of
-    four variables, those of its solver included: six points of SLSQP with three functions and three
-    gradients each, five of the oracle, and two batches."""
+    four variables beyond those of its solver, which takes six points or sixty, as rounding has it:
+    five points of the oracle, and two batches."""
     table = smooth.overhead_table(runs=1)
-    assert table["evaluations"] <= 64
+    assert 0 < table["evaluations"] <= 30
     assert 0.0 < table["functions"] < table["total"]

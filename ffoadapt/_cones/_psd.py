@@ -150,8 +150,8 @@ def curvatures(values: Floats) -> Floats:
     mixed = (below <= 0) & (above > 0)
     size = np.where(mixed, above, 1.0)
     ratio = np.where(mixed, np.minimum(-below, CURVATURE_CAP * size), 0.0) / size
-    found: Floats = np.where(above > 0, ratio, np.inf)
-    return found
+    weights: Floats = np.where(above > 0, ratio, np.inf)
+    return weights
 
 
 BEYOND = 1e120

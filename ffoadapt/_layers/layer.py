@@ -184,7 +184,9 @@ class Layer:
                 f"{len(values)}"
             )
         framework = find_framework(dict(zip(asked, values, strict=True)), aside=SPARSE)
-        every = [dense(framework, v) for v in values]
+        # A sparse vector would come as a matrix of one row: as a batch.
+        axes = self._function.ndims[: len(asked)]
+        every = [dense(framework, v) if n == 2 else v for v, n in zip(values, axes, strict=True)]
         every += [_held_value(n, p) for n, p in zip(names[len(asked) :], self._held, strict=True)]
         return framework, list(map(checked, names, every))
 

@@ -115,10 +115,11 @@ class Structure:
         if self.m + self.n - 2 * rows > most:
             return ()
         blocks = [MatrixBlock.of(self.entries, start, cone.dim) for cone, start in cones]
-        found = tuple(block for block in blocks if block is not None)
-        if len(found) < len(blocks):
+        matrices = tuple(block for block in blocks if block is not None)
+        if len(matrices) < len(blocks):
             return ()
-        return found if np.unique(np.concatenate([b.columns for b in found])).size == rows else ()
+        columns = np.concatenate([b.columns for b in matrices])
+        return matrices if np.unique(columns).size == rows else ()
 
     @property
     def _filled(self) -> int:

@@ -73,14 +73,14 @@ def in_pairs(
     to_parts = _map_of_pairs(parameters, given, at, int(starts[-1]))
     results, each = [], iter(program.results)
     for out, parts in zip(outputs, wanted, strict=True):
-        found = [None if part is None else next(each) for part in parts]
-        results.append(found[0] if len(found) == 1 else _paired(out, found, program.structure.n))
+        leaves = [None if part is None else next(each) for part in parts]
+        results.append(leaves[0] if len(leaves) == 1 else _paired(out, leaves, program.structure.n))
     squares = program.squares
     if squares is not None:
         squares = Squares(squares.weights, squares.left @ to_parts, squares.right @ to_parts)
     constant = sparse.csr_matrix(program.constant) @ to_parts
     plain = [p for p in parameters if p.is_real()]
-    rules = {p.name(): found for p in plain for found in declared([p])}
+    rules = {p.name(): declaration for p in plain for declaration in declared([p])}
     places = [(k, p.name()) for k, p in enumerate(parameters) if p.name() in rules]
     return dataclasses.replace(
         program,
@@ -139,11 +139,11 @@ def _triangles(n: int) -> tuple[Any, Any]:
     return i * n + j, j * n + i
 
 
-def _paired(leaf: Any, found: Sequence[Any], n: int) -> AffineOutput:
+def _paired(leaf: Any, real: Sequence[Any], n: int) -> AffineOutput:
     """One output (*shape, 2) of those for its parts."""
     size = leaf.size
     rows = []
-    for out in found:
+    for out in real:
         if out is None:
             rows.append(sparse.csr_matrix((size, n)))
         elif out.matrix.shape[0] != size:

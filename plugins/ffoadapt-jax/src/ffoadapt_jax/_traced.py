@@ -101,10 +101,10 @@ def _derivative(
         full = [next(each) if on else jnp.zeros_like(v) for v, on in pairs]
         _, d = jax.jvp(route.program, (list(values),), (full,))
         moves = d, *oracle.tangents(ghost, d)
-        _, found = jax.jvp(route.outputs, (ghost.p, ghost.x, ghost.y), moves)
+        _, changes = jax.jvp(route.outputs, (ghost.p, ghost.x, ghost.y), moves)
         if route.failed == 0.0:
-            return [jnp.where(ghost.solved, v, 0.0) for v in found]
-        return [v * jnp.where(ghost.solved, 1.0, route.failed) for v in found]
+            return [jnp.where(ghost.solved, v, 0.0) for v in changes]
+        return [v * jnp.where(ghost.solved, 1.0, route.failed) for v in changes]
 
     return lambda *tangents: over(one, axes)(ghosts, list(values), list(tangents))
 
