@@ -34,6 +34,8 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,9 @@ from scipy import sparse
 import ffoadapt
 from ffoadapt import NonnegativeCone, Status, ZeroCone
 from ffoadapt._plugins.registry import registry
+
+CHUNK = 20
+"""Programs that a process gets at a time."""
 
 WRONG = 1e-4
 """A relative error above this is a wrong gradient ..."""
@@ -406,15 +411,21 @@ def main() -> None:
     done = {(o.number, o.seed, o.family) for o in outcomes}
     todo = [task for task in todo if task[:3] not in done]
     start = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        for some in pool.imap(_judge, todo, chunksize=20):
-            outcomes += some
-            if options.log is not None:
-                with options.log.open("a") as file:
-                    file.writelines(json.dumps(asdict(o)) + "\n" for o in some)
-            for outcome in some:
-                if outcome.offender:
-                    show(outcome)
+    judged = 0
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for some in pool.map(_judge, todo, chunksize=CHUNK):
+                judged += 1
+                outcomes += some
+                if options.log is not None:
+                    with options.log.open("a") as file:
+                        file.writelines(json.dumps(asdict(o)) + "\n" for o in some)
+                for outcome in some:
+                    if outcome.offender:
+                        show(outcome)
+        except BrokenProcessPool:
+            cases = [task[0] for task in todo[judged : judged + CHUNK * options.jobs]]
+            raise SystemExit(f"a solver ended its process in one of the cases {cases}") from None
     seconds = time.perf_counter() - start
     print(f"\n{len(outcomes)} programs, seed {options.seed}, {seconds:.0f} s\n")
     print(table([o for o in outcomes if "not asked" not in (o.verdict, o.truth)]))
