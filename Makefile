@@ -46,6 +46,7 @@ $(STAMP): pyproject.toml constraints.txt requirements-dev.txt $(PLUGIN_MANIFESTS
 		-r requirements-dev.txt -e '.[cli,threads]' $(addprefix -e ./,$(PLUGINS))
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --only-binary :all: 'mlx[cpu]' 2>/dev/null \
 		|| echo "    no MLX for this machine: its tests are skipped"
+	@test ! -e $(DEMO_STAMP) || $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true  # as the demo does not
 	@touch $@
 
 # An environment for each package to be built in, and bytecode of all that torch, JAX and their like
