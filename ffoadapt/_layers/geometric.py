@@ -7,7 +7,7 @@ and layers see parameters and variables as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._oracle.report import Reports
-from .._program.batch import ProgramBatch
-from .._program.points import Points
-from .._solve.settings import Settings
 from .._types import Floats, Shape
+from .around import Around, AroundState
 from .axes import Axes
 from .function import SolveFunction
-from .outcome import Latest
 from .state import State
 from .traced import AtHost
 from .valued import ValuedFunction, ValuedState
@@ -30,7 +27,7 @@ __all__ = ["GeometricFunction", "GeometricState"]
 
 
 @dataclass(eq=False)
-class GeometricState:
+class GeometricState(AroundState):
     """The state in logarithms, with the parameters and the outputs of the call as they are."""
 
     inside: State | ValuedState
@@ -38,23 +35,8 @@ class GeometricState:
     values: list[NDArray[Any]]
     outputs: list[Floats]
 
-    @property
-    def batch(self) -> ProgramBatch:
-        """The programs, in logarithms."""
-        return self.inside.batch
 
-    @property
-    def points(self) -> Points:
-        """Their solutions."""
-        return self.inside.points
-
-    @property
-    def name(self) -> str:
-        """Of the solver."""
-        return self.inside.name
-
-
-class GeometricFunction(AtHost):
+class GeometricFunction(Around, AtHost):
     """`SolveFunction` with logarithms before and exponentials behind.
 
     ``model.logged`` says of which parameters the logarithms follow after all parameters, and
@@ -62,7 +44,7 @@ class GeometricFunction(AtHost):
     """
 
     def __init__(self, inside: SolveFunction | ValuedFunction) -> None:
-        self.inside: Any = inside
+        super().__init__(inside)
         self.model = Stated(inside.model)
         self._logged = inside.model.logged
         count = len(inside.names) - len(self._logged)
@@ -71,33 +53,6 @@ class GeometricFunction(AtHost):
             inside.shapes[:count],
             inside.ndims[:count],
         )
-
-    @property
-    def settings(self) -> Settings:
-        """How it is solved."""
-        return self.inside.settings
-
-    @property
-    def latest(self) -> Latest:
-        """How the last call went."""
-        return self.inside.latest
-
-    @latest.setter
-    def latest(self, latest: Latest) -> None:
-        self.inside.latest = latest
-
-    @property
-    def on_report(self) -> Callable[[Reports], None] | None:
-        """Called after every backward pass."""
-        return self.inside.on_report
-
-    @on_report.setter
-    def on_report(self, hook: Callable[[Reports], None] | None) -> None:
-        self.inside.on_report = hook
-
-    def with_settings(self, settings: Settings) -> GeometricFunction:
-        """The same program solved otherwise."""
-        return GeometricFunction(self.inside.with_settings(settings))
 
     # -- the differentiable function
 

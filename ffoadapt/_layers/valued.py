@@ -25,13 +25,11 @@ from .._oracle.report import Reports
 from .._plugins.modeler import ParametricProgram
 from .._program.batch import ProgramBatch
 from .._program.points import Points
-from .._solve.settings import Settings
 from .._types import Floats, Shape
-from ..experimental import Keyed
 from . import derivatives
+from .around import Around, AroundState
 from .axes import Axes
 from .function import SolveFunction
-from .outcome import Latest
 from .state import State
 
 __all__ = ["ValuedFunction", "optimal_value"]
@@ -44,7 +42,7 @@ def optimal_value(batch: ProgramBatch, x: Floats) -> Floats:
 
 
 @dataclass(eq=False)
-class ValuedState:
+class ValuedState(AroundState):
     """The state of the solve, and the parameters of the call as the model takes them."""
 
     inside: State
@@ -55,58 +53,17 @@ class ValuedState:
         """The batch axes."""
         return self.inside.axes
 
-    @property
-    def batch(self) -> ProgramBatch:
-        """The programs."""
-        return self.inside.batch
 
-    @property
-    def points(self) -> Points:
-        """Their solutions."""
-        return self.inside.points
-
-    @property
-    def name(self) -> str:
-        """Of the solver."""
-        return self.inside.name
-
-
-class ValuedFunction(Keyed):
+class ValuedFunction(Around):
     """A `SolveFunction` with one more output, the last: the user's objective at the solution."""
 
     def __init__(self, inside: SolveFunction) -> None:
         _check(inside.model)
-        self.inside, self.model = inside, Valued(inside.model)
+        super().__init__(inside)
+        self.model = Valued(inside.model)
         self.names, self.shapes, self.ndims = inside.names, inside.shapes, inside.ndims
         self.flatten, self.axes = inside.flatten, inside.axes
         self.state_shapes = inside.state_shapes
-
-    @property
-    def settings(self) -> Settings:
-        """How it is solved."""
-        return self.inside.settings
-
-    @property
-    def latest(self) -> Latest:
-        """How the last call went."""
-        return self.inside.latest
-
-    @latest.setter
-    def latest(self, latest: Latest) -> None:
-        self.inside.latest = latest
-
-    @property
-    def on_report(self) -> Callable[[Reports], None] | None:
-        """Called after every backward pass."""
-        return self.inside.on_report
-
-    @on_report.setter
-    def on_report(self, hook: Callable[[Reports], None] | None) -> None:
-        self.inside.on_report = hook
-
-    def with_settings(self, settings: Settings) -> ValuedFunction:
-        """The same program solved otherwise."""
-        return ValuedFunction(self.inside.with_settings(settings))
 
     # -- the differentiable function
 

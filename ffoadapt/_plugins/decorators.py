@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from .._exceptions import OptionError
 from .._program.points import Solution, Status
+from .._program.views import without_free_rows
 from .records import CONSTRAINTS, SolverSpec
 from .registry import registry
 from .solver import POLYHEDRAL, Session, Solver
@@ -57,7 +57,7 @@ class _FunctionSolver(Solver):
         given, results = FORMS[self.form]
         data = {name: getattr(program, name) for name in given}
         if self.form == "split":
-            data["G"], data["h"] = _without_infinite_rows(data["G"], data["h"])
+            data["G"], data["h"] = without_free_rows(data["G"], data["h"], np.isinf(data["h"]))
         returned = self.function(*data.values(), dict(options))
         sizes = {name: getattr(program, like).size for name, like in results.items()}
         (x, *duals), status = _read(self.name, returned, sizes)
@@ -104,19 +104,6 @@ def _status(rest: Sequence[Any]) -> Status:
             f"the status is {status!r}; expected an ffoadapt.Status, or the vendor's words for one"
         )
     return status
-
-
-def _without_infinite_rows(G: Any, h: Any) -> tuple[Any, Any]:
-    """Rows that constrain nothing, h = inf, as 0'x <= 1: most solvers take no other."""
-    free = np.isinf(h)
-    if not free.any():
-        return G, h
-    G = G.copy()
-    if sparse.issparse(G):
-        G.data[free[G.indices]] = 0.0
-    else:
-        G[free] = 0.0
-    return G, np.where(free, 1.0, h)
 
 
 def _check_vectors(name: str, vectors: Mapping[str, Any], sizes: Mapping[str, int]) -> None:

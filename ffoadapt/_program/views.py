@@ -22,7 +22,7 @@ from .pattern import Pattern
 if TYPE_CHECKING:
     from .batch import ProgramBatch
 
-__all__ = ["BoxData", "each", "stacked"]
+__all__ = ["BoxData", "each", "stacked", "without_free_rows"]
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +92,7 @@ def _cone_forms(batch: ProgramBatch, P: Iterator[Any], q: Iterator[Any]) -> Iter
     """
     A, b = _matrices(batch, "A"), _elements(batch, batch.b)
     if batch.unbounding is not None:
-        freed = list(map(_freed, A, b, _elements(batch, batch.unbounding)))
+        freed = list(map(without_free_rows, A, b, _elements(batch, batch.unbounding)))
         A, b = iter([a for a, _ in freed]), iter([b_i for _, b_i in freed])
     always = repeat(batch.structure.cones), repeat(batch.structure.layout)
     return map(ConeForm, P, q, A, b, *always)
@@ -151,7 +151,7 @@ def _elements(
     return map(pattern.matrix, values)
 
 
-def _freed(A: Any, b: Floats, free: NDArray[np.bool_]) -> tuple[Any, Floats]:
+def without_free_rows(A: Any, b: Floats, free: NDArray[np.bool_]) -> tuple[Any, Floats]:
     """One element's A and b with the rows that constrain nothing made 0'x + s = 1."""
     if not free.any():
         return A, b
