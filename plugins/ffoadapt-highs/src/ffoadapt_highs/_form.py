@@ -90,10 +90,14 @@ def _implied(rows: sparse.csr_matrix, equal: np.ndarray) -> np.ndarray:
     out, at = np.zeros(len(equal), dtype=bool), np.flatnonzero(equal)
     if not at.size or at.size * rows.shape[0] * rows.shape[1] > WORK:
         return out
-    dense = rows.toarray()
-    Q, R, order = linalg.qr(dense[at].T, mode="economic", pivoting=True, check_finite=False)
+    Q, R, order = linalg.qr(
+        rows[at].toarray().T, mode="economic", pivoting=True, check_finite=False
+    )
     rank = np.count_nonzero(np.abs(R.diagonal()) > DEPENDENT)
     basis = Q[:, :rank]
-    out = np.linalg.norm(dense - (dense @ basis) @ basis.T, axis=1) <= DEPENDENT
+    along = rows @ basis
+    near = np.flatnonzero(np.square(along).sum(axis=1) > 0.5)
+    left = rows[near].toarray() - along[near] @ basis.T
+    out[near] = np.linalg.norm(left, axis=1) <= DEPENDENT
     out[at[order[:rank]]] = False
     return out
